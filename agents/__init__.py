@@ -1,0 +1,33 @@
+"""Who acts: predictor, DDPG, group-relative policy gradient, fixed policies, adapters.
+
+Names are imported when first used, so `agents.networks` and `agents.replay` need torch alone.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agents.ddpg import DDPG, DDPGConfig
+    from agents.group_pg import GroupPG, GroupPGConfig
+    from agents.networks import Predictor
+    from agents.policies import load
+
+__all__ = ["DDPG", "DDPGConfig", "GroupPG", "GroupPGConfig", "Predictor", "load"]
+
+_HOME = {
+    "DDPG": "agents.ddpg",
+    "DDPGConfig": "agents.ddpg",
+    "GroupPG": "agents.group_pg",
+    "GroupPGConfig": "agents.group_pg",
+    "Predictor": "agents.networks",
+    "load": "agents.policies",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name from its module."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'agents' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

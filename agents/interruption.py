@@ -1,0 +1,46 @@
+"""Ctrl-C and SIGTERM as a request: the step under way is finished, then the loop ends by itself."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class Interruption:
+    """A context in which the first SIGINT or SIGTERM only sets `requested`; a second one acts as usual.
+
+    In other threads than the main one, where Python allows no handlers, nothing is caught.
+
+    >>> with Interruption() as interruption:
+    ...     interruption.requested
+    False
+    """
+
+    def __init__(self) -> None:
+        """Starts without a request."""
+        self.requested = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        """Installs the handlers."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Restores the former handlers."""
+        self._restore()
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()

@@ -1,0 +1,396 @@
+"""The batched core: scenes -> LR and true score; actions -> SR, score and reward. Both environments are shells around it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import warnings
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import generators
+from blindsr_env import images as photos
+from blindsr_env import metrics
+from blindsr_env.degradation import blur, degrade, downsample, quantize
+from blindsr_env.kernels import KERNEL_SIZE, gaussian, gaussian_profile
+from blindsr_env.metrics import Metric
+from blindsr_env.scenes import Degradation, SceneSampler, nearest
+
+ACTIONS = ("code", "free-code", "width")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+MetricLike = str | Callable[..., Tensor]
+DegradationLike = str | Mapping[str, Any] | Degradation | None
+
+
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """Scenes on the device, one a row.
+
+    Attributes:
+        hr: photos' crops, `(N, 3, S, S)` uint8.
+        lr: what the agent sees, `(N, h, w, 3)` uint8.
+        place: image, top, left and flip, `(N, 4)` int64.
+        width: kernel width in HR pixels, `(N,)` float32.
+        kernel: `(N, 21, 21)` float32.
+        code: the true kernel as the generator's action, `(N, 15)` float32.
+        true_action: the same in the environment's action space, `(N, d)` float32.
+        true_scores: the true code's picture under the metric and each of the report's, `(N, 1 + R)` float32.
+    """
+
+    hr: Tensor
+    lr: Tensor
+    place: Tensor
+    width: Tensor
+    kernel: Tensor
+    code: Tensor
+    true_action: Tensor
+    true_scores: Tensor
+
+    def _map(self, change: Callable[[str, Tensor], Tensor]) -> Scenes:
+        return Scenes(**{field.name: change(field.name, getattr(self, field.name)) for field in fields(self)})
+
+    def repeat(self, repeats: int) -> Scenes:
+        """Repeat each row `repeats` times in a row."""
+        return self if repeats == 1 else self._map(lambda _, x: x.repeat_interleave(repeats, dim=0))
+
+    def take(self, rows: Tensor) -> Scenes:
+        """Pick rows by an int64 index."""
+        return self._map(lambda _, x: x[rows])
+
+    def put(self, rows: Tensor, new: Scenes) -> Scenes:
+        """Return scenes with `rows` replaced; what was handed out before stays as it is."""
+        return self._map(lambda name, x: x.index_copy(0, rows, getattr(new, name)))
+
+
+class BlindSRCore:
+    """What the two environments share. It has settings and no state: scenes are handed in and out.
+
+    Args:
+        metric: M, a name or a metric (see `blindsr_env.metrics`).
+        generator: G: None for the best that ships, a name, a checkpoint's path, or a module.
+        images: None for the built-in photos, a folder, a file, or a list of uint8 arrays.
+        split: which built-in photos, `"train"` or `"test"`.
+        patch_size: side of the LR patch.
+        degradation: `"isotropic"`, another kind, a dict of `Degradation`'s fields, or a `Degradation`.
+        action: `"code"`, `"free-code"` or `"width"`.
+        report: further metrics.
+        device: where everything lives.
+        dtype: of the rendering, `"float32"` or `"bfloat16"`.
+
+    Raises:
+        ValueError: unknown names (with the nearest ones), sizes that do not fit, a device that is not there.
+    """
+
+    def __init__(
+        self,
+        *,
+        metric: MetricLike,
+        generator: str | os.PathLike[str] | torch.nn.Module | None,
+        images: photos.Source,
+        split: str,
+        patch_size: int,
+        degradation: DegradationLike,
+        action: str,
+        report: Sequence[MetricLike],
+        device: str | torch.device,
+        dtype: str,
+    ) -> None:
+        if action not in ACTIONS:
+            raise ValueError(nearest("action space", action, ACTIONS))
+        if dtype not in DTYPES:
+            raise ValueError(nearest("dtype", dtype, tuple(DTYPES)))
+        if not isinstance(patch_size, int) or patch_size < 1:
+            raise ValueError(f"patch_size must be a whole number above 0, got {patch_size!r}")
+        self.action, self.patch_size, self.dtype = action, patch_size, DTYPES[dtype]
+        self.device = _device(device)
+        degradation = Degradation.parse(degradation)
+        self.generator = _generator(generator, self.device, self.dtype)
+        self.codec, self.scale = self.generator.codec, self.generator.scale
+        self.crop = self.scale * patch_size
+        if self.crop <= KERNEL_SIZE // 2:
+            least = KERNEL_SIZE // 2 // self.scale + 1
+            raise ValueError(f"patch_size {patch_size} is too small to blur at scale {self.scale}: take {least} or more")
+        if isinstance(report, str):
+            raise TypeError(f"report must be a list of metrics, got the string {report!r}: write [{report!r}]")
+        self.metric = self._metric(metric)
+        self.report = tuple(self._metric(name) for name in report)
+        zeta = [-1.0 if m.lower_is_better else 1.0 for m in (self.metric, *self.report)]
+        self._zeta = torch.tensor(zeta, device=self.device)  # (1 + R,)
+        self.pool = _pool(images, split, self.device, self.crop)
+        self.sampler = SceneSampler(
+            self.pool.names,
+            self.pool.heights.cpu().numpy(),
+            self.pool.widths.cpu().numpy(),
+            crop=self.crop,
+            patch=patch_size,
+            degradation=degradation,
+            width_range=self.codec.width_range,
+        )
+        self.observation_space = gymnasium.spaces.Box(0, 255, (patch_size, patch_size, 3), np.uint8)
+        self.action_space = gymnasium.spaces.Box(-1, 1, (1 if action == "width" else self.codec.t,), np.float32)
+
+    def _metric(self, name: MetricLike) -> Metric:
+        metric = metrics.get(name)
+        if metric.min_size > self.crop:
+            least = -(-metric.min_size // self.scale)
+            raise ValueError(
+                f"metric {metric.name!r} needs pictures of {metric.min_size} pixels or more, but patch_size {self.patch_size} "
+                f"gives {self.crop}: take patch_size {least} or more"
+            )
+        return metric
+
+    @torch.no_grad()
+    def scenes(
+        self, streams: Sequence[np.random.Generator], fixed: Mapping[str, NDArray[Any]] | None = None
+    ) -> Scenes:
+        """Draw a scene from each stream, degrade it, and render and score its true code.
+
+        Args:
+            streams: N generators; each is advanced.
+            fixed: what the scenes are not free to choose, from `self.sampler.fix`.
+        """
+        draw = self.sampler.draw(streams, fixed)
+        place = self.to_device(np.stack([draw.image, draw.top, draw.left, draw.flip], axis=1))  # (N, 4)
+        width = self.to_device(draw.width)  # (N,) float64: the last components of the code are 1e-6 of the first
+        hr = self.pool.crops(*place[:, :3].unbind(1), self.crop, place[:, 3])  # (N, 3, S, S)
+        kernel = gaussian(width) if draw.kernel is None else self.to_device(draw.kernel)  # (N, 21, 21) float64
+        filters = gaussian_profile(width) if draw.kernel is None else kernel
+        if draw.noise is None:
+            lr = degrade(hr.float() / 255, filters.float(), self.scale)  # (N, 3, h, w)
+        else:
+            clean = downsample(blur(hr.float() / 255, filters.float()), self.scale)
+            lr = quantize(clean + self.to_device(draw.noise))
+        seen = (lr * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()  # (N, h, w, 3)
+        code = self.codec.encode(kernel)
+        scores = self._scores(self._sr(seen, code), hr)
+        return Scenes(hr, seen, place, width.float(), kernel.float(), code, self._true_action(code, width), scores)
+
+    @torch.no_grad()
+    def play(self, scenes: Scenes, action: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Render each scene with the code that its action names, and compare with the true code's picture (paper, Eq. 8).
+
+        A score that is no finite number (NIQE of a flat picture) gives the reward 0 and is marked in `invalid`.
+
+        Args:
+            scenes: N scenes.
+            action: `(N, d)` float32, checked by `to_action`; clipped here.
+
+        Returns:
+            Rewards `(N,)` float32, and `info`: score, true_score, clipped, invalid, and a score and a gain for each metric
+            of the report; all new tensors of length N.
+        """
+        sr = self._sr(scenes.lr, self._code(action.clamp(-1, 1)), free=self.action == "free-code")
+        scores = self._scores(sr, scenes.hr)  # (N, 1 + R)
+        gain = self._zeta * (scores - scenes.true_scores)
+        invalid = ~torch.isfinite(gain[:, 0])
+        info = {
+            "score": scores[:, 0].clone(),
+            "true_score": scenes.true_scores[:, 0].clone(),
+            "clipped": (action.abs() > 1).sum(dim=1),
+            "invalid": invalid,
+        }
+        for r, metric in enumerate(self.report, start=1):
+            info[f"score_{metric.name}"] = scores[:, r].clone()
+            info[f"gain_{metric.name}"] = gain[:, r].clone()
+        return gain[:, 0].masked_fill(invalid, 0.0), info
+
+    def info(self, scenes: Scenes) -> dict[str, Tensor]:
+        """What `info` says of scenes at their reset: new tensors of length N."""
+        return {
+            "image": scenes.place[:, 0].clone(),
+            "crop": scenes.place[:, 1:3].clone(),
+            "flip": scenes.place[:, 3].clone(),
+            "width": scenes.width.clone(),
+            "true_action": scenes.true_action.clone(),
+            "true_score": scenes.true_scores[:, 0].clone(),
+        }
+
+    def to_action(self, action: Any, shape: tuple[int, ...]) -> Tensor:
+        """Check an action, or a batch of them, and bring it to the device.
+
+        Args:
+            action: NumPy array, tensor or nested list of numbers.
+            shape: what it must have.
+
+        Returns:
+            float32 tensor of that shape on the device, not clipped.
+
+        Raises:
+            ValueError: another shape, no numbers, or NaN or infinity among them. For a tensor on a GPU the last check does
+                not wait for the device: CUDA itself then reports a failed assertion at a later call.
+        """
+        if not isinstance(action, Tensor):
+            try:
+                action = torch.from_numpy(np.array(action, dtype=np.float32))  # a copy: the caller's array may change
+            except (TypeError, ValueError):
+                raise ValueError(f"an action must be numbers of shape {shape}, got {action!r:.80}") from None
+        if tuple(action.shape) != shape:
+            raise ValueError(f"an action must have shape {shape}, got {tuple(action.shape)}")
+        action = action.detach().to(torch.float32)
+        if action.is_cuda:
+            torch._assert_async(torch.isfinite(action).all(), "an action must be finite, got NaN or infinity")
+        elif not torch.isfinite(action).all():
+            raise ValueError(f"an action must be finite, got {int((~torch.isfinite(action)).sum())} NaN or infinite numbers")
+        return self._move(action)
+
+    def to_device(self, array: NDArray[Any]) -> Tensor:
+        """Copy a host array to the device without waiting for it."""
+        return self._move(torch.from_numpy(array))
+
+    def _move(self, x: Tensor) -> Tensor:
+        if x.device == self.device:
+            return x
+        # From pageable memory a copy would wait for all work before it; from pinned memory it queues behind it.
+        return (x.pin_memory() if self.device.type == "cuda" and not x.is_cuda else x).to(self.device, non_blocking=True)
+
+    @torch.no_grad()
+    def pictures(self, scenes: Scenes, action: Tensor) -> dict[str, NDArray[Any]]:
+        """What a rendering shows of each scene, on the host.
+
+        Args:
+            scenes: N scenes.
+            action: `(N, d)`.
+
+        Returns:
+            `lr`, `sr`, `true` (SR with the true code) and `hr`, each `(N, side, side, 3)` uint8; `kernel` (true) and `chosen`,
+            `(N, 21, 21)` float32; `scores` and `true_scores`, `(N, 1 + R)` float32.
+        """
+        action = action.clamp(-1, 1)
+        sr = self._sr(scenes.lr, self._code(action), free=self.action == "free-code")
+        true = self._sr(scenes.lr, scenes.code)
+
+        def eight_bit(x: Tensor) -> Tensor:
+            return (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+        shown = {
+            "lr": scenes.lr,
+            "sr": eight_bit(sr),
+            "true": eight_bit(true),
+            "hr": scenes.hr.permute(0, 2, 3, 1),
+            "kernel": scenes.kernel,
+            "chosen": self._chosen_kernel(action),
+            "scores": self._scores(sr, scenes.hr),
+            "true_scores": scenes.true_scores,
+        }
+        return {name: x.cpu().numpy() for name, x in shown.items()}
+
+    def _sr(self, seen: Tensor, code: Tensor, free: bool = False) -> Tensor:
+        """Render LR `(N, h, w, 3)` uint8 to what a viewer sees: `(N, 3, S, S)`, 8-bit levels as float32 in [0, 1]."""
+        lr = (seen.permute(0, 3, 1, 2).float() / 255).to(self.dtype)  # channels_last, as the observation lies in memory
+        with self._deterministic():
+            return quantize(self.generator.render(lr, code) if free else self.generator(lr, code))
+
+    def _scores(self, sr: Tensor, hr: Tensor) -> Tensor:
+        """Scores of the metric and the report: `(N, 1 + R)` float32."""
+        every = (self.metric, *self.report)
+        reference = hr.float() / 255 if any(m.needs_reference for m in every) else None
+        with self._deterministic():
+            return torch.stack([m(sr, reference if m.needs_reference else None) for m in every], dim=1).float()
+
+    def _code(self, action: Tensor) -> Tensor:
+        """The generator's input for actions in the box: only a width has to become a kernel first."""
+        return self.codec.encode(self._chosen_kernel(action)) if self.action == "width" else action
+
+    def _chosen_kernel(self, action: Tensor) -> Tensor:
+        """Kernels that actions name, `(N, 21, 21)`."""
+        if self.action == "width":
+            low, high = self.codec.width_range
+            return gaussian(low + (action[:, 0].double() + 1) / 2 * (high - low))
+        if self.action == "free-code":
+            action = action / self.codec.code(torch.ones_like(action))
+        return self.codec.decode(action)
+
+    def _true_action(self, code: Tensor, width: Tensor) -> Tensor:
+        """The true kernel in the environment's action space."""
+        if self.action == "width":
+            low, high = self.codec.width_range
+            return (2 * (width - low) / (high - low) - 1).float()[:, None]
+        return self.codec.code(code) if self.action == "free-code" else code
+
+    def _deterministic(self) -> AbstractContextManager[None]:
+        """Fix what would change scores from run to run on a GPU (autotuning, TF32, atomics), for our own calls only."""
+        if self.device.type != "cuda":
+            return nullcontext()
+        return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        return torch.empty(0, device=device).device  # with its index, so that equal devices compare equal
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {device!r} is not usable here ({str(error).splitlines()[0]}): try device='cpu'") from None
+
+
+def _generator(
+    source: str | os.PathLike[str] | torch.nn.Module | None, device: torch.device, dtype: torch.dtype
+) -> Any:
+    """A frozen generator; those from names and files are shared by all environments of the process."""
+    if isinstance(source, torch.nn.Module):
+        weight = next(source.parameters())
+        if (weight.device, weight.dtype) != (device, dtype):
+            raise ValueError(
+                f"the generator is on {weight.device} in {weight.dtype}, the environment on {device} in {dtype}: "
+                f"move it with generator.to(device, dtype), or make the environment with its device and dtype"
+            )
+        return source
+    stamp = None
+    if source is not None and Path(source).is_file():
+        status = Path(source).stat()  # a checkpoint written anew is another generator
+        stamp = (status.st_mtime_ns, status.st_size)
+    return _load_generator(source if source is None else os.fspath(source), stamp, device, dtype)
+
+
+@functools.lru_cache(maxsize=8)
+def _load_generator(name: str | None, stamp: object, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
+    return generators.load(name, device=device, dtype=dtype)
+
+
+_pools: weakref.WeakValueDictionary[tuple[Any, ...], photos.PhotoPool] = weakref.WeakValueDictionary()
+
+
+def _pool(source: photos.Source, split: str, device: torch.device, crop: int) -> photos.PhotoPool:
+    """Photos on the device; environments that live at the same time share those of one folder or split."""
+    if source is None:
+        return _builtin_pool(split, device, crop)
+    if not isinstance(source, str | os.PathLike):
+        return _load_pool(source, split, device, crop)
+    key = (str(Path(source).resolve()), device, crop)
+    pool = _pools.get(key)
+    if pool is None:
+        pool = _pools[key] = _load_pool(source, split, device, crop)
+    return pool
+
+
+@functools.lru_cache(maxsize=4)
+def _builtin_pool(split: str, device: torch.device, crop: int) -> photos.PhotoPool:
+    return _load_pool(None, split, device, crop)
+
+
+def _load_pool(source: photos.Source, split: str, device: torch.device, crop: int) -> photos.PhotoPool:
+    """Load photos and leave out those smaller than a crop.
+
+    Raises:
+        ImageError: none is large enough.
+    """
+    every = photos.load(source, split)
+    large = [photo for photo in every if min(photo.pixels.shape[:2]) >= crop]
+    small = next((photo for photo in every if min(photo.pixels.shape[:2]) < crop), None)
+    if small is not None:
+        height, width = small.pixels.shape[:2]
+        what = f"{small.name!r} is {height}x{width} pixels, smaller than the {crop}x{crop} crop"
+        if not large:
+            raise photos.ImageError(f"no photo is large enough: {what}; give larger photos or a smaller patch_size")
+        if source is not None:
+            warnings.warn(f"{len(every) - len(large)} of {len(every)} photos left out: {what}", stacklevel=2)
+    return photos.PhotoPool(large, device)

@@ -1,0 +1,173 @@
+"""Degradation (paper, Eq. 1): LR = round8(bicubic_down_s(HR * k)).
+
+Conventions, stated once: `*` is convolution (a kernel with its mass right of the centre moves the picture right); the border
+is reflected without repeating the edge pixel; downsampling is MATLAB's `imresize(x, 1/s, 'bicubic')` with antialiasing, so the
+LR pixel (i, j) is centred on the middle of the s x s HR block (i, j).
+
+Both steps are linear and, for a separable kernel, act on rows and columns apart: the whole degradation of a batch is then two
+batched matrix products with `(h, H)` matrices made from each picture's kernel profile, an order of magnitude less work than
+convolving at full size.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def blur(x: Tensor, kernel: Tensor) -> Tensor:
+    """Convolve pictures with blur kernels, reflecting at the border.
+
+    Args:
+        x: pictures `(N, C, H, W)`, floating point.
+        kernel: `(N, k, k)`, `(k, k)` for all, or `(N, k)` profiles of separable kernels (outer product of each with itself);
+            k odd.
+
+    Returns:
+        `(N, C, H, W)`, same dtype.
+
+    Raises:
+        ValueError: a side of the pictures is not above k // 2, so there is nothing to reflect, or shapes disagree.
+    """
+    kernel = _check(x, kernel)
+    n, c, height, width = x.shape
+    if kernel.ndim == 2:
+        rows = _blur_matrix(kernel, torch.eye(height, dtype=x.dtype, device=x.device))
+        columns = _blur_matrix(kernel, torch.eye(width, dtype=x.dtype, device=x.device))
+        return _both_sides(rows, x, columns)
+    pad = kernel.shape[-1] // 2
+    padded = F.pad(x, (pad, pad, pad, pad), mode="reflect")
+    flipped = kernel.flip(1, 2)[:, None].repeat_interleave(c, dim=0)  # (N C, 1, k, k); conv2d correlates
+    return F.conv2d(padded.reshape(1, n * c, *padded.shape[2:]), flipped, groups=n * c).view(n, c, height, width)
+
+
+def downsample(x: Tensor, s: int) -> Tensor:
+    """Shrink pictures as MATLAB's `imresize(x, 1/s, 'bicubic')` does, antialiased; no rounding, no clamping.
+
+    Args:
+        x: pictures `(N, C, H, W)`, floating point.
+        s: whole factor, at least 1.
+
+    Returns:
+        `(N, C, ceil(H / s), ceil(W / s))`, same dtype.
+    """
+    height, width = x.shape[-2:]
+    return _both_sides(resize_matrix(height, s, x.device, x.dtype), x, resize_matrix(width, s, x.device, x.dtype))
+
+
+def quantize(x: Tensor) -> Tensor:
+    """Round to the 256 levels of an 8-bit picture: times 255, plus 0.5, floor, clip; still float in [0, 1]."""
+    return torch.floor(x.float() * 255 + 0.5).clamp(0, 255) / 255
+
+
+def degrade(hr: Tensor, kernel: Tensor, s: int) -> Tensor:
+    """Blur, shrink and round (paper, Eq. 1).
+
+    Args:
+        hr: photos `(N, C, H, W)` in [0, 1], floating point.
+        kernel: as in `blur`; profiles are the fast way.
+        s: scale.
+
+    Returns:
+        LR `(N, C, ceil(H / s), ceil(W / s))`: 8-bit levels as float32 in [0, 1].
+
+    Raises:
+        ValueError: see `blur`.
+    """
+    kernel = _check(hr, kernel)
+    if kernel.ndim == 3:
+        return quantize(downsample(blur(hr, kernel), s))
+    height, width = hr.shape[-2:]
+    rows = _blur_matrix(kernel, resize_matrix(height, s, hr.device, hr.dtype))
+    columns = rows if height == width else _blur_matrix(kernel, resize_matrix(width, s, hr.device, hr.dtype))
+    return quantize(_both_sides(rows, hr, columns))
+
+
+@lru_cache(maxsize=256)
+def resize_matrix(length: int, s: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Matrix of MATLAB's antialiased bicubic `imresize` by 1/s along one axis.
+
+    Args:
+        length: number of samples before.
+        s: whole factor.
+        device: of the result.
+        dtype: of the result; weights are computed in float64.
+
+    Returns:
+        `(ceil(length / s), length)`; rows sum to 1. Kept and shared: do not write to it.
+    """
+    size = -(-length // s)
+    centre = (torch.arange(size, dtype=torch.float64) + 0.5) * s - 0.5  # where output samples lie on the input's axis
+    reach = 2 * s  # the cubic's support is 2 samples of the coarser grid to each side
+    tap = torch.floor(centre - reach)[:, None] + torch.arange(2 * reach + 2, dtype=torch.float64)  # (size, taps)
+    weight = _cubic((centre[:, None] - tap) / s)
+    weight = weight / weight.sum(dim=1, keepdim=True)
+    # symmetric border: ... 1 0 | 0 1 2 ... n-1 | n-1 n-2 ...
+    period = tap.to(torch.int64) % (2 * length)
+    index = torch.where(period < length, period, 2 * length - 1 - period)
+    matrix = torch.zeros(size, length, dtype=torch.float64).scatter_add_(1, index, weight)
+    return matrix.to(device=device, dtype=dtype)
+
+
+def _cubic(x: Tensor) -> Tensor:
+    """Keys' cubic with a = -0.5, MATLAB's bicubic."""
+    x = x.abs()
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x <= 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+
+
+def _blur_matrix(profile: Tensor, after: Tensor) -> Tensor:
+    """Compose `after @ B` where B blurs one axis with each profile, reflecting at the border.
+
+    Args:
+        profile: `(N, k)`.
+        after: `(h, H)`, what follows the blur.
+
+    Returns:
+        `(N, h, H)`.
+    """
+    n, k = profile.shape
+    height, length = after.shape
+    pad = k // 2
+    # y[i] = sum_t p[t] x[i - (t - pad)]: each row of `after` is correlated with the profile, then what fell beyond the border is
+    # folded back onto its mirror image.
+    spread = F.conv1d(after[:, None], profile[:, None], padding=2 * pad)  # (h, N, H + 2 pad)
+    spread = spread.permute(1, 0, 2)
+    inside = spread[..., pad : pad + length].clone()  # (N, h, H)
+    inside[..., 1 : pad + 1] += spread[..., :pad].flip(-1)
+    inside[..., length - 1 - pad : length - 1] += spread[..., pad + length :].flip(-1)
+    return inside
+
+
+def _both_sides(rows: Tensor, x: Tensor, columns: Tensor) -> Tensor:
+    """Compute rows @ x @ columns.T for each channel; rows and columns are `(h, H)`, or `(N, h, H)`."""
+    n, c, height, width = x.shape
+    if rows.ndim == 2:
+        return rows @ (x @ columns.T)
+    # one product per picture, channels side by side: (N, h, H) @ (N, H, C W)
+    tall = rows @ x.permute(0, 2, 1, 3).reshape(n, height, c * width)  # (N, h, C W)
+    tall = tall.view(n, -1, width) @ columns.transpose(1, 2)  # (N, h C, w)
+    return tall.view(n, rows.shape[1], c, -1).permute(0, 2, 1, 3).contiguous()
+
+
+def _check(x: Tensor, kernel: Tensor) -> Tensor:
+    if x.ndim != 4:
+        raise ValueError(f"pictures must be (N, C, H, W), got {tuple(x.shape)}")
+    if kernel.ndim == 2 and kernel.shape[0] == kernel.shape[1] != x.shape[0]:
+        kernel = kernel.expand(x.shape[0], -1, -1)
+    size = kernel.shape[-1]
+    square = kernel.ndim == 2 or (kernel.ndim == 3 and kernel.shape[1] == size)
+    if not square or kernel.shape[0] != x.shape[0] or size % 2 == 0:
+        raise ValueError(
+            f"kernels must be ({x.shape[0]}, k, k), (k, k) or ({x.shape[0]}, k) with k odd, got {tuple(kernel.shape)}"
+        )
+    if min(x.shape[-2:]) <= size // 2:
+        raise ValueError(
+            f"pictures of {x.shape[-2]}x{x.shape[-1]} are too small for a {size}x{size} kernel: "
+            f"each side must be at least {size // 2 + 1}"
+        )
+    return kernel.to(device=x.device, dtype=x.dtype)

@@ -1,0 +1,222 @@
+"""The single environment, `gymnasium.make("BlindSR-v0")`: a shell around the batched core with N = 1."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+from numpy.typing import NDArray
+
+from blindsr_env import rendering
+from blindsr_env.core import BlindSRCore, DegradationLike, MetricLike, Scenes
+from blindsr_env.images import Source
+
+
+class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
+    """Blind super-resolution as a one-step episode (Hui, Li, Wang, Gao, CVPR 2021).
+
+    A photo was blurred by an unknown kernel k, shrunk by s and rounded to 8 bit. The agent sees the small picture and
+    chooses a kernel code; a frozen network G renders the picture s times larger with it, and a metric M judges the result.
+
+    ## Observation space
+
+    `Box(0, 255, (64, 64, 3), uint8)`: the low-resolution patch, RGB, height-width-channel. The observation after the step is a
+    copy of it.
+
+    ## Action space
+
+    | `action` | space | meaning |
+    | --- | --- | --- |
+    | `"code"` | `Box(-1, 1, (15,), float32)` | the kernel's 15 PCA coefficients, scaled so that Gaussian kernels fill 80% of the box |
+    | `"free-code"` | `Box(-1, 1, (15,), float32)` | the code as the network's layers see it, outside the kernels' own box too |
+    | `"width"` | `Box(-1, 1, (1,), float32)` | the width of a Gaussian kernel, -1 the generator's narrowest, 1 its widest |
+
+    Numbers outside [-1, 1] are clipped, and counted in `info["clipped"]`.
+
+    ## Reward
+
+    `reward = zeta * (M(G(LR, action)) - M(G(LR, true code)))` (paper, Eq. 8), zeta = -1 where a lower score is better and 1
+    otherwise: 0 means as good as the true kernel. Pictures are clamped and rounded to 8 bit before M sees them. Where M gives no
+    finite number (NIQE of a flat picture), the reward is 0 and `info["invalid"]` is True.
+
+    ## Starting state
+
+    A photo, a place in it, one of eight flips and turns, and a kernel, each uniform. `reset(options={...})` fixes any of
+    `image` (name or index), `crop` (top, left, in the photo), `flip` (0 to 7: bit 0 left to right, bit 1 top to bottom, then bit 2
+    transposes), and `width` (HR pixels) or `kernel` ((21, 21), sums to 1).
+
+    ## Episode end
+
+    Every episode is one step: `terminated` is True, `truncated` False.
+
+    ## Info
+
+    After `reset`: `image` (index), `image_name`, `crop`, `flip`, `width`, `true_action`, `true_score`. After `step`: `score`,
+    `true_score`, `clipped`, `invalid`, and for each metric of the report `score_NAME` and `gain_NAME`, its own zeta times its
+    difference to the true code's picture: positive is better.
+
+    Args:
+        metric: M: a name of `blindsr_env.metrics`, or a metric.
+        generator: G: a name, a checkpoint's path or a module; None is the best that ships.
+        images: a folder (searched recursively), a file, or a list of `(H, W, 3)` uint8 arrays; None is the built-in photos.
+            Photos smaller than an HR crop are left out.
+        split: which of the built-in photos, `"train"` or `"test"`.
+        patch_size: side of the LR patch; HR is s times that.
+        degradation: `"isotropic"` (Gaussian kernels, widths uniform over the generator's range), `"anisotropic"`, or a dict of
+            the fields of `scenes.Degradation`, such as `{"widths": [1.8, 2.6]}` or `{"width_range": [1, 3], "noise": 2}`.
+        action: see above.
+        report: further metrics for `info`, so that a won reward shows its price.
+        device: where networks, photos and metrics live.
+        dtype: of the rendering, `"float32"` or `"bfloat16"`.
+        render_mode: None, `"rgb_array"` or `"human"` (a window).
+
+    Raises:
+        ValueError: unknown names (the nearest ones are listed); a patch too small for the metric; photos all too small.
+
+    Example:
+        >>> import gymnasium, blindsr_env
+        >>> env = gymnasium.make("BlindSR-v0", metric="niqe")  # doctest: +SKIP
+        >>> observation, info = env.reset(seed=0)  # doctest: +SKIP
+        >>> env.step(info["true_action"])[1]  # doctest: +SKIP
+        0.0
+    """
+
+    metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 1}
+
+    def __init__(
+        self,
+        metric: MetricLike = "niqe",
+        generator: str | os.PathLike[str] | torch.nn.Module | None = None,
+        images: Source = None,
+        split: str = "train",
+        patch_size: int = 64,
+        degradation: DegradationLike = "isotropic",
+        action: str = "code",
+        report: Sequence[MetricLike] = (),
+        device: str | torch.device = "cpu",
+        dtype: str = "float32",
+        render_mode: str | None = None,
+    ) -> None:
+        self.render_mode = rendering.checked_mode(render_mode)
+        self._core = BlindSRCore(
+            metric=metric,
+            generator=generator,
+            images=images,
+            split=split,
+            patch_size=patch_size,
+            degradation=degradation,
+            action=action,
+            report=report,
+            device=device,
+            dtype=dtype,
+        )
+        self.observation_space = self._core.observation_space
+        self.action_space = self._core.action_space
+        self.device = self._core.device
+        self._scene: Scenes | None = None
+        self._action: torch.Tensor | None = None  # the one taken in this episode
+        self._window = rendering.Window()
+        self._closed = False
+
+    @property
+    def core(self) -> BlindSRCore:
+        """The batched core: generator, metrics, photos, and scenes and renderings in batches."""
+        return self._core
+
+    @property
+    def image_names(self) -> list[str]:
+        """Names of the photos, in the order of `info["image"]`."""
+        return self._core.sampler.names
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        """Draw a scene.
+
+        Args:
+            seed: starts the stream of scenes anew.
+            options: what to fix in the scene, see the class.
+
+        Returns:
+            The LR patch and `info`.
+
+        Raises:
+            ValueError: an unknown or impossible option.
+        """
+        self._check_open()
+        super().reset(seed=seed)
+        fixed = self._core.sampler.fix(options, 1)
+        self._scene, self._action = self._core.scenes([self.np_random], fixed), None
+        info = _plain(self._core.info(self._scene))
+        info["image_name"] = self.image_names[info["image"]]
+        if self.render_mode == "human":
+            self._show()
+        return self._observation(), info
+
+    def step(self, action: Any) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
+        """Render the patch with a code and end the episode.
+
+        Args:
+            action: of `action_space`; clipped to it.
+
+        Returns:
+            The same LR patch, the reward, True, False, and `info`.
+
+        Raises:
+            ResetNeeded: no episode is running.
+            ValueError: the action has another shape, or is not finite.
+        """
+        self._check_open()
+        if self._scene is None or self._action is not None:
+            raise ResetNeeded("an episode of BlindSR is one step long: call reset() before each step()")
+        assert self.action_space.shape is not None
+        action = self._core.to_action(action, self.action_space.shape)
+        self._action = action[None]  # (1, d)
+        reward, info = self._core.play(self._scene, self._action)
+        if self.render_mode == "human":
+            self._show()
+        return self._observation(), float(reward), True, False, _plain(info)
+
+    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+        """Draw LR, SR, SR with the true code, HR, the kernels and the scores.
+
+        Returns:
+            `(H, W, 3)` uint8 in mode `"rgb_array"`; None otherwise (a window shows every reset and step in mode `"human"`).
+            Before the step, SR is blank.
+        """
+        self._check_open()
+        if self.render_mode == "human":
+            self._show()
+        return self._picture() if self.render_mode == "rgb_array" else None
+
+    def close(self) -> None:
+        """Close the window; a closed environment cannot be used again."""
+        self._window.close()
+        self._closed = True
+
+    def _observation(self) -> NDArray[np.uint8]:
+        assert self._scene is not None
+        return self._scene.lr[0].cpu().numpy().copy()
+
+    def _picture(self) -> NDArray[np.uint8]:
+        if self._scene is None:
+            raise ResetNeeded("nothing to render yet: call reset() before render()")
+        return rendering.pictures(self._core, self._scene, self._action)[0]
+
+    def _show(self) -> None:
+        self._window.show(self._picture())
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedEnvironmentError("this environment was closed: make a new one")
+
+
+def _plain(info: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Turn the core's info for one row into Python numbers and NumPy arrays."""
+    host = {key: value[0].cpu() for key, value in info.items()}
+    return {key: value.item() if value.ndim == 0 else value.numpy() for key, value in host.items()}

@@ -1,0 +1,264 @@
+"""Photos: reading and writing files, the built-in set, and a pool on the device that crops are gathered from."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from generators.checkpoint import atomic_write
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+"""File name endings taken for photos in a folder."""
+
+# Inside the wheels of scikit-image and scikit-learn, so they need no download. Split once and for all: the test photos are never
+# trained on, and show what the others do not (fur, night lights, architecture, a person outdoors).
+BUILTIN: dict[str, tuple[str, ...]] = {
+    "train": (
+        "skimage/data/astronaut.png",
+        "skimage/data/coffee.png",
+        "skimage/data/motorcycle_left.png",
+        "skimage/data/brick.png",
+        "skimage/data/grass.png",
+        "skimage/data/gravel.png",
+        "sklearn/datasets/images/flower.jpg",
+    ),
+    "test": (
+        "skimage/data/chelsea.png",
+        "skimage/data/rocket.jpg",
+        "skimage/data/camera.png",
+        "sklearn/datasets/images/china.jpg",
+    ),
+}
+
+
+class ImageError(ValueError):
+    """A photo that cannot be used; the message names the file, the cause and the cure."""
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """One photo in memory.
+
+    Attributes:
+        name: file name without its ending, or `"array-3"`.
+        pixels: `(H, W, 3)` uint8, RGB.
+    """
+
+    name: str
+    pixels: NDArray[np.uint8]
+
+
+def read(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """Read a photo as a viewer shows it.
+
+    Grey and palette pictures become RGB, 16 bits become 8 (rounded), CMYK is converted, transparency is laid on white, and
+    the camera's orientation tag is applied.
+
+    Args:
+        path: an image file.
+
+    Returns:
+        `(H, W, 3)` uint8, RGB.
+
+    Raises:
+        ImageError: the file is missing, empty, or not a picture that OpenCV can decode.
+    """
+    import cv2
+
+    path = Path(path)
+    if not path.is_file():
+        raise ImageError(f"no image at {path}: check the path")
+    data = np.fromfile(path, dtype=np.uint8)
+    if data.size == 0:
+        raise ImageError(f"{path} is empty: copy it again or remove it")
+    try:
+        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        layers = None if data[:2].tobytes() == b"\xff\xd8" else cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        pixels = layers = None
+    if pixels is None:
+        raise ImageError(f"{path} is not a readable image: convert it to PNG or JPEG, or remove it")
+    pixels = _eight_bit(pixels, path)
+    if layers is not None and layers.ndim == 3 and layers.shape[2] == 4 and layers.shape[:2] == pixels.shape[:2]:
+        layers = _eight_bit(layers, path)
+        alpha = layers[..., 3:].astype(np.float32) / 255
+        pixels = np.floor(layers[..., :3] * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
+    return np.ascontiguousarray(pixels[..., ::-1])
+
+
+def _eight_bit(pixels: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
+    if pixels.dtype == np.uint8:
+        return pixels  # type: ignore[return-value]
+    if pixels.dtype == np.uint16:
+        return np.floor(pixels.astype(np.float32) / 257 + 0.5).astype(np.uint8)
+    raise ImageError(f"{path} has {pixels.dtype} samples: convert it to an 8-bit or 16-bit picture")
+
+
+def write(path: str | os.PathLike[str], pixels: NDArray[np.uint8]) -> None:
+    """Write a picture; an older file at the path is replaced only when the new one is whole.
+
+    Args:
+        path: where to; its ending gives the format.
+        pixels: `(H, W, 3)` uint8, RGB.
+
+    Raises:
+        ImageError: the ending is not one of an image format.
+    """
+    import cv2
+
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise ImageError(f"cannot write {path}: its name must end in one of {', '.join(sorted(SUFFIXES))}")
+    _, data = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(pixels[..., ::-1]))
+    with atomic_write(path) as partial:
+        data.tofile(partial)
+
+
+def find(folder: str | os.PathLike[str]) -> list[Path]:
+    """List the image files below a folder, sorted by path.
+
+    Raises:
+        ImageError: the folder is missing or holds no image file.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ImageError(f"no folder at {folder}: check the path")
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not paths:
+        raise ImageError(f"no image in {folder}: it should hold files ending in {', '.join(sorted(SUFFIXES))}")
+    return paths
+
+
+def builtin(split: str = "train") -> list[Photo]:
+    """Load the photos that scikit-image's and scikit-learn's wheels carry.
+
+    Args:
+        split: `"train"` or `"test"`.
+
+    Raises:
+        ValueError: another split.
+        ImageError: a package that carries them is missing.
+    """
+    if split not in BUILTIN:
+        raise ValueError(f"split must be 'train' or 'test', got {split!r}")
+    photos = []
+    for entry in BUILTIN[split]:
+        package, _, rest = entry.partition("/")
+        spec = importlib.util.find_spec(package)  # finds the folder without paying for the import
+        if spec is None or spec.origin is None:
+            distribution = {"skimage": "scikit-image", "sklearn": "scikit-learn"}[package]
+            raise ImageError(f"the built-in photos need {distribution}: pip install {distribution}, or give images=FOLDER")
+        path = Path(spec.origin).parent / rest
+        photos.append(Photo(path.stem, read(path)))
+    return photos
+
+
+Source = str | os.PathLike[str] | Sequence[NDArray[np.uint8] | Photo] | None
+"""Where photos come from: None (built-in), a folder, a file, or a list of arrays."""
+
+
+def load(source: Source = None, split: str = "train") -> list[Photo]:
+    """Load photos.
+
+    Args:
+        source: None for the built-in ones, a folder (recursive), one file, or a list of `(H, W, 3)` or `(H, W)` uint8 arrays
+            or `Photo`s.
+        split: which built-in photos; ignored otherwise.
+
+    Returns:
+        The photos, those of a folder in the order of their paths.
+
+    Raises:
+        ImageError: nothing usable there.
+    """
+    if source is None:
+        return builtin(split)
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if path.is_dir():
+            return [Photo(p.relative_to(path).with_suffix("").as_posix(), read(p)) for p in find(path)]
+        return [Photo(path.stem, read(path))]
+    photos = [_from_array(i, item) for i, item in enumerate(source)]
+    if not photos:
+        raise ImageError("the list of images is empty: give at least one array, or None for the built-in photos")
+    return photos
+
+
+def _from_array(index: int, item: NDArray[np.uint8] | Photo) -> Photo:
+    if isinstance(item, Photo):
+        return item
+    pixels = np.asarray(item)
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ImageError(f"image {index} is {pixels.dtype} of shape {pixels.shape}: give uint8 of shape (H, W, 3) or (H, W)")
+    return Photo(f"array-{index}", pixels)
+
+
+class PhotoPool:
+    """All photos in one uint8 buffer on the device, that batches of crops are gathered from.
+
+    Args:
+        photos: at least one.
+        device: where the buffer lives.
+
+    Attributes:
+        names: the photos' names.
+        heights: `(P,)` int64, pixels.
+        widths: `(P,)` int64, pixels.
+    """
+
+    def __init__(self, photos: Iterable[Photo], device: torch.device | str = "cpu") -> None:
+        photos = list(photos)
+        if not photos:
+            raise ImageError("a pool needs at least one photo")
+        sizes = torch.tensor([photo.pixels.shape[:2] for photo in photos], dtype=torch.int64)
+        area = sizes.prod(dim=1)
+        self.names = [photo.name for photo in photos]
+        self.heights, self.widths = (side.contiguous().to(device) for side in sizes.unbind(1))
+        self._offset = (area.cumsum(0) - area).to(device)
+        buffer = torch.empty(int(area.sum()), 3, dtype=torch.uint8)
+        start = 0
+        for photo in photos:
+            flat = torch.from_numpy(np.ascontiguousarray(photo.pixels)).view(-1, 3)
+            buffer[start : start + len(flat)] = flat
+            start += len(flat)
+        self._pixels = buffer.to(device)  # (sum of H W, 3)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the buffer lives."""
+        return self._pixels.device
+
+    def crops(self, image: Tensor, top: Tensor, left: Tensor, size: int, flip: Tensor) -> Tensor:
+        """Gather square crops, flipped and turned.
+
+        Args:
+            image: which photo, `(N,)` int64, on the pool's device, as are the others.
+            top: first row, `(N,)` int64; the crop must lie inside the photo (not checked here: it would wait for the device).
+            left: first column, `(N,)` int64.
+            size: side in pixels.
+            flip: `(N,)` int64 in 0..7: bit 0 flips left to right, bit 1 top to bottom, then bit 2 transposes.
+
+        Returns:
+            `(N, 3, size, size)` uint8, channels_last in memory.
+        """
+        step = torch.arange(size, device=self.device)
+        bit = [(flip >> b & 1).bool()[:, None] for b in range(3)]
+        down = torch.where(bit[1], size - 1 - step, step) + top[:, None]  # (N, size): source row of each target row
+        across = torch.where(bit[0], size - 1 - step, step) + left[:, None]
+        width = self.widths[image]
+        index = (self._offset[image, None] + down * width[:, None])[:, :, None] + across[:, None, :]  # (N, size, size)
+        index = torch.where(bit[2][:, :, None], index.transpose(1, 2), index)
+        return self._pixels[index].permute(0, 3, 1, 2)

@@ -1,0 +1,63 @@
+"""What a metric is: four attributes and a call; and the checks that every metric of ours begins with."""
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+ATTRIBUTES = ("name", "lower_is_better", "needs_reference", "min_size")
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """A picture's score. Any callable with these attributes is one.
+
+    Attributes:
+        name: What tables and `info` call it.
+        lower_is_better: True for NIQE, False for PSNR: the sign of the reward.
+        needs_reference: Whether `hr` must be given.
+        min_size: The smallest height and width in pixels that it can score.
+    """
+
+    name: str
+    lower_is_better: bool
+    needs_reference: bool
+    min_size: int
+
+    def __call__(self, sr: Tensor, hr: Tensor | None = None) -> Tensor:
+        """Score a batch, each picture for itself.
+
+        Args:
+            sr: Pictures, (N, 3, H, W) float RGB in [0, 1].
+            hr: What they should look like, the same shape; metrics without a reference ignore it.
+
+        Returns:
+            (N,) float32 on the device of `sr`. The same pictures always give the same scores.
+        """
+        ...
+
+
+def check(metric: Metric, sr: Tensor, hr: Tensor | None = None) -> None:
+    """Raise one clear line if `metric` cannot score these pictures. Looks at shapes only, so it never waits for the device.
+
+    Raises:
+        TypeError: Pictures that are not float tensors.
+        ValueError: A wrong shape, pictures below the metric's minimum, a missing or different-sized reference.
+    """
+    if not isinstance(sr, Tensor) or not sr.is_floating_point():
+        what = f"a {sr.dtype} tensor" if isinstance(sr, Tensor) else type(sr).__name__
+        raise TypeError(f"{metric.name}: pictures must be a float tensor in [0, 1], got {what}")
+    if sr.ndim != 4 or sr.shape[1] != 3:
+        raise ValueError(f"{metric.name}: pictures must have shape (N, 3, H, W), got {tuple(sr.shape)}")
+    height, width = sr.shape[-2:]
+    if min(height, width) < metric.min_size:
+        raise ValueError(
+            f"{metric.name}: pictures must be at least {metric.min_size}x{metric.min_size} pixels, got {height}x{width}"
+        )
+    if not metric.needs_reference:
+        return
+    if hr is None:
+        raise ValueError(f"{metric.name}: compares with a reference; pass the HR pictures as the second argument")
+    if hr.shape != sr.shape:
+        raise ValueError(
+            f"{metric.name}: SR and HR must have the same shape, got {tuple(sr.shape)} and {tuple(hr.shape)}"
+        )

@@ -1,0 +1,201 @@
+"""NIQE: how far a picture's local statistics are from those of undistorted photos. No reference; lower is better.
+
+Mittal, Soundararajan, Bovik, "Making a 'completely blind' image quality analyzer", IEEE Signal Processing Letters 20(3),
+2013, as the official MATLAB release computes it, for a whole batch at once:
+
+1. Whole blocks of 96x96 of the rounded luminance, at full and at half size (`imresize`, blocks of 48x48).
+2. MSCN coefficients: the luminance less its local mean, over its local deviation plus 1 (7x7 Gaussian of width 7/6).
+3. Per block, asymmetric generalised Gaussians fitted to the MSCN and to its products with four neighbours: 18 features
+   a size, 36 in all.
+4. Mean and covariance of the features over the blocks, and their distance to those of the pristine photos.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import luminance
+from .metric import check
+from .window import gaussian_taps, smooth
+
+BLOCK = 96
+TAPS = gaussian_taps(7, 7 / 6)
+# MATLAB's bicubic kernel with antialiasing at scale 1/2, at -3.5, -2.5, ..., 3.5 pixels from the new pixel's centre.
+HALVING_TAPS = (-3 / 256, -9 / 256, 29 / 256, 111 / 256, 111 / 256, 29 / 256, -9 / 256, -3 / 256)
+# Pictures go through in parts of about this many pixels on a CPU, so that what one step writes the next finds in the cache.
+CACHED_PIXELS = 2**18
+
+
+class Niqe:
+    """NIQE of the picture that a viewer would see: clamped and rounded to 8 bit, so it has no gradient.
+
+    Needs at least one block of 96x96 pixels; rows and columns beyond a multiple of 96 are left out. A picture with a
+    single usable block has no covariance, and the pristine one is halved. A picture without any usable block (a flat one) gives
+    NaN for itself alone.
+    """
+
+    lower_is_better = True
+    needs_reference = False
+    min_size = BLOCK
+
+    def __init__(self, name: str = "niqe", threshold: float = 3e-4, dtype: torch.dtype = torch.float32) -> None:
+        """Choose the conditioning.
+
+        Args:
+            name: What tables call it.
+            threshold: Smaller MSCN coefficients count as zero. In flat areas they are rounding noise, whose signs enter
+                the fits and move the score by up to 0.1 between two correct implementations; 0 is the official NIQE.
+            dtype: Of the arithmetic over pixels. With the default threshold float32 scores like float64.
+        """
+        self.name = name
+        self.threshold = threshold
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def __call__(self, sr: Tensor, hr: Tensor | None = None) -> Tensor:
+        """Score `sr` (N, 3, H, W) in [0, 1]: (N,) float32. `hr` is ignored."""
+        check(self, sr, hr)
+        rows, columns = sr.shape[2] // BLOCK, sr.shape[3] // BLOCK
+        sr = sr[..., : rows * BLOCK, : columns * BLOCK]
+        part = max(1, CACHED_PIXELS // (rows * columns * BLOCK**2)) if sr.device.type == "cpu" else max(1, len(sr))
+        features = [block_features(pictures, self.threshold, self.dtype) for pictures in sr.split(part)]
+        return distance(torch.cat(features)).float()
+
+
+def block_features(sr: Tensor, threshold: float, dtype: torch.dtype) -> Tensor:
+    """The features of every block: pictures (N, 3, H, W) with sides of whole blocks to (N, blocks, 36) float64."""
+    y = luminance.rounded(sr).to(dtype)  # (N, H, W), less 128: float32 moments lose less on small numbers
+    fine = fitted(neighbour_products(mscn(y, threshold), BLOCK))
+    coarse = fitted(neighbour_products(mscn(halved(y), threshold), BLOCK // 2))
+    return torch.cat((fine, coarse), -1)
+
+
+def mscn(y: Tensor, threshold: float) -> Tensor:
+    """Mean-subtracted contrast-normalised coefficients of y (N, H, W), same shape; the border repeats the edge."""
+    padded = F.pad(y[:, None], (3, 3, 3, 3), mode="replicate")[:, 0]
+    mean, square = smooth(torch.stack((padded, padded * padded)), TAPS)
+    deviation = square.addcmul_(mean, mean, value=-1).abs_().sqrt_()
+    return F.hardshrink(mean.neg_().add_(y).div_(deviation.add_(1)), threshold)
+
+
+def halved(y: Tensor) -> Tensor:
+    """MATLAB's imresize(y, 0.5): y (N, H, W) with even sides to (N, H/2, W/2)."""
+    for dim in (1, 2):
+        phases = [y.index_select(dim, index) for index in alternate(y.shape[dim], y.device)]
+        size = y.shape[dim] // 2
+        y = phases[0].narrow(dim, 0, size) * HALVING_TAPS[0]
+        for i, tap in enumerate(HALVING_TAPS[1:], 1):
+            y.add_(phases[i % 2].narrow(dim, i // 2, size), alpha=tap)
+    return y
+
+
+@lru_cache(maxsize=64)
+def alternate(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Every second position from -3 and from -2 on, to 3 beyond the end, mirrored at the border with the edge repeated."""
+    position = torch.arange(-3, size + 3, device=device)
+    inside = torch.where(position < 0, -1 - position, torch.minimum(position, 2 * size - 1 - position))
+    return inside[0::2], inside[1::2]
+
+
+def neighbour_products(x: Tensor, size: int) -> Tensor:
+    """Cut x (N, H, W) into blocks, and multiply each with itself shifted by (0, 1), (1, 0), (1, 1) and (1, -1).
+
+    What leaves a block on one side enters it on the other.
+
+    Returns:
+        (N, blocks, 5, size^2): the block itself, then the four products.
+    """
+    blocks = x.unflatten(2, (-1, size)).unflatten(1, (-1, size)).transpose(2, 3)  # (N, rows, columns, size, size)
+    blocks = blocks.flatten(1, 2)
+    around = F.pad(blocks, (1, 1, 1, 0), mode="circular")  # (N, blocks, size + 1, size + 2)
+    products = x.new_empty(*blocks.shape[:2], 5, size, size)
+    products[:, :, 0] = blocks
+    for i, (top, left) in enumerate(((1, 0), (0, 1), (0, 0), (0, 2)), 1):
+        shifted = around[:, :, top : top + size, left : left + size]
+        torch.mul(blocks, shifted, out=products[:, :, i])
+    return products.flatten(3)
+
+
+def fitted(x: Tensor) -> Tensor:
+    """Fit an asymmetric generalised Gaussian to each row of x (N, blocks, 5, n) by its moments: (N, blocks, 18) float64.
+
+    A row without a negative or without a positive number has no fit on that side: NaN there, and the smallest shape.
+    """
+    right = x.relu()
+    left = x.sub_(right)  # in place: x is not needed any more
+    right_norm, left_norm = norm(right), norm(left)
+    magnitude = total(right) - total(left)
+    right_count, left_count = total(right.sign_()), -total(left.sign_())
+
+    left_deviation, right_deviation = left_norm / left_count.sqrt(), right_norm / right_count.sqrt()
+    g = left_deviation / right_deviation
+    r = magnitude.square() / (left_norm.square() + right_norm.square()) / x.shape[-1]
+    r = r * (g**3 + 1) * (g + 1) / (g**2 + 1) ** 2
+    shape, width, spread = nearest_shape(r)
+    left_width, right_width = left_deviation * width, right_deviation * width
+    fits = torch.stack((shape, (right_width - left_width) * spread, left_width, right_width), -1)  # (N, blocks, 5, 4)
+    own = torch.stack((shape[..., 0], (left_width[..., 0] + right_width[..., 0]) / 2), -1)
+    return torch.cat((own, fits[..., 1:, :].flatten(-2)), -1)
+
+
+def norm(x: Tensor) -> Tensor:
+    """Euclidean norms over the last dimension, handed on in float64."""
+    return torch.linalg.vector_norm(x, dim=-1).double()
+
+
+def total(x: Tensor) -> Tensor:
+    """Sums over the last dimension, handed on in float64."""
+    return x.sum(-1).double()
+
+
+@lru_cache(maxsize=8)
+def shapes(device: torch.device) -> tuple[Tensor, Tensor]:
+    """The shapes 0.2, 0.201, ..., 10 that are tried, by what they predict.
+
+    Returns:
+        The moment ratio Gamma(2/a)^2 / (Gamma(1/a) Gamma(3/a)) of each shape a, rising, (9801,); and (9801, 3): a itself,
+        the width over the deviation, sqrt(Gamma(1/a) / Gamma(3/a)), and Gamma(2/a) / Gamma(1/a). Float64.
+    """
+    a = torch.arange(200, 10001, dtype=torch.float64) / 1000
+    one, two, three = torch.lgamma(1 / a), torch.lgamma(2 / a), torch.lgamma(3 / a)
+    ratio = torch.exp(2 * two - one - three)
+    return ratio.to(device), torch.stack((a, torch.exp((one - three) / 2), torch.exp(two - one)), -1).to(device)
+
+
+def nearest_shape(r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Look up the shape with the moment ratio nearest to r, of any size: that shape and its two factors in `shapes`."""
+    ratio, found = shapes(r.device)
+    above = torch.searchsorted(ratio, r).clamp_(1, len(ratio) - 1)
+    index = above - (r - ratio[above - 1] <= ratio[above] - r).long()
+    index = index.masked_fill(r.isnan(), 0)  # as MATLAB's min over nothing but NaN
+    shape, width, spread = found[index].unbind(-1)
+    return shape, width, spread
+
+
+@lru_cache(maxsize=8)
+def pristine(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean (36,) and covariance (36, 36) of undistorted photos' features, float64, as the LIVE lab published them."""
+    with np.load(Path(__file__).with_name("niqe_pristine.npz")) as file:
+        mean, covariance = file["mu_pris_param"][0], file["cov_pris_param"]
+    return torch.from_numpy(mean).to(device), torch.from_numpy(covariance).to(device)
+
+
+def distance(features: Tensor) -> Tensor:
+    """Distance of (N, blocks, 36) float64 features to the pristine model: (N,); NaN where no block has all its features."""
+    pristine_mean, pristine_covariance = pristine(features.device)
+    usable = features.isfinite().all(-1, keepdim=True)  # (N, blocks, 1)
+    count = usable.sum(1, keepdim=True)  # (N, 1, 1)
+    # As in MATLAB, the mean is over the numbers of each feature, the covariance over the blocks that have them all.
+    mean = features.nanmean(1)
+    centred = features.where(usable, 0.0)
+    centred = (centred - centred.sum(1, keepdim=True) / count.clamp(min=1)) * usable
+    covariance = centred.mT @ centred / (count - 1).clamp(min=1)
+    # The sum of a positive definite and a positive semidefinite matrix: its Cholesky solution is the pseudo-inverse's.
+    factor, _ = torch.linalg.cholesky_ex((pristine_covariance + covariance) / 2)
+    difference = (mean - pristine_mean)[..., None]
+    quality = torch.linalg.solve_triangular(factor, difference, upper=False).square().sum((1, 2)).sqrt()
+    return quality.where(count[:, 0, 0] > 0, torch.nan)

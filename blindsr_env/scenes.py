@@ -1,0 +1,292 @@
+"""Scenes on the host: which photo, which crop, which kernel (paper, Eq. 1), drawn from streams or fixed by options."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from blindsr_env.kernels import KERNEL_SIZE, anisotropic
+
+KINDS = ("isotropic", "anisotropic", "kernel")
+"""Degradations by name."""
+
+OPTIONS = ("image", "crop", "flip", "width", "kernel")
+"""What `options` of reset can fix in a scene."""
+
+
+def nearest(what: str, name: object, known: Sequence[str]) -> str:
+    """Say that a name is unknown and which known ones come nearest, in one line."""
+    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4) or list(known[:8])
+    return f"unknown {what} {name!r}: did you mean {' or '.join(repr(n) for n in near)}?"
+
+
+@dataclass(frozen=True, eq=False)
+class Degradation:
+    """How HR becomes LR: LR = round8(bicubic_down_s(HR * k) + n) (paper, Eq. 1).
+
+    Attributes:
+        kind: `"isotropic"`: Gaussian kernels of random width; `"anisotropic"`: of two random widths and a random angle;
+            `"kernel"`: one given kernel.
+        width_range: lowest and highest width in HR pixels, drawn uniformly; None is the generator's own range.
+        widths: a list of widths instead, each as likely as the others, for example `kernels.GAUSSIAN8`.
+        kernel: `(21, 21)`, sums to 1; only with `kind="kernel"`.
+        noise: standard deviation of additive white Gaussian noise, in grey levels of 255.
+    """
+
+    kind: str = "isotropic"
+    width_range: tuple[float, float] | None = None
+    widths: Sequence[float] | None = None
+    kernel: ArrayLike | None = None
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that contradict each other or that no kernel has."""
+        if self.kind not in KINDS:
+            raise ValueError(nearest("degradation", self.kind, KINDS))
+        if (self.kind == "kernel") != (self.kernel is not None):
+            raise ValueError("degradation kind 'kernel' and the field `kernel` belong together: give both or neither")
+        if (self.kind == "kernel") + (self.width_range is not None) + (self.widths is not None) > 1:
+            raise ValueError("degradation takes one of width_range, widths and kernel, got several: drop the others")
+        if self.kernel is not None:
+            _kernel(self.kernel, "degradation's kernel")
+        if self.widths is not None:
+            widths = np.asarray(self.widths, dtype=np.float64)
+            if widths.ndim != 1 or widths.size == 0 or not (np.isfinite(widths) & (widths > 0)).all():
+                raise ValueError(f"degradation's widths must be a list of numbers above 0, got {self.widths!r}")
+        if self.width_range is not None:
+            bounds = np.asarray(self.width_range, dtype=np.float64)
+            if bounds.shape != (2,) or not 0 < bounds[0] <= bounds[1] < np.inf:
+                raise ValueError(f"degradation's width_range must be (low, high), 0 < low <= high, got {self.width_range!r}")
+        if not 0 <= self.noise < np.inf:
+            raise ValueError(f"degradation's noise must be 0 or more grey levels, got {self.noise!r}")
+
+    @classmethod
+    def parse(cls, value: str | Mapping[str, Any] | Degradation | None) -> Degradation:
+        """Read the environment's `degradation` argument: a kind, a dict of this class's fields, or an instance.
+
+        Raises:
+            ValueError: unknown kind or field (the nearest names are listed), or a value out of range.
+            TypeError: anything else.
+        """
+        if value is None or value == "isotropic":
+            return cls()
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            return cls(kind=value)
+        if isinstance(value, Mapping):
+            known = [field.name for field in fields(cls)]
+            for key in value:
+                if key not in known:
+                    raise ValueError(nearest("degradation field", key, known))
+            return cls(**value)
+        raise TypeError(f"degradation must be a name, a dict or a Degradation, got {type(value).__name__}")
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """G scenes as they were drawn, on the host.
+
+    Attributes:
+        image: index of the photo, `(G,)` int64.
+        top: first row of the HR crop, `(G,)` int64.
+        left: first column of the HR crop, `(G,)` int64.
+        flip: 0 to 7, `(G,)` int64; bit 0 horizontal, bit 1 vertical, bit 2 transpose.
+        width: Gaussian width in HR pixels, `(G,)` float64; of a given kernel, the one with its second moments.
+        kernel: `(G, 21, 21)` float64, or None where all kernels are isotropic Gaussians of `width`.
+        noise: `(G, 3, h, w)` float32 in units of the picture's [0, 1], or None.
+    """
+
+    image: NDArray[np.int64]
+    top: NDArray[np.int64]
+    left: NDArray[np.int64]
+    flip: NDArray[np.int64]
+    width: NDArray[np.float64]
+    kernel: NDArray[np.float64] | None
+    noise: NDArray[np.float32] | None
+
+
+class SceneSampler:
+    """Draws scenes from a pool of photos.
+
+    A scene takes five uniform numbers from its stream, in the order image, flip, top, left, width (two more, width and angle,
+    where kernels are anisotropic; then its noise, if there is any), whatever the options fix: so fixing one thing leaves the
+    rest of the scene, and the scenes after it, as they were.
+
+    Args:
+        names: the photos' names.
+        heights: the photos' heights.
+        widths: the photos' widths.
+        crop: side of the HR crop; no photo may be smaller.
+        patch: side of the LR patch.
+        degradation: see `Degradation`.
+        width_range: widths where the degradation names none: the generator's.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        heights: NDArray[np.int64],
+        widths: NDArray[np.int64],
+        *,
+        crop: int,
+        patch: int,
+        degradation: Degradation,
+        width_range: tuple[float, float],
+    ) -> None:
+        self.names, self.heights, self.widths = list(names), heights, widths
+        self.crop, self.patch, self.degradation = crop, patch, degradation
+        self.width_range = degradation.width_range or width_range
+
+    def draw(self, streams: Sequence[np.random.Generator], fixed: Mapping[str, NDArray[Any]] | None = None) -> Draw:
+        """Draw one scene from each stream.
+
+        Args:
+            streams: G generators; each is advanced.
+            fixed: what `fix` gave, its arrays cut to the same G scenes.
+
+        Raises:
+            ValueError: a fixed crop leaves its photo.
+        """
+        fixed = fixed or {}
+        count = 7 if self.degradation.kind == "anisotropic" else 5
+        uniform = np.stack([stream.random(count) for stream in streams])  # (G, count)
+        image = fixed.get("image", (uniform[:, 0] * len(self.names)).astype(np.int64))
+        flip = fixed.get("flip", (uniform[:, 1] * 8).astype(np.int64))
+        room = np.stack([self.heights[image], self.widths[image]], axis=1) - self.crop  # (G, 2)
+        corner = fixed.get("crop", (uniform[:, 2:4] * (room + 1)).astype(np.int64))
+        for g in np.flatnonzero((corner < 0).any(axis=1) | (corner > room).any(axis=1))[:1]:
+            raise ValueError(
+                f"option 'crop' {tuple(corner[g].tolist())} leaves photo {self.names[image[g]]!r}: "
+                f"crops of {self.crop} start at (0, 0) to {tuple(room[g].tolist())} there"
+            )
+        width, kernel = self._blur(uniform[:, 4:], fixed)
+        noise = None
+        if self.degradation.noise:
+            shape = (3, self.patch, self.patch)
+            noise = np.stack([stream.standard_normal(shape, dtype=np.float32) for stream in streams])
+            noise *= np.float32(self.degradation.noise / 255)
+        return Draw(image, corner[:, 0], corner[:, 1], flip, width, kernel, noise)
+
+    def _blur(
+        self, uniform: NDArray[np.float64], fixed: Mapping[str, NDArray[Any]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Widths `(G,)` and, where any kernel is no isotropic Gaussian, all kernels `(G, 21, 21)`."""
+        if "width" in fixed:
+            return fixed["width"], None
+        given = fixed.get("kernel")
+        if given is None and self.degradation.kind == "isotropic":
+            return self._width(uniform[:, 0]), None
+        if given is None and self.degradation.kind == "anisotropic":
+            axes = (self._width(uniform[:, 0]), self._width(uniform[:, 1]), uniform[:, 2] * np.pi)
+            given = anisotropic(*map(torch.from_numpy, axes)).numpy()
+        if given is None:
+            given = np.stack([_kernel(self.degradation.kernel, "")] * len(uniform))  # type: ignore[arg-type]
+        return _moment_width(given), given
+
+    def _width(self, uniform: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self.degradation.widths is not None:
+            widths = np.asarray(self.degradation.widths, dtype=np.float64)
+            return widths[(uniform * len(widths)).astype(np.int64)]
+        low, high = self.width_range
+        return low + uniform * (high - low)
+
+    def fix(self, options: Mapping[str, Any] | None, scenes: int) -> dict[str, NDArray[Any]]:
+        """Read what `options` of reset fix.
+
+        Args:
+            options: any of `OPTIONS`, each as one value for all scenes or as a sequence of `scenes` values.
+            scenes: how many there are.
+
+        Returns:
+            Arrays whose first axis is `scenes` long.
+
+        Raises:
+            ValueError: unknown option or photo (the nearest names are listed), wrong shape, value out of range.
+        """
+        fixed: dict[str, NDArray[Any]] = {}
+        for key, value in (options or {}).items():
+            if key not in OPTIONS:
+                raise ValueError(nearest("reset option", key, (*OPTIONS, "reset_mask")))
+            if value is not None:
+                fixed[key] = getattr(self, f"_fix_{key}")(value, scenes)
+        if "width" in fixed and "kernel" in fixed:
+            raise ValueError("options 'width' and 'kernel' both fix the blur: give one of them")
+        return fixed
+
+    def _fix_image(self, value: Any, scenes: int) -> NDArray[np.int64]:
+        if isinstance(value, str):
+            value = self._index(value)
+        elif isinstance(value, (list, tuple)):
+            value = [self._index(item) if isinstance(item, str) else item for item in value]
+        index = _each("image", value, scenes, (), np.int64)
+        if (index < 0).any() or (index >= len(self.names)).any():
+            raise ValueError(f"option 'image' must be a name or 0 to {len(self.names) - 1}, got {value!r}")
+        return index
+
+    def _index(self, name: str) -> int:
+        if name not in self.names:
+            raise ValueError(nearest("photo", name, self.names))
+        return self.names.index(name)
+
+    def _fix_crop(self, value: Any, scenes: int) -> NDArray[np.int64]:
+        return _each("crop", value, scenes, (2,), np.int64)
+
+    def _fix_flip(self, value: Any, scenes: int) -> NDArray[np.int64]:
+        flip = _each("flip", value, scenes, (), np.int64)
+        if (flip < 0).any() or (flip > 7).any():
+            raise ValueError(f"option 'flip' must be 0 to 7, got {value!r}")
+        return flip
+
+    def _fix_width(self, value: Any, scenes: int) -> NDArray[np.float64]:
+        width = _each("width", value, scenes, (), np.float64)
+        if not (np.isfinite(width) & (width > 0)).all():
+            raise ValueError(f"option 'width' must be above 0, in HR pixels, got {value!r}")
+        return width
+
+    def _fix_kernel(self, value: Any, scenes: int) -> NDArray[np.float64]:
+        kernel = _each("kernel", value, scenes, (KERNEL_SIZE, KERNEL_SIZE), np.float64)
+        return np.stack([_kernel(one, "option 'kernel'") for one in kernel])
+
+
+def _each(option: str, value: Any, scenes: int, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+    """Make an array `(scenes, *shape)` of one value for all scenes or of one for each."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "iuf" or (np.issubdtype(dtype, np.integer) and array.dtype.kind == "f"):
+            raise TypeError
+    except (TypeError, ValueError):
+        what = "whole numbers" if np.issubdtype(dtype, np.integer) else "numbers"
+        raise ValueError(f"option {option!r} takes {what}, got {value!r}") from None
+    if array.shape not in (shape, (scenes, *shape)):
+        each = f" or {(scenes, *shape)}, one for each scene" if scenes > 1 else ""
+        raise ValueError(f"option {option!r} must have shape {shape}{each}, got {array.shape}")
+    return np.broadcast_to(array.astype(dtype), (scenes, *shape)).copy()
+
+
+def _kernel(value: ArrayLike, what: str) -> NDArray[np.float64]:
+    """Check one blur kernel: `(21, 21)`, finite, sums to 1 within 1e-3, and divide it by its sum."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    kernel = np.asarray(value, dtype=np.float64)
+    if kernel.shape != (KERNEL_SIZE, KERNEL_SIZE):
+        raise ValueError(f"{what} must have shape {(KERNEL_SIZE, KERNEL_SIZE)}, got {kernel.shape}: pad it with zeros")
+    if not np.isfinite(kernel).all() or abs(kernel.sum() - 1) > 1e-3:
+        raise ValueError(f"{what} must be finite and sum to 1, got a sum of {kernel.sum():.4g}: divide it by that")
+    return kernel / kernel.sum()
+
+
+def _moment_width(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Width of the isotropic Gaussian with the second moments of kernels `(G, 21, 21)`: `(G,)`."""
+    offset = np.arange(KERNEL_SIZE) - KERNEL_SIZE // 2
+    rows, columns = kernel.sum(axis=2), kernel.sum(axis=1)  # (G, 21) each
+    variance = sum((p @ offset**2) - (p @ offset) ** 2 for p in (rows, columns))
+    return np.sqrt(np.maximum(variance, 0) / 2)

@@ -1,0 +1,350 @@
+"""The native vector environment, `gymnasium.make_vec("BlindSR-v0")`: a shell around the batched core."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+from torch import Tensor
+
+from blindsr_env import rendering
+from blindsr_env.core import BlindSRCore, DegradationLike, MetricLike, Scenes
+from blindsr_env.images import Source
+from blindsr_env.scenes import nearest
+
+OUTPUTS = ("numpy", "torch")
+MODES = {"same step": AutoresetMode.SAME_STEP, "next step": AutoresetMode.NEXT_STEP, "disabled": AutoresetMode.DISABLED}
+
+
+class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
+    """`num_envs` BlindSR environments that render and score in one batch.
+
+    Observations, actions, rewards and `info` are those of `BlindSREnv`, one a row; photos have no `image_name` in `info`, but
+    `image_names[i]` is the name of photo `i`. Every array of `info` has its mask `_key`: the rows that it holds for.
+
+    **Seeds.** Row i under seed S sees the scenes of the single environment under seed S + i. With `repeats`, group g of rows
+    (`repeats` consecutive ones, which share a scene) uses the stream of seed S + g. A list gives one seed for each group.
+
+    **Autoreset.** `"same step"` (default): a step also draws the next scenes; it returns their observations and `info`, while
+    `info["final_obs"]` and `info["final_info"]` hold the episodes that ended. `"next step"`: the step after an episode's end
+    ignores the action, draws a scene and gives reward 0. `"disabled"`: the caller resets, by `reset()` or
+    `reset(options={"reset_mask": mask})`.
+
+    **Output.** With `output="torch"` everything returned is a tensor on `device`, and `step` never waits for the device. Tensors
+    and arrays are new on every call.
+
+    **Options** of `reset` are the single environment's, each one value for all, or a sequence of one for each group; and
+    `reset_mask`, `(num_envs,)` bool, the rows to reset (whole groups).
+
+    Args:
+        num_envs: number of rows.
+        metric: as `BlindSREnv`, as are all that are not named below.
+        generator: as `BlindSREnv`.
+        images: as `BlindSREnv`.
+        split: as `BlindSREnv`.
+        patch_size: as `BlindSREnv`.
+        degradation: as `BlindSREnv`.
+        action: as `BlindSREnv`.
+        repeats: this many consecutive rows share one scene, whose true score is computed once; divides `num_envs`.
+        report: as `BlindSREnv`.
+        device: as `BlindSREnv`.
+        dtype: as `BlindSREnv`.
+        output: `"numpy"` (arrays) or `"torch"` (tensors on the device).
+        autoreset_mode: a member of `AutoresetMode` or its name: `"same step"`, `"next step"`, `"disabled"`.
+        render_mode: None, `"rgb_array"` or `"human"` (a window with the first rows).
+
+    Raises:
+        ValueError: as `BlindSREnv`, and sizes that do not divide.
+    """
+
+    metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 1, "autoreset_mode": AutoresetMode.SAME_STEP}
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        metric: MetricLike = "niqe",
+        generator: str | os.PathLike[str] | torch.nn.Module | None = None,
+        images: Source = None,
+        split: str = "train",
+        patch_size: int = 64,
+        degradation: DegradationLike = "isotropic",
+        action: str = "code",
+        repeats: int = 1,
+        report: Sequence[MetricLike] = (),
+        device: str | torch.device = "cpu",
+        dtype: str = "float32",
+        output: str = "numpy",
+        autoreset_mode: AutoresetMode | str = "same step",
+        render_mode: str | None = None,
+    ) -> None:
+        if not isinstance(num_envs, int) or num_envs < 1:
+            raise ValueError(f"num_envs must be a whole number above 0, got {num_envs!r}")
+        if not isinstance(repeats, int) or repeats < 1 or num_envs % repeats:
+            raise ValueError(f"repeats must divide num_envs={num_envs}, got {repeats!r}")
+        if output not in OUTPUTS:
+            raise ValueError(nearest("output", output, OUTPUTS))
+        self.render_mode = rendering.checked_mode(render_mode)
+        self.autoreset_mode = _mode(autoreset_mode)
+        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
+        self._core = BlindSRCore(
+            metric=metric,
+            generator=generator,
+            images=images,
+            split=split,
+            patch_size=patch_size,
+            degradation=degradation,
+            action=action,
+            report=report,
+            device=device,
+            dtype=dtype,
+        )
+        self.num_envs, self.repeats, self.output, self.device = num_envs, repeats, output, self._core.device
+        self.single_observation_space = self._core.observation_space
+        self.single_action_space = self._core.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._streams: list[np.random.Generator] = []  # one a group
+        self._scenes: Scenes | None = None  # one a group
+        self._ended = np.zeros(num_envs, dtype=np.bool_)  # rows whose episode is over and that wait for a reset
+        self._shown: tuple[Scenes, Tensor | None, NDArray[np.bool_]] | None = None  # a row each: scene, action, played
+        self._window = rendering.Window()
+
+    @property
+    def core(self) -> BlindSRCore:
+        """The batched core: generator, metrics, photos, and scenes and renderings in batches."""
+        return self._core
+
+    @property
+    def image_names(self) -> list[str]:
+        """Names of the photos, in the order of `info["image"]`."""
+        return self._core.sampler.names
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Draw a scene for each group of rows.
+
+        Args:
+            seed: starts the streams anew: group g gets `seed + g`, or `seed[g]` of a list (None there leaves a stream as it is).
+            options: `reset_mask`, and what to fix in the scenes; see the class.
+
+        Returns:
+            LR patches `(num_envs, h, w, 3)` uint8, of all rows, and `info`, of those that were reset.
+
+        Raises:
+            ValueError: unknown or impossible options, a wrong number of seeds.
+            ResetNeeded: a first reset with a mask that leaves rows without a scene.
+        """
+        self._check_open()
+        mask = self._reset_mask(options)
+        groups = mask[:: self.repeats]
+        options = {key: value for key, value in (options or {}).items() if key != "reset_mask"}
+        fixed = self._core.sampler.fix(options, len(groups))
+        if self._scenes is None and not mask.all():
+            raise ResetNeeded("the first reset must be of all rows: leave reset_mask out")
+        self._seed(seed, groups)
+        self._draw(groups, {key: value[groups] for key, value in fixed.items()})
+        self._ended = self._ended & ~mask
+        self._show(self._rows(), self._shown[1] if self._shown else None, self._ended)
+        return self._out(self._rows().lr.clone()), self._infos((self._core.info(self._rows(mask)), mask))
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Render each row's patch with its code.
+
+        Args:
+            actions: `(num_envs, d)`, NumPy array or tensor; clipped to the action space.
+
+        Returns:
+            Observations `(num_envs, h, w, 3)` uint8; rewards `(num_envs,)`, float64 in NumPy as Gymnasium has them and float32 in
+            torch; terminated and truncated `(num_envs,)` bool; `info`.
+
+        Raises:
+            ResetNeeded: before the first reset; in the mode `"disabled"`, also where an episode is over.
+            ValueError: the actions have another shape, or are not finite.
+        """
+        self._check_open()
+        if self._scenes is None:
+            raise ResetNeeded("call reset() before the first step()")
+        if self.autoreset_mode is AutoresetMode.DISABLED and self._ended.any():
+            rows = np.flatnonzero(self._ended).tolist()
+            raise ResetNeeded(f"the episodes of rows {rows} are over: call reset(options={{'reset_mask': ...}}) for them")
+        assert self.action_space.shape is not None
+        actions = self._core.to_action(actions, self.action_space.shape)
+        playing, resting = ~self._ended, self._ended
+        rewards, played = torch.zeros(self.num_envs, device=self.device), {}
+        if playing.all():
+            rewards, played = self._core.play(self._rows(), actions)
+        elif playing.any():
+            rows = self._index(playing)
+            some, played = self._core.play(self._rows(playing), actions[rows])
+            rewards = rewards.index_copy(0, rows, some)
+
+        if self.autoreset_mode is AutoresetMode.SAME_STEP:
+            ended = self._rows()
+            self._draw(playing[:: self.repeats])
+            self._show(ended, actions, playing)
+            infos = self._infos((self._core.info(self._rows()), playing))
+            infos |= {"final_obs": self._out(ended.lr.clone()), "_final_obs": self._mask(playing)}
+            infos |= {"final_info": self._infos((played, playing)), "_final_info": self._mask(playing)}
+        else:
+            parts = [(played, playing)] if playing.any() else []
+            if resting.any():
+                self._draw(resting[:: self.repeats])
+                parts.append((self._core.info(self._rows(resting)), resting))
+            self._ended = playing
+            self._show(self._rows(), actions, playing)
+            infos = self._infos(*parts)
+        truncated = np.zeros(self.num_envs, dtype=np.bool_)
+        if self.output == "numpy":
+            rewards = rewards.double()
+        return self._out(self._rows().lr.clone()), self._out(rewards), self._mask(playing), self._mask(truncated), infos
+
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        """Draw each row: LR, SR, SR with the true code, HR, the kernels and the scores.
+
+        Returns:
+            `num_envs` pictures `(H, W, 3)` uint8 in mode `"rgb_array"`; None otherwise. After a step in the mode
+            `"same step"` they show the episodes that ended, not the scenes drawn since.
+        """
+        self._check_open()
+        if self.render_mode == "human":
+            self._show_window()
+        return self._pictures(self.num_envs) if self.render_mode == "rgb_array" else None
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close the window."""
+        self._window.close()
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Return an attribute of the environment, or what its method gives, once for each row."""
+        value = getattr(self, name)
+        return (value(*args, **kwargs) if callable(value) else value,) * self.num_envs
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """Return an attribute of the environment once for each row."""
+        return (getattr(self, name),) * self.num_envs
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Set an attribute: one value, or a list of `num_envs` equal ones, since the rows are one object.
+
+        Raises:
+            ValueError: the rows' values differ, or there are not as many as rows.
+        """
+        if isinstance(values, list | tuple):
+            if len(values) != self.num_envs or any(value != values[0] for value in values):
+                raise ValueError(f"the rows of a BlindSR vector environment share {name!r}: give one value for all")
+            values = values[0]
+        setattr(self, name, values)
+
+    def _reset_mask(self, options: dict[str, Any] | None) -> NDArray[np.bool_]:
+        mask = (options or {}).get("reset_mask")
+        if mask is None:
+            return np.ones(self.num_envs, dtype=np.bool_)
+        mask = mask.cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
+        if mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
+            raise ValueError(f"reset_mask must be bool of shape ({self.num_envs},), got {mask.dtype} of shape {mask.shape}")
+        if not mask.any():
+            raise ValueError("reset_mask must have at least one True")
+        by_group = mask.reshape(-1, self.repeats)
+        if (by_group.any(axis=1) != by_group.all(axis=1)).any():
+            raise ValueError(f"reset_mask must reset whole groups: each {self.repeats} consecutive rows share a scene")
+        return mask.copy()
+
+    def _seed(self, seed: int | Sequence[int | None] | None, groups: NDArray[np.bool_]) -> None:
+        """Start the streams of the chosen groups anew, as far as seeds are given; `np_random_seed` is that of group 0."""
+        if seed is None or isinstance(seed, int | np.integer):
+            super().reset(seed=None if seed is None else int(seed))
+            first = self.np_random_seed
+            assert first is not None
+            seeds: list[int | None] = [first + g if seed is not None or not self._streams else None for g in range(len(groups))]
+        else:
+            seeds = [None if one is None else int(one) for one in seed]
+            if len(seeds) != len(groups):
+                raise ValueError(f"a list of seeds must have one for each scene, {len(groups)}, got {len(seeds)}")
+            super().reset(seed=seeds[0])
+        if not self._streams:
+            self._streams = [seeding.np_random()[0] for _ in groups]
+        for g in np.flatnonzero(groups):
+            if seeds[g] is not None:
+                self._streams[g] = seeding.np_random(seeds[g])[0]
+
+    def _draw(self, groups: NDArray[np.bool_], fixed: dict[str, NDArray[Any]] | None = None) -> None:
+        """Give the chosen groups new scenes."""
+        new = self._core.scenes([self._streams[g] for g in np.flatnonzero(groups)], fixed)
+        self._scenes = new if self._scenes is None or groups.all() else self._scenes.put(self._index(groups), new)
+        self._by_row = self._scenes.repeat(self.repeats)
+
+    def _rows(self, mask: NDArray[np.bool_] | None = None) -> Scenes:
+        """Each row's scene, or those of the rows in the mask."""
+        return self._by_row if mask is None or mask.all() else self._by_row.take(self._index(mask))
+
+    def _index(self, mask: NDArray[np.bool_]) -> Tensor:
+        return self._core.to_device(np.flatnonzero(mask))
+
+    def _infos(self, *parts: tuple[dict[str, Tensor], NDArray[np.bool_]]) -> dict[str, Any]:
+        """Spread each part over its rows, zeros elsewhere, and add the masks."""
+        full: dict[str, Tensor] = {}
+        masks: dict[str, NDArray[np.bool_]] = {}
+        for values, mask in parts:
+            for key, value in values.items():
+                masks[key] = masks.get(key, np.zeros_like(mask)) | mask
+                if not mask.all():
+                    base = full.get(key)
+                    base = value.new_zeros((self.num_envs, *value.shape[1:])) if base is None else base
+                    value = base.index_copy(0, self._index(mask), value)
+                full[key] = value
+        infos: dict[str, Any] = {}
+        for key, value in full.items():
+            infos[key], infos["_" + key] = self._out(value), self._mask(masks[key])
+        return infos
+
+    def _out(self, x: Tensor) -> Any:
+        return x if self.output == "torch" else x.cpu().numpy()
+
+    def _mask(self, mask: NDArray[np.bool_]) -> Any:
+        if self.output == "numpy":
+            return mask.copy()
+        if mask.all() or not mask.any():
+            return torch.full((self.num_envs,), bool(mask[0]), device=self.device)
+        return self._core.to_device(mask.copy())
+
+    def _show(self, scenes: Scenes, actions: Tensor | None, played: NDArray[np.bool_]) -> None:
+        """Remember what `render` is to draw."""
+        if self.render_mode is not None:
+            self._shown = (scenes, actions, played)
+        if self.render_mode == "human":
+            self._show_window()
+
+    def _pictures(self, rows: int) -> tuple[NDArray[np.uint8], ...]:
+        if self._shown is None:
+            raise ResetNeeded("nothing to render yet: call reset() before render()")
+        scenes, actions, played = self._shown
+        first = self._core.to_device(np.arange(rows))
+        actions = None if actions is None else actions[first]
+        return rendering.pictures(self._core, scenes.take(first), actions, played[:rows])
+
+    def _show_window(self) -> None:
+        self._window.show(np.concatenate(self._pictures(min(self.num_envs, 4))))
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ClosedEnvironmentError("this environment was closed: make a new one")
+
+
+def _mode(value: AutoresetMode | str) -> AutoresetMode:
+    """Read an autoreset mode: a member, its value ("SameStep"), or its name in words ("same step", "same_step")."""
+    if isinstance(value, AutoresetMode):
+        return value
+    known = {name.replace(" ", ""): mode for name, mode in MODES.items()}
+    word = str(value).lower().replace(" ", "").replace("_", "").replace("-", "")
+    if word not in known:
+        raise ValueError(nearest("autoreset mode", value, tuple(MODES)))
+    return known[word]

@@ -1,0 +1,1 @@
+"""What is run: the `blindsr` command, configs, training, evaluation, benchmarks."""

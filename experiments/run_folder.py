@@ -1,0 +1,183 @@
+"""A run's folder: resolved config, training state that can be resumed exactly, TensorBoard log, results."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from generators import checkpoint
+from generators.checkpoint import CheckpointError, atomic_write
+
+
+class RunFolder:
+    """Files of one run.
+
+    Training state is a folder `state-<step>` of one safetensors file per part (weights, EMA, each moment, ...), written beside
+    under another name, flushed and renamed, so a kill at any moment leaves the last whole state.
+
+    Args:
+        path: the folder; created.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def write_config(self, config: Any) -> None:
+        """Write the resolved config (a dataclass) as `config.yaml`."""
+        with atomic_write(self.path / "config.yaml") as partial:
+            partial.write_text(yaml.safe_dump(plain(config), sort_keys=False))
+
+    def save_state(self, step: int, parts: Mapping[str, Mapping[str, Tensor]], metadata: Mapping[str, Any]) -> None:
+        """Write the training state of a step and remove older ones."""
+        target = self.path / f"state-{step:09d}"
+        partial = self.path / ".state-partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        for name, tensors in parts.items():
+            checkpoint.save(partial / f"{name}.safetensors", tensors, {"kind": "training-state", "step": step, **metadata})
+        if target.exists():
+            shutil.rmtree(target)
+        partial.replace(target)
+        for old in self.states():
+            if old != target:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def states(self) -> list[Path]:
+        """List whole training states, oldest first."""
+        return sorted(path for path in self.path.glob("state-*") if path.is_dir())
+
+    def load_state(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
+        """Read the newest training state: tensors by part, and its metadata; None where there is none."""
+        states = self.states()
+        if not states:
+            return None
+        parts: dict[str, dict[str, Tensor]] = {}
+        metadata: dict[str, Any] = {}
+        for file in sorted(states[-1].glob("*.safetensors")):
+            parts[file.stem], metadata = checkpoint.read(file)
+        if not parts:
+            raise CheckpointError(f"{states[-1]} holds no training state: remove the folder to start again")
+        return parts, metadata
+
+    def log(self) -> Any:
+        """Open a TensorBoard writer, or a silent stand-in where tensorboard is not installed."""
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return _Silent()
+        return SummaryWriter(str(self.path / "tensorboard"))
+
+    def write_results(self, figures: Mapping[str, Any], config: Any, seed: int | None, name: str = "results.json") -> Path:
+        """Write a results file: figures, config, environment, seed, commit."""
+        path = self.path / name
+        write_results(path, figures, config, seed)
+        return path
+
+
+def write_results(path: Path, figures: Mapping[str, Any], config: Any, seed: int | None) -> None:
+    """Write figures with what is needed to get them again, as JSON."""
+    content = {
+        "figures": figures,
+        "config": plain(config),
+        "environment": environment(),
+        "seed": seed,
+        "commit": commit(),
+    }
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, default=str) + "\n")
+
+
+class _Silent:
+    def add_scalar(self, *_: Any, **__: Any) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def plain(value: Any) -> Any:
+    """Turn dataclasses, paths and tuples into what YAML and JSON know."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def environment() -> dict[str, Any]:
+    """Say what the figures were measured on."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    packages = {}
+    for name in ("blindsr", "torch", "numpy", "gymnasium", "stable-baselines3", "opencv-python"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    cuda = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return {
+        "python": platform.python_version(),
+        "packages": packages,
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": cuda,
+    }
+
+
+def commit() -> str | None:
+    """Give the commit of the source tree, with `+` where it has changes; None outside a git checkout."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        revision = _git(root, "rev-parse", "--short=12", "HEAD")
+        return revision + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+
+class StopRequest:
+    """Becomes true when the process is asked to stop (Ctrl-C or SIGTERM), so that a loop can end at a whole step."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __bool__(self) -> bool:
+        return self.requested
+
+
+@contextmanager
+def graceful_stop() -> Iterator[StopRequest]:
+    """Turn the first SIGINT or SIGTERM into a `StopRequest`; a second SIGINT interrupts as usual."""
+    request = StopRequest()
+    before = {}
+
+    def handle(number: int, _frame: Any) -> None:
+        request.requested = True
+        signal.signal(number, before[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, handle)
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

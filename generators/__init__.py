@@ -1,0 +1,127 @@
+"""Generators: networks that turn (photo, kernel code) into a picture, and the code's language.
+
+`load` gives a trained, frozen one; `build` an untrained one; `names` lists what ships.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from generators import checkpoint
+from generators.amnet import AMNet, Architecture
+from generators.checkpoint import CheckpointError
+from generators.codec import KernelCodec
+
+__all__ = ["AMNet", "Architecture", "CheckpointError", "KernelCodec", "build", "load", "names", "save"]
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "amnet": Architecture(blocks=16, width=64),
+    "amnet_l": Architecture(blocks=32, width=64),
+    "amnet_s": Architecture(blocks=8, width=32),
+}
+"""Networks by name, at scale 4 with AMLayer."""
+
+SHIPPED: tuple[str, ...] = ("amnet_s",)
+"""Trained weights inside the package, best first."""
+
+_WEIGHTS = Path(__file__).parent / "weights"
+_CODEC_PREFIX = "codec."
+
+
+def names() -> list[str]:
+    """List the generators whose weights ship with the package, best first."""
+    return list(SHIPPED)
+
+
+def build(
+    arch: str = "amnet", *, scale: int = 4, codec: KernelCodec | None = None, modulation: str = "amlayer"
+) -> AMNet:
+    """Make an untrained generator.
+
+    Args:
+        arch: `"amnet"`, `"amnet_l"` or `"amnet_s"`.
+        scale: 2, 3 or 4.
+        codec: kernel code; that of the scale's isotropic Gaussians where none is given.
+        modulation: `"amlayer"` (Eq. 7) or `"adain"` (Eq. 4).
+
+    Returns:
+        The network, in training mode, on the CPU.
+
+    Raises:
+        ValueError: unknown architecture (the nearest names are listed), scale or modulation.
+    """
+    if arch not in ARCHITECTURES:
+        raise ValueError(_unknown("architecture", arch, list(ARCHITECTURES)))
+    shape = ARCHITECTURES[arch]
+    architecture = Architecture(shape.blocks, shape.width, scale, modulation)  # type: ignore[arg-type]
+    return AMNet(architecture, codec or KernelCodec.isotropic(scale), name=arch)
+
+
+def save(path: str | os.PathLike[str], generator: AMNet, training: dict[str, Any]) -> None:
+    """Write a generator to one self-describing safetensors file.
+
+    Args:
+        path: where to.
+        generator: the network.
+        training: how it was trained (data, steps, commit, figures): plain values.
+    """
+    tensors = dict(generator.state_dict())
+    tensors |= {_CODEC_PREFIX + name: tensor for name, tensor in generator.codec.state().items()}
+    metadata = {
+        "kind": "generator",
+        "name": generator.name,
+        "architecture": generator.architecture.to_dict(),
+        "width_range": list(generator.codec.width_range),
+        "training": training,
+    }
+    checkpoint.save(path, tensors, metadata)
+
+
+def load(
+    name_or_path: str | os.PathLike[str] | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> AMNet:
+    """Load a trained generator, frozen and in evaluation mode.
+
+    Args:
+        name_or_path: one of `names()`, a checkpoint file, or None for the best that ships.
+        device: where it runs.
+        dtype: of its weights and pictures.
+
+    Returns:
+        A module with `.scale`, `.codec`, `.name`; `sr = g(lr, action)` takes `(N, 3, h, w)` in [0, 1] and `(N, 15)`
+        actions and gives `(N, 3, s h, s w)`, unclamped. Its memory format is channels_last.
+
+    Raises:
+        ValueError: unknown name (the nearest ones are listed).
+        CheckpointError: missing, truncated or foreign file.
+    """
+    if name_or_path is None:
+        name_or_path = SHIPPED[0]
+    name = os.fspath(name_or_path)
+    path = _WEIGHTS / f"{name}.safetensors" if name in SHIPPED else Path(name)
+    if name not in SHIPPED and path.suffix != ".safetensors" and not path.exists():
+        raise ValueError(_unknown("generator", name, list(SHIPPED)) + ", or give the path of a .safetensors file")
+    tensors, metadata = checkpoint.read(path)
+    if metadata.get("kind") != "generator":
+        raise CheckpointError(f"{path} holds a {metadata.get('kind')}, not a generator: give a generator's checkpoint")
+    state = {k.removeprefix(_CODEC_PREFIX): tensors.pop(k) for k in list(tensors) if k.startswith(_CODEC_PREFIX)}
+    low, high = metadata["width_range"]
+    generator = AMNet(
+        Architecture(**metadata["architecture"]), KernelCodec.from_state(state, (low, high)), metadata["name"]
+    )
+    generator.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
+    generator = generator.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+    return generator.eval().requires_grad_(False)
+
+
+def _unknown(what: str, name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known
+    return f"unknown {what} {name!r}: did you mean {' or '.join(repr(n) for n in near)}?"

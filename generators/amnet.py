@@ -1,0 +1,203 @@
+"""AMNet: residual super-resolution whose features a blur-kernel code modulates (paper, section 3.1 and Fig. 1)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from generators.codec import CODE_LENGTH, KernelCodec
+
+EPSILON = 1e-5  # added to the variance in Eq. 6
+EMBEDDING = 16  # length of e, the code's embedding in each AMLayer
+
+
+def space_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over space (paper, Eq. 5 and 6).
+
+    Args:
+        x: features `(N, C, H, W)`.
+
+    Returns:
+        mu and sigma, each `(N, C)` in float32 at least: sums over a picture do not fit bfloat16.
+    """
+    wide = x if x.dtype == torch.float64 else x.float()
+    variance, mu = torch.var_mean(wide, dim=(2, 3), correction=0)
+    return mu, (variance + EPSILON).sqrt()
+
+
+class AMLayer(nn.Module):
+    """Adaptive modulation (paper, Eq. 7): y = gamma (x - mu) / sigma + beta.
+
+    e = FC(code); gamma = FC1([e, sigma]), beta = FC2([e, mu]): unlike AdaIN, the layer knows the statistics that it
+    replaces. FC1 and FC2 start as the identity on sigma and mu, so a fresh layer passes x through unchanged and an untrained
+    AMNet is a plain residual network; the first steps need not undo a normalisation that costs super-resolution its contrast.
+    """
+
+    def __init__(self, channels: int, code_length: int = CODE_LENGTH) -> None:
+        super().__init__()
+        self.embed = nn.Linear(code_length, EMBEDDING)
+        self.gamma = nn.Linear(EMBEDDING + channels, channels)
+        self.beta = nn.Linear(EMBEDDING + channels, channels)
+        with torch.no_grad():
+            for layer in (self.gamma, self.beta):
+                layer.weight[:, :EMBEDDING].mul_(0.1)
+                layer.weight[:, EMBEDDING:].copy_(torch.eye(channels))
+                layer.bias.zero_()
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """Modulate features `(N, C, H, W)` by codes `(N, 15)`; same shape and dtype as `x`."""
+        mu, sigma = space_statistics(x)  # (N, C)
+        e = self.embed(code)  # (N, 16)
+        gamma = self.gamma(torch.cat([e, sigma.to(e.dtype)], dim=1))
+        beta = self.beta(torch.cat([e, mu.to(e.dtype)], dim=1))
+        return scale_shift(x, mu, sigma, gamma, beta)
+
+
+class AdaIN(nn.Module):
+    """Adaptive instance normalisation (paper, Eq. 4): gamma and beta from the code alone."""
+
+    def __init__(self, channels: int, code_length: int = CODE_LENGTH) -> None:
+        super().__init__()
+        self.gamma = nn.Linear(code_length, channels)
+        self.beta = nn.Linear(code_length, channels)
+        nn.init.ones_(self.gamma.bias)
+        nn.init.zeros_(self.beta.bias)
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """Modulate features `(N, C, H, W)` by codes `(N, 15)`; same shape and dtype as `x`."""
+        mu, sigma = space_statistics(x)
+        return scale_shift(x, mu, sigma, self.gamma(code), self.beta(code))
+
+
+def scale_shift(x: Tensor, mu: Tensor, sigma: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    """Compute gamma (x - mu) / sigma + beta as one multiply-add per element: y = x a + (beta - a mu), a = gamma / sigma."""
+    a = gamma / sigma
+    b = beta - a * mu
+    return torch.addcmul(b.to(x.dtype)[:, :, None, None], x, a.to(x.dtype)[:, :, None, None])
+
+
+MODULATION: dict[str, type[AMLayer] | type[AdaIN]] = {"amlayer": AMLayer, "adain": AdaIN}
+
+
+class AMRB(nn.Module):
+    """Adaptive modulation residual block (paper, Fig. 1): conv, modulation, ReLU, conv, modulation, skip."""
+
+    def __init__(self, channels: int, modulation: str) -> None:
+        super().__init__()
+        layer = MODULATION[modulation]
+        self.conv1, self.modulate1 = _conv(channels, channels), layer(channels)
+        self.conv2, self.modulate2 = _conv(channels, channels), layer(channels)
+        with torch.no_grad():
+            self.conv2.weight.mul_(0.1)  # each block starts near the identity, so depth does not inflate the features
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """Map features `(N, C, H, W)` and codes `(N, 15)` to features of the same shape."""
+        y = F.relu(self.modulate1(self.conv1(x), code))
+        return x + self.modulate2(self.conv2(y), code)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What fixes a network's shape; stored in every checkpoint.
+
+    Attributes:
+        blocks: number of AMRBs.
+        width: feature channels.
+        scale: 2, 3 or 4.
+        modulation: `"amlayer"` (Eq. 7) or `"adain"` (Eq. 4).
+    """
+
+    blocks: int = 16
+    width: int = 64
+    scale: int = 4
+    modulation: Literal["amlayer", "adain"] = "amlayer"
+
+    def __post_init__(self) -> None:
+        """Refuse shapes that no network has."""
+        if self.scale not in (2, 3, 4):
+            raise ValueError(f"scale must be 2, 3 or 4, got {self.scale}")
+        if self.modulation not in MODULATION:
+            raise ValueError(f"modulation must be one of {sorted(MODULATION)}, got {self.modulation!r}")
+        if self.blocks < 1 or self.width < 1:
+            raise ValueError(f"blocks and width must be at least 1, got {self.blocks} and {self.width}")
+
+    def to_dict(self) -> dict[str, int | str]:
+        """Return the settings as plain values."""
+        return asdict(self)
+
+
+class AMNet(nn.Module):
+    """G: renders a low-resolution photo sharp, given the code of the kernel that blurred it.
+
+    Args:
+        architecture: blocks, width, scale, modulation.
+        codec: the kernel code's language; fixed for the life of the weights.
+        name: what messages and result files call it.
+
+    Attributes:
+        scale: SR side over LR side.
+        codec: see above.
+        name: see above.
+    """
+
+    gain: Tensor
+
+    def __init__(self, architecture: Architecture, codec: KernelCodec, name: str = "amnet") -> None:
+        super().__init__()
+        self.architecture, self.codec, self.name = architecture, codec, name
+        width, scale = architecture.width, architecture.scale
+        self.head = _conv(3, width)
+        self.body = nn.ModuleList(AMRB(width, architecture.modulation) for _ in range(architecture.blocks))
+        self.conv = _conv(width, width)
+        self.modulate = MODULATION[architecture.modulation](width)
+        self.tail = _conv(width, 3 * scale * scale)
+        self.register_buffer("gain", codec.gain.to(torch.float32), persistent=False)
+
+    @property
+    def scale(self) -> int:
+        """SR side over LR side."""
+        return self.architecture.scale
+
+    def forward(self, lr: Tensor, action: Tensor) -> Tensor:
+        """Render photos for actions in the kernels' own box.
+
+        Args:
+            lr: photos `(N, 3, h, w)` in [0, 1], in the network's dtype.
+            action: `(N, 15)`, any floating dtype; [-1, 1] holds every kernel of the family.
+
+        Returns:
+            SR `(N, 3, s h, s w)`, not clamped.
+        """
+        return self.render(lr, action * self.gain.to(action.dtype))
+
+    def render(self, lr: Tensor, code: Tensor) -> Tensor:
+        """Render photos for codes x = gain * action, as the layers see them (the free-code space).
+
+        Args:
+            lr: photos `(N, 3, h, w)` in [0, 1], in the network's dtype.
+            code: `(N, 15)`, any floating dtype.
+
+        Returns:
+            SR `(N, 3, s h, s w)`, not clamped.
+        """
+        code = code.to(self.modulate_dtype)
+        head = self.head(lr)
+        x = head
+        for block in self.body:
+            x = block(x, code)
+        x = head + self.modulate(self.conv(x), code)
+        residual = F.pixel_shuffle(self.tail(x), self.scale)
+        return residual + F.interpolate(lr, scale_factor=float(self.scale), mode="nearest")
+
+    @property
+    def modulate_dtype(self) -> torch.dtype:
+        """Dtype of the fully connected layers."""
+        return next(self.modulate.parameters()).dtype
+
+
+def _conv(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1)

@@ -1,0 +1,52 @@
+"""Isotropic Gaussian blur kernels: the family that a generator's code speaks of.
+
+The formula lives in this lowest room because the codec is fitted to it; `blindsr_env.kernels` adds what a world
+needs beside it (sampling, other families) and is the public place to import it from.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+KERNEL_SIZE = 21
+"""Side of every blur kernel in HR pixels."""
+
+WIDTH_RANGE: dict[int, tuple[float, float]] = {2: (0.2, 2.0), 3: (0.2, 3.0), 4: (0.2, 4.0)}
+"""Kernel widths (standard deviation, HR pixels) that each scale is trained for (paper, section 4.1)."""
+
+
+def gaussian_profile(width: Tensor | float, size: int = KERNEL_SIZE) -> Tensor:
+    """Sample a one-dimensional Gaussian at whole pixels; its outer product with itself is the kernel.
+
+    Args:
+        width: standard deviations in HR pixels, `(N,)` floating point or one number, above 0.
+        size: number of taps, odd.
+
+    Returns:
+        `(N, size)` in the dtype of `width`; each row sums to 1.
+    """
+    width = torch.atleast_1d(torch.as_tensor(width))
+    if not width.is_floating_point():
+        width = width.to(torch.get_default_dtype())
+    offset = torch.arange(size, dtype=width.dtype, device=width.device) - size // 2
+    profile = torch.exp(-0.5 * (offset / width[:, None]) ** 2)  # (N, size)
+    return profile / profile.sum(dim=1, keepdim=True)
+
+
+def gaussian(width: Tensor | float, size: int = KERNEL_SIZE) -> Tensor:
+    """Sample isotropic Gaussian blur kernels (paper, section 4.1).
+
+    Args:
+        width: standard deviations in HR pixels, `(N,)` floating point or one number, above 0.
+        size: side of the kernel, odd.
+
+    Returns:
+        `(N, size, size)` in the dtype of `width`; each kernel sums to 1.
+
+    Example:
+        >>> gaussian(torch.tensor([1.3], dtype=torch.float64)).sum().item()
+        1.0
+    """
+    profile = gaussian_profile(width, size)
+    return profile[:, :, None] * profile[:, None, :]
