@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from agents.networks import Predictor, named_state
+from blindsr_env.core import BlindSRCore
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
 
@@ -32,11 +33,10 @@ class ActionMeaning:
     @classmethod
     def of(cls, env: Any) -> ActionMeaning | None:
         """Reads it off an environment; None for environments that are not ours."""
-        world = getattr(env, "unwrapped", env)
-        generator = getattr(world, "generator", None)
-        if generator is None:
+        core = getattr(getattr(env, "unwrapped", env), "core", None)
+        if not isinstance(core, BlindSRCore):
             return None
-        return cls(world.action_kind, generator.scale, generator.codec.fingerprint, generator.name)
+        return cls(core.action, core.scale, core.codec.fingerprint, core.generator.name)
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> ActionMeaning | None:
@@ -64,7 +64,7 @@ def check_meaning(what: str, learned: ActionMeaning | None, wanted: ActionMeanin
     for field, name in (("scale", "scale"), ("basis", "code basis"), ("kind", "action space")):
         was, now = getattr(learned, field), getattr(wanted, field)
         if was != now:
-            raise CheckpointError(f"{what} was trained for {name} {was!r}, not {now!r}: train one for it or choose that {name}")
+            raise CheckpointError(f"{what} was trained for {name} {was!r}, not {now!r}: train one for it")
 
 
 def save_predictor(path: Path, predictor: Predictor, meaning: ActionMeaning | None, training: dict[str, Any]) -> None:

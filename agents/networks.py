@@ -8,12 +8,11 @@ Only torch is imported here: the networks are trained and shipped without an env
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 #: What `build` knows: settings of `Predictor`. `predictor_s` is made for two CPU cores: its first convolution sees
 #: every pixel, where the blur is; all others work at half resolution.
@@ -57,6 +56,24 @@ def from_observation(observation: Tensor) -> Tensor:
         raise ValueError(f"observations are (N, H, W, 3), not {tuple(observation.shape)}")
     lr = observation.permute(0, 3, 1, 2)
     return lr.float() / 255 if lr.dtype == torch.uint8 else lr.float()
+
+
+def answer(observation: Any, device: torch.device, choose: Callable[[Tensor], Tensor]) -> Any:
+    """Answers one observation or a batch, NumPy or torch, with actions of the same kind.
+
+    Args:
+        observation: (H, W, 3) or (N, H, W, 3) uint8.
+        device: Where `choose` works.
+        choose: (N, 3, H, W) in [0, 1] -> (N, actions).
+
+    Returns:
+        (actions,) or (N, actions) float32; tensors stay on `device`.
+    """
+    images = torch.as_tensor(observation).to(device)
+    with torch.no_grad():
+        action = choose(from_observation(images[None] if images.ndim == 3 else images))
+    action = action[0] if images.ndim == 3 else action
+    return action if isinstance(observation, Tensor) else action.cpu().numpy()
 
 
 class ChannelAttention(nn.Module):
@@ -193,14 +210,15 @@ class Critic(nn.Module):
         """Makes an untrained critic; `width`, `blocks`, `stride` are its trunk's, `hidden` its last layers' width."""
         super().__init__()
         self.trunk = Trunk(width, blocks, stride)
+        self.normalise = nn.GroupNorm(1, width, affine=False)  # over all of a photo: what tells photos apart stays
         self.modulations = nn.ModuleList(nn.Linear(actions, 2 * width) for _ in range(2))
         self.conv = nn.Conv2d(width, width, 3, padding=1)
         self.value = mlp(width + actions, hidden)
 
     def forward(self, lr: Tensor, action: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] and (N, actions) -> (N,)."""
-        x = torch.relu(self._modulate(0, self.trunk(lr), action))
-        x = torch.relu(self._modulate(1, self.conv(x), action))
+        x = torch.relu(self._modulate(0, self.normalise(self.trunk(lr)), action))
+        x = torch.relu(self._modulate(1, self.normalise(self.conv(x)), action))
         return self.value(torch.cat([x.mean((2, 3)), action], 1)).squeeze(1)
 
     def _modulate(self, layer: int, x: Tensor, action: Tensor) -> Tensor:
@@ -208,31 +226,59 @@ class Critic(nn.Module):
         return torch.addcmul(x + beta, x, gamma)  # starts near the identity: 1 + gamma
 
 
-class PooledCritic(nn.Module):
-    """Q(pooled features, action): a small MLP on what a frozen predictor sees. Hundreds of updates cost one render."""
+class ParallelLinear(nn.Module):
+    """`copies` linear layers, each with its own weights: (copies or 1, N, inputs) -> (copies, N, outputs)."""
 
-    def __init__(self, features: int, actions: int = 15, hidden: int = 128) -> None:
-        """Makes an untrained critic for `Predictor.pooled` features, (N, features)."""
+    def __init__(self, copies: int, inputs: int, outputs: int) -> None:
+        """Draws the weights as `nn.Linear` does."""
         super().__init__()
-        self.normalise = nn.LayerNorm(features)
-        self.value = mlp(features + actions, hidden)
+        bound = inputs**-0.5
+        self.weight = nn.Parameter(torch.empty(copies, inputs, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(copies, 1, outputs).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gives all layers' outputs."""
+        return torch.baddbmm(self.bias, x.expand(len(self.weight), -1, -1), self.weight)
+
+
+class PooledCritics(nn.Module):
+    """Q(pooled features, action): small MLPs on what a frozen predictor sees. Hundreds of updates cost one render.
+
+    The action modulates the hidden features, as in `Critic`: the products of feature and action that tell one
+    scene's best action from another's are there from the first update.
+    """
+
+    def __init__(self, copies: int, features: int, actions: int = 15, hidden: int = 128) -> None:
+        """Makes `copies` untrained critics for `Predictor.pooled` features, (N, features)."""
+        super().__init__()
+        self.normalise = nn.LayerNorm(features, elementwise_affine=False)
+        self.read = ParallelLinear(copies, features, hidden)
+        self.modulations = nn.ModuleList(ParallelLinear(copies, actions, 2 * hidden) for _ in range(2))
+        self.think = ParallelLinear(copies, hidden, hidden)
+        self.value = ParallelLinear(copies, hidden, 1)
 
     def forward(self, pooled: Tensor, action: Tensor) -> Tensor:
-        """(N, features) and (N, actions) -> (N,)."""
-        return self.value(torch.cat([self.normalise(pooled), action], 1)).squeeze(1)
+        """(N, features) and (N, actions) -> (copies, N)."""
+        x = torch.relu(self._modulate(0, self.read(self.normalise(pooled)[None]), action))
+        x = torch.relu(self._modulate(1, self.think(x), action))
+        return self.value(x).squeeze(2)
+
+    def _modulate(self, layer: int, x: Tensor, action: Tensor) -> Tensor:
+        gamma, beta = self.modulations[layer](action[None]).chunk(2, 2)
+        return torch.addcmul(x + beta, x, gamma)
 
 
 class Critics(nn.Module):
-    """Several critics of one kind, each with weights of its own. (.., action) -> (critics, N)."""
+    """Several CNN critics, each with weights of its own."""
 
-    def __init__(self, critics: list[nn.Module]) -> None:
-        """Takes the members."""
+    def __init__(self, copies: int, actions: int = 15, width: int = 32, hidden: int = 128) -> None:
+        """Makes `copies` untrained critics."""
         super().__init__()
-        self.members = nn.ModuleList(critics)
+        self.members = nn.ModuleList(Critic(actions, width, hidden=hidden) for _ in range(copies))
 
-    def forward(self, seen: Tensor, action: Tensor) -> Tensor:
-        """Gives every member's value, (critics, N)."""
-        return torch.stack([critic(seen, action) for critic in self.members])
+    def forward(self, lr: Tensor, action: Tensor) -> Tensor:
+        """(N, 3, H, W) in [0, 1] and (N, actions) -> (copies, N)."""
+        return torch.stack([critic(lr, action) for critic in self.members])
 
 
 def mlp(inputs: int, hidden: int) -> nn.Sequential:

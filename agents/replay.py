@@ -124,8 +124,8 @@ def _warn_if_too_large(
         return
     if need > free:
         warnings.warn(
-            f"a replay of {capacity} transitions takes {need / 2**30:.1f} GiB, {device} has {free / 2**30:.1f} GiB free: "
-            "choose a smaller replay_size",
+            f"a replay of {capacity} transitions takes {need / 2**30:.1f} GiB, but {free / 2**30:.1f} GiB are free on "
+            f"{device}: choose a smaller replay_size",
             ResourceWarning,
             stacklevel=3,
         )

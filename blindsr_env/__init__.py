@@ -1,7 +1,7 @@
 """BlindSR: blind super-resolution as a one-step reinforcement-learning environment.
 
-Importing the package registers `"BlindSR-v0"` with Gymnasium and does nothing else; everything heavy is imported when an
-environment is made. Libraries that take only an id can name the import in it: `"blindsr_env:BlindSR-v0"`.
+Importing the package registers `"BlindSR-v0"` with Gymnasium and does nothing else; everything heavy is imported when
+an environment is made. Libraries that take only an id can name the import in it: `"blindsr_env:BlindSR-v0"`.
 
 Example:
     >>> import gymnasium, blindsr_env

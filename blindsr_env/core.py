@@ -1,15 +1,11 @@
-"""The batched core: scenes -> LR and true score; actions -> SR, score and reward. Both environments are shells around it."""
+"""The batched core of both environments: scenes -> LR and true score; actions -> SR, score and reward."""
 
 from __future__ import annotations
 
-import functools
 import os
-import warnings
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -18,9 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import generators
 from blindsr_env import images as photos
-from blindsr_env import metrics
+from blindsr_env import metrics, sharing
 from blindsr_env.degradation import blur, degrade, downsample, quantize
 from blindsr_env.kernels import KERNEL_SIZE, gaussian, gaussian_profile
 from blindsr_env.metrics import Metric
@@ -29,7 +24,7 @@ from blindsr_env.scenes import Degradation, SceneSampler, nearest
 ACTIONS = ("code", "free-code", "width")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
-MetricLike = str | Callable[..., Tensor]
+MetricLike = str | Metric
 DegradationLike = str | Mapping[str, Any] | Degradation | None
 
 
@@ -113,21 +108,23 @@ class BlindSRCore:
         if not isinstance(patch_size, int) or patch_size < 1:
             raise ValueError(f"patch_size must be a whole number above 0, got {patch_size!r}")
         self.action, self.patch_size, self.dtype = action, patch_size, DTYPES[dtype]
-        self.device = _device(device)
+        self.device = sharing.device_of(device)
         degradation = Degradation.parse(degradation)
-        self.generator = _generator(generator, self.device, self.dtype)
+        self.generator = sharing.generator(generator, self.device, self.dtype)
         self.codec, self.scale = self.generator.codec, self.generator.scale
         self.crop = self.scale * patch_size
         if self.crop <= KERNEL_SIZE // 2:
             least = KERNEL_SIZE // 2 // self.scale + 1
-            raise ValueError(f"patch_size {patch_size} is too small to blur at scale {self.scale}: take {least} or more")
+            raise ValueError(
+                f"patch_size {patch_size} is too small to blur at scale {self.scale}: take at least {least}"
+            )
         if isinstance(report, str):
             raise TypeError(f"report must be a list of metrics, got the string {report!r}: write [{report!r}]")
         self.metric = self._metric(metric)
         self.report = tuple(self._metric(name) for name in report)
         zeta = [-1.0 if m.lower_is_better else 1.0 for m in (self.metric, *self.report)]
         self._zeta = torch.tensor(zeta, device=self.device)  # (1 + R,)
-        self.pool = _pool(images, split, self.device, self.crop)
+        self.pool = sharing.pool(images, split, self.device, self.crop)
         self.sampler = SceneSampler(
             self.pool.names,
             self.pool.heights.cpu().numpy(),
@@ -141,19 +138,17 @@ class BlindSRCore:
         self.action_space = gymnasium.spaces.Box(-1, 1, (1 if action == "width" else self.codec.t,), np.float32)
 
     def _metric(self, name: MetricLike) -> Metric:
-        metric = metrics.get(name)
+        metric = metrics.get(name, scale=self.scale)
         if metric.min_size > self.crop:
             least = -(-metric.min_size // self.scale)
             raise ValueError(
-                f"metric {metric.name!r} needs pictures of {metric.min_size} pixels or more, but patch_size {self.patch_size} "
-                f"gives {self.crop}: take patch_size {least} or more"
+                f"metric {metric.name!r} needs pictures of at least {metric.min_size} pixels, but patch_size "
+                f"{self.patch_size} gives {self.crop}: take a patch_size of at least {least}"
             )
         return metric
 
     @torch.no_grad()
-    def scenes(
-        self, streams: Sequence[np.random.Generator], fixed: Mapping[str, NDArray[Any]] | None = None
-    ) -> Scenes:
+    def scenes(self, streams: Sequence[np.random.Generator], fixed: Mapping[str, NDArray[Any]] | None = None) -> Scenes:
         """Draw a scene from each stream, degrade it, and render and score its true code.
 
         Args:
@@ -163,7 +158,8 @@ class BlindSRCore:
         draw = self.sampler.draw(streams, fixed)
         place = self.to_device(np.stack([draw.image, draw.top, draw.left, draw.flip], axis=1))  # (N, 4)
         width = self.to_device(draw.width)  # (N,) float64: the last components of the code are 1e-6 of the first
-        hr = self.pool.crops(*place[:, :3].unbind(1), self.crop, place[:, 3])  # (N, 3, S, S)
+        image, top, left, flip = place.unbind(1)
+        hr = self.pool.crops(image, top, left, self.crop, flip)  # (N, 3, S, S)
         kernel = gaussian(width) if draw.kernel is None else self.to_device(draw.kernel)  # (N, 21, 21) float64
         filters = gaussian_profile(width) if draw.kernel is None else kernel
         if draw.noise is None:
@@ -178,7 +174,7 @@ class BlindSRCore:
 
     @torch.no_grad()
     def play(self, scenes: Scenes, action: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Render each scene with the code that its action names, and compare with the true code's picture (paper, Eq. 8).
+        """Render each scene with the code of its action, and compare with the true code's picture (paper, Eq. 8).
 
         A score that is no finite number (NIQE of a flat picture) gives the reward 0 and is marked in `invalid`.
 
@@ -187,8 +183,8 @@ class BlindSRCore:
             action: `(N, d)` float32, checked by `to_action`; clipped here.
 
         Returns:
-            Rewards `(N,)` float32, and `info`: score, true_score, clipped, invalid, and a score and a gain for each metric
-            of the report; all new tensors of length N.
+            Rewards `(N,)` float32, and `info`: score, true_score, clipped, invalid, and a score and a gain for each
+            metric of the report; all new tensors of length N.
         """
         sr = self._sr(scenes.lr, self._code(action.clamp(-1, 1)), free=self.action == "free-code")
         scores = self._scores(sr, scenes.hr)  # (N, 1 + R)
@@ -227,8 +223,8 @@ class BlindSRCore:
             float32 tensor of that shape on the device, not clipped.
 
         Raises:
-            ValueError: another shape, no numbers, or NaN or infinity among them. For a tensor on a GPU the last check does
-                not wait for the device: CUDA itself then reports a failed assertion at a later call.
+            ValueError: another shape, no numbers, or NaN or infinity among them. For a tensor on a GPU the last check
+                does not wait for the device: CUDA itself then reports a failed assertion at a later call.
         """
         if not isinstance(action, Tensor):
             try:
@@ -241,7 +237,8 @@ class BlindSRCore:
         if action.is_cuda:
             torch._assert_async(torch.isfinite(action).all(), "an action must be finite, got NaN or infinity")
         elif not torch.isfinite(action).all():
-            raise ValueError(f"an action must be finite, got {int((~torch.isfinite(action)).sum())} NaN or infinite numbers")
+            count = int((~torch.isfinite(action)).sum())
+            raise ValueError(f"an action must be finite, got {count} NaN or infinite of {action.numel()} numbers")
         return self._move(action)
 
     def to_device(self, array: NDArray[Any]) -> Tensor:
@@ -252,7 +249,8 @@ class BlindSRCore:
         if x.device == self.device:
             return x
         # From pageable memory a copy would wait for all work before it; from pinned memory it queues behind it.
-        return (x.pin_memory() if self.device.type == "cuda" and not x.is_cuda else x).to(self.device, non_blocking=True)
+        source = x.pin_memory() if self.device.type == "cuda" and not x.is_cuda else x
+        return source.to(self.device, non_blocking=True)
 
     @torch.no_grad()
     def pictures(self, scenes: Scenes, action: Tensor) -> dict[str, NDArray[Any]]:
@@ -263,8 +261,8 @@ class BlindSRCore:
             action: `(N, d)`.
 
         Returns:
-            `lr`, `sr`, `true` (SR with the true code) and `hr`, each `(N, side, side, 3)` uint8; `kernel` (true) and `chosen`,
-            `(N, 21, 21)` float32; `scores` and `true_scores`, `(N, 1 + R)` float32.
+            `lr`, `sr`, `true` (SR with the true code) and `hr`, each `(N, side, side, 3)` uint8; `kernel` (true) and
+            `chosen`, `(N, 21, 21)` float32; `scores` and `true_scores`, `(N, 1 + R)` float32.
         """
         action = action.clamp(-1, 1)
         sr = self._sr(scenes.lr, self._code(action), free=self.action == "free-code")
@@ -323,74 +321,3 @@ class BlindSRCore:
         if self.device.type != "cuda":
             return nullcontext()
         return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-
-
-def _device(device: str | torch.device) -> torch.device:
-    try:
-        return torch.empty(0, device=device).device  # with its index, so that equal devices compare equal
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {device!r} is not usable here ({str(error).splitlines()[0]}): try device='cpu'") from None
-
-
-def _generator(
-    source: str | os.PathLike[str] | torch.nn.Module | None, device: torch.device, dtype: torch.dtype
-) -> Any:
-    """A frozen generator; those from names and files are shared by all environments of the process."""
-    if isinstance(source, torch.nn.Module):
-        weight = next(source.parameters())
-        if (weight.device, weight.dtype) != (device, dtype):
-            raise ValueError(
-                f"the generator is on {weight.device} in {weight.dtype}, the environment on {device} in {dtype}: "
-                f"move it with generator.to(device, dtype), or make the environment with its device and dtype"
-            )
-        return source
-    stamp = None
-    if source is not None and Path(source).is_file():
-        status = Path(source).stat()  # a checkpoint written anew is another generator
-        stamp = (status.st_mtime_ns, status.st_size)
-    return _load_generator(source if source is None else os.fspath(source), stamp, device, dtype)
-
-
-@functools.lru_cache(maxsize=8)
-def _load_generator(name: str | None, stamp: object, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
-    return generators.load(name, device=device, dtype=dtype)
-
-
-_pools: weakref.WeakValueDictionary[tuple[Any, ...], photos.PhotoPool] = weakref.WeakValueDictionary()
-
-
-def _pool(source: photos.Source, split: str, device: torch.device, crop: int) -> photos.PhotoPool:
-    """Photos on the device; environments that live at the same time share those of one folder or split."""
-    if source is None:
-        return _builtin_pool(split, device, crop)
-    if not isinstance(source, str | os.PathLike):
-        return _load_pool(source, split, device, crop)
-    key = (str(Path(source).resolve()), device, crop)
-    pool = _pools.get(key)
-    if pool is None:
-        pool = _pools[key] = _load_pool(source, split, device, crop)
-    return pool
-
-
-@functools.lru_cache(maxsize=4)
-def _builtin_pool(split: str, device: torch.device, crop: int) -> photos.PhotoPool:
-    return _load_pool(None, split, device, crop)
-
-
-def _load_pool(source: photos.Source, split: str, device: torch.device, crop: int) -> photos.PhotoPool:
-    """Load photos and leave out those smaller than a crop.
-
-    Raises:
-        ImageError: none is large enough.
-    """
-    every = photos.load(source, split)
-    large = [photo for photo in every if min(photo.pixels.shape[:2]) >= crop]
-    small = next((photo for photo in every if min(photo.pixels.shape[:2]) < crop), None)
-    if small is not None:
-        height, width = small.pixels.shape[:2]
-        what = f"{small.name!r} is {height}x{width} pixels, smaller than the {crop}x{crop} crop"
-        if not large:
-            raise photos.ImageError(f"no photo is large enough: {what}; give larger photos or a smaller patch_size")
-        if source is not None:
-            warnings.warn(f"{len(every) - len(large)} of {len(every)} photos left out: {what}", stacklevel=2)
-    return photos.PhotoPool(large, device)

@@ -21,34 +21,35 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
     """Blind super-resolution as a one-step episode (Hui, Li, Wang, Gao, CVPR 2021).
 
     A photo was blurred by an unknown kernel k, shrunk by s and rounded to 8 bit. The agent sees the small picture and
-    chooses a kernel code; a frozen network G renders the picture s times larger with it, and a metric M judges the result.
+    chooses a kernel code; a frozen network G renders the picture s times larger with it, and a metric M judges the
+    result.
 
     ## Observation space
 
-    `Box(0, 255, (64, 64, 3), uint8)`: the low-resolution patch, RGB, height-width-channel. The observation after the step is a
-    copy of it.
+    `Box(0, 255, (64, 64, 3), uint8)`: the low-resolution patch, RGB, height-width-channel. The observation after the
+    step is a copy of it.
 
     ## Action space
 
-    | `action` | space | meaning |
-    | --- | --- | --- |
-    | `"code"` | `Box(-1, 1, (15,), float32)` | the kernel's 15 PCA coefficients, scaled so that Gaussian kernels fill 80% of the box |
-    | `"free-code"` | `Box(-1, 1, (15,), float32)` | the code as the network's layers see it, outside the kernels' own box too |
-    | `"width"` | `Box(-1, 1, (1,), float32)` | the width of a Gaussian kernel, -1 the generator's narrowest, 1 its widest |
+    `Box(-1, 1, (15,), float32)`, or `Box(-1, 1, (1,), float32)` with `action="width"`:
+
+    - `"code"`: the kernel's 15 PCA coefficients, scaled so that Gaussian kernels fill 80% of the box.
+    - `"free-code"`: the code as the network's layers see it, which reaches far outside the kernels' own box.
+    - `"width"`: the width of a Gaussian kernel; -1 is the generator's narrowest, 1 its widest.
 
     Numbers outside [-1, 1] are clipped, and counted in `info["clipped"]`.
 
     ## Reward
 
-    `reward = zeta * (M(G(LR, action)) - M(G(LR, true code)))` (paper, Eq. 8), zeta = -1 where a lower score is better and 1
-    otherwise: 0 means as good as the true kernel. Pictures are clamped and rounded to 8 bit before M sees them. Where M gives no
-    finite number (NIQE of a flat picture), the reward is 0 and `info["invalid"]` is True.
+    `reward = zeta * (M(G(LR, action)) - M(G(LR, true code)))` (paper, Eq. 8), zeta = -1 where a lower score is better
+    and 1 otherwise: 0 means as good as the true kernel. Pictures are clamped and rounded to 8 bit before M sees them.
+    Where M gives no finite number (NIQE of a flat picture), the reward is 0 and `info["invalid"]` is True.
 
     ## Starting state
 
-    A photo, a place in it, one of eight flips and turns, and a kernel, each uniform. `reset(options={...})` fixes any of
-    `image` (name or index), `crop` (top, left, in the photo), `flip` (0 to 7: bit 0 left to right, bit 1 top to bottom, then bit 2
-    transposes), and `width` (HR pixels) or `kernel` ((21, 21), sums to 1).
+    A photo, a place in it, one of eight flips and turns, and a kernel, each uniform. `reset(options={...})` fixes any
+    of `image` (name or index), `crop` (top, left, in the photo), `flip` (0 to 7: bit 0 left to right, bit 1 top to
+    bottom, then bit 2 transposes), and `width` (HR pixels) or `kernel` ((21, 21), sums to 1).
 
     ## Episode end
 
@@ -56,19 +57,20 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
 
     ## Info
 
-    After `reset`: `image` (index), `image_name`, `crop`, `flip`, `width`, `true_action`, `true_score`. After `step`: `score`,
-    `true_score`, `clipped`, `invalid`, and for each metric of the report `score_NAME` and `gain_NAME`, its own zeta times its
-    difference to the true code's picture: positive is better.
+    After `reset`: `image` (index), `image_name`, `crop`, `flip`, `width`, `true_action`, `true_score`. After `step`:
+    `score`, `true_score`, `clipped`, `invalid`, and for each metric of the report `score_NAME` and `gain_NAME`, its own
+    zeta times its difference to the true code's picture: positive is better.
 
     Args:
         metric: M: a name of `blindsr_env.metrics`, or a metric.
         generator: G: a name, a checkpoint's path or a module; None is the best that ships.
-        images: a folder (searched recursively), a file, or a list of `(H, W, 3)` uint8 arrays; None is the built-in photos.
-            Photos smaller than an HR crop are left out.
+        images: a folder (searched recursively), a file, or a list of `(H, W, 3)` uint8 arrays; None is the built-in
+            photos. Photos smaller than an HR crop are left out.
         split: which of the built-in photos, `"train"` or `"test"`.
         patch_size: side of the LR patch; HR is s times that.
-        degradation: `"isotropic"` (Gaussian kernels, widths uniform over the generator's range), `"anisotropic"`, or a dict of
-            the fields of `scenes.Degradation`, such as `{"widths": [1.8, 2.6]}` or `{"width_range": [1, 3], "noise": 2}`.
+        degradation: `"isotropic"` (Gaussian kernels, widths uniform over the generator's range), `"anisotropic"`, or a
+            dict of the fields of `scenes.Degradation`, such as `{"widths": [1.8, 2.6]}` or `{"width_range": [1, 3],
+            "noise": 2}`.
         action: see above.
         report: further metrics for `info`, so that a won reward shows its price.
         device: where networks, photos and metrics live.
@@ -182,12 +184,12 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
             self._show()
         return self._observation(), float(reward), True, False, _plain(info)
 
-    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8] | None:
         """Draw LR, SR, SR with the true code, HR, the kernels and the scores.
 
         Returns:
-            `(H, W, 3)` uint8 in mode `"rgb_array"`; None otherwise (a window shows every reset and step in mode `"human"`).
-            Before the step, SR is blank.
+            `(H, W, 3)` uint8 in mode `"rgb_array"`; None otherwise (a window shows every reset and step in mode
+            `"human"`). Before the step, SR is blank.
         """
         self._check_open()
         if self.render_mode == "human":

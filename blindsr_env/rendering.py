@@ -18,7 +18,7 @@ Picture = NDArray[np.uint8]
 
 MODES = ("rgb_array", "human")
 SMALLEST_PANEL = 192  # pixels; panels of smaller patches are enlarged by a whole factor, so that the text fits
-GAP, CAPTION, LINE = 8, 24, 22
+GAP, CAPTION, LINE, NARROWEST = 8, 24, 22, 110
 BACKGROUND, INK, BLANK = 255, (32, 32, 32), 224
 
 _log = logging.getLogger(__name__)
@@ -87,28 +87,26 @@ def _compose(shown: dict[str, NDArray[Any]], played: bool, title: str, names: li
 
 
 def _kernels(true: NDArray[np.float32], chosen: NDArray[np.float32] | None, height: int) -> Picture:
-    """True above chosen, both on one grey scale: black is 0, white the larger of the two peaks."""
-    factor = max(1, (height - CAPTION) // 2 // len(true))
-    peak = max(float(true.max()), 0.0 if chosen is None else float(chosen.max()), 1e-12)
+    """True above chosen, each from black at 0 to white at its peak: narrow and wide ones differ a hundredfold there."""
+    factor = (height - CAPTION) // 2 // len(true)
 
     def grey(kernel: NDArray[np.float32] | None) -> Picture:
         if kernel is None:
             return np.full((len(true) * factor, len(true) * factor, 3), BLANK, dtype=np.uint8)
-        levels = (np.clip(kernel / peak, 0, 1) * 255 + 0.5).astype(np.uint8)
+        levels = (np.clip(kernel / max(float(kernel.max()), 1e-12), 0, 1) * 255 + 0.5).astype(np.uint8)
         return _nearest(np.repeat(levels[..., None], 3, axis=2), factor)
 
     both = np.concatenate([_titled("true kernel", grey(true)), _titled("chosen", grey(chosen))])
-    wide = max(both.shape[1], 110)  # the caption's width
-    column = _fill(max(height + CAPTION, both.shape[0]), wide)
-    column[: both.shape[0], : both.shape[1]] = both
-    _write(column, "true kernel", CAPTION - 8)
-    return column[: height + CAPTION]
+    column = _fill(height + CAPTION, both.shape[1])
+    column[: len(both)] = both
+    return column
 
 
 def _titled(title: str, panel: Picture) -> Picture:
-    caption = _fill(CAPTION, panel.shape[1])
-    _write(caption, title, CAPTION - 8)
-    return np.concatenate([caption, panel])
+    column = _fill(CAPTION + panel.shape[0], max(panel.shape[1], NARROWEST))
+    column[CAPTION:, : panel.shape[1]] = panel
+    _write(column, title, CAPTION - 8)
+    return column
 
 
 def _write(picture: Picture, text: str, baseline: int) -> None:
@@ -147,7 +145,7 @@ class Window:
             self._state = "open"
         except (OSError, cv2.error):
             self._state = "missing"
-            _log.warning("render_mode='human' has no display (or an OpenCV without windows): use render_mode='rgb_array'")
+            _log.warning("render_mode='human' finds no display or an OpenCV without windows: use 'rgb_array' instead")
 
     def close(self) -> None:
         """Close it, if it is open."""

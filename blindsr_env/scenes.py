@@ -62,7 +62,7 @@ class Degradation:
         if self.width_range is not None:
             bounds = np.asarray(self.width_range, dtype=np.float64)
             if bounds.shape != (2,) or not 0 < bounds[0] <= bounds[1] < np.inf:
-                raise ValueError(f"degradation's width_range must be (low, high), 0 < low <= high, got {self.width_range!r}")
+                raise ValueError(f"degradation's width_range must be 0 < low <= high, got {self.width_range!r}")
         if not 0 <= self.noise < np.inf:
             raise ValueError(f"degradation's noise must be 0 or more grey levels, got {self.noise!r}")
 
@@ -115,9 +115,9 @@ class Draw:
 class SceneSampler:
     """Draws scenes from a pool of photos.
 
-    A scene takes five uniform numbers from its stream, in the order image, flip, top, left, width (two more, width and angle,
-    where kernels are anisotropic; then its noise, if there is any), whatever the options fix: so fixing one thing leaves the
-    rest of the scene, and the scenes after it, as they were.
+    A scene takes five uniform numbers from its stream, in the order image, flip, top, left, width (two more, width and
+    angle, where kernels are anisotropic; then its noise, if there is any), whatever the options fix: so fixing one
+    thing leaves the rest of the scene, and the scenes after it, as they were.
 
     Args:
         names: the photos' names.
@@ -185,7 +185,8 @@ class SceneSampler:
             return self._width(uniform[:, 0]), None
         if given is None and self.degradation.kind == "anisotropic":
             axes = (self._width(uniform[:, 0]), self._width(uniform[:, 1]), uniform[:, 2] * np.pi)
-            given = anisotropic(*map(torch.from_numpy, axes)).numpy()
+            width_x, width_y, angle = (torch.from_numpy(axis) for axis in axes)
+            given = anisotropic(width_x, width_y, angle).numpy()
         if given is None:
             given = np.stack([_kernel(self.degradation.kernel, "")] * len(uniform))  # type: ignore[arg-type]
         return _moment_width(given), given

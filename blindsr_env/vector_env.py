@@ -27,22 +27,24 @@ MODES = {"same step": AutoresetMode.SAME_STEP, "next step": AutoresetMode.NEXT_S
 class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
     """`num_envs` BlindSR environments that render and score in one batch.
 
-    Observations, actions, rewards and `info` are those of `BlindSREnv`, one a row; photos have no `image_name` in `info`, but
-    `image_names[i]` is the name of photo `i`. Every array of `info` has its mask `_key`: the rows that it holds for.
+    Observations, actions, rewards and `info` are those of `BlindSREnv`, one a row; photos have no `image_name` in
+    `info`, but `image_names[i]` is the name of photo `i`. Every array of `info` has its mask `_key`: the rows that it
+    holds for.
 
-    **Seeds.** Row i under seed S sees the scenes of the single environment under seed S + i. With `repeats`, group g of rows
-    (`repeats` consecutive ones, which share a scene) uses the stream of seed S + g. A list gives one seed for each group.
+    **Seeds.** Row i under seed S sees the scenes of the single environment under seed S + i. With `repeats`, group g of
+    rows (`repeats` consecutive ones, which share a scene) uses the stream of seed S + g. A list gives one seed for each
+    group.
 
-    **Autoreset.** `"same step"` (default): a step also draws the next scenes; it returns their observations and `info`, while
-    `info["final_obs"]` and `info["final_info"]` hold the episodes that ended. `"next step"`: the step after an episode's end
-    ignores the action, draws a scene and gives reward 0. `"disabled"`: the caller resets, by `reset()` or
+    **Autoreset.** `"same step"` (default): a step also draws the next scenes; it returns their observations and `info`,
+    while `info["final_obs"]` and `info["final_info"]` hold the episodes that ended. `"next step"`: the step after an
+    episode's end ignores the action, draws a scene and gives reward 0. `"disabled"`: the caller resets, by `reset()` or
     `reset(options={"reset_mask": mask})`.
 
-    **Output.** With `output="torch"` everything returned is a tensor on `device`, and `step` never waits for the device. Tensors
-    and arrays are new on every call.
+    **Output.** With `output="torch"` everything returned is a tensor on `device`, and `step` never waits for the
+    device. Tensors and arrays are new on every call.
 
-    **Options** of `reset` are the single environment's, each one value for all, or a sequence of one for each group; and
-    `reset_mask`, `(num_envs,)` bool, the rows to reset (whole groups).
+    **Options** of `reset` are the single environment's, each one value for all, or a sequence of one for each group;
+    and `reset_mask`, `(num_envs,)` bool, the rows to reset (whole groups).
 
     Args:
         num_envs: number of rows.
@@ -133,7 +135,8 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         """Draw a scene for each group of rows.
 
         Args:
-            seed: starts the streams anew: group g gets `seed + g`, or `seed[g]` of a list (None there leaves a stream as it is).
+            seed: starts the streams anew: group g gets `seed + g`, or `seed[g]` of a list (None there leaves a stream
+                as it is).
             options: `reset_mask`, and what to fix in the scenes; see the class.
 
         Returns:
@@ -163,8 +166,8 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             actions: `(num_envs, d)`, NumPy array or tensor; clipped to the action space.
 
         Returns:
-            Observations `(num_envs, h, w, 3)` uint8; rewards `(num_envs,)`, float64 in NumPy as Gymnasium has them and float32 in
-            torch; terminated and truncated `(num_envs,)` bool; `info`.
+            Observations `(num_envs, h, w, 3)` uint8; rewards `(num_envs,)`, float64 in NumPy as Gymnasium has them and
+            float32 in torch; terminated and truncated `(num_envs,)` bool; `info`.
 
         Raises:
             ResetNeeded: before the first reset; in the mode `"disabled"`, also where an episode is over.
@@ -175,17 +178,18 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             raise ResetNeeded("call reset() before the first step()")
         if self.autoreset_mode is AutoresetMode.DISABLED and self._ended.any():
             rows = np.flatnonzero(self._ended).tolist()
-            raise ResetNeeded(f"the episodes of rows {rows} are over: call reset(options={{'reset_mask': ...}}) for them")
+            raise ResetNeeded(f"the episodes of rows {rows} are over: call reset(), or reset them with reset_mask")
         assert self.action_space.shape is not None
         actions = self._core.to_action(actions, self.action_space.shape)
         playing, resting = ~self._ended, self._ended
-        rewards, played = torch.zeros(self.num_envs, device=self.device), {}
+        rewards = torch.zeros(self.num_envs, device=self.device)
+        played: dict[str, Tensor] = {}
         if playing.all():
             rewards, played = self._core.play(self._rows(), actions)
         elif playing.any():
-            rows = self._index(playing)
-            some, played = self._core.play(self._rows(playing), actions[rows])
-            rewards = rewards.index_copy(0, rows, some)
+            index = self._index(playing)
+            some, played = self._core.play(self._rows(playing), actions[index])
+            rewards = rewards.index_copy(0, index, some)
 
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
             ended = self._rows()
@@ -250,7 +254,8 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             return np.ones(self.num_envs, dtype=np.bool_)
         mask = mask.cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
         if mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
-            raise ValueError(f"reset_mask must be bool of shape ({self.num_envs},), got {mask.dtype} of shape {mask.shape}")
+            expected = f"bool of shape ({self.num_envs},)"
+            raise ValueError(f"reset_mask must be {expected}, got {mask.dtype} of shape {mask.shape}")
         if not mask.any():
             raise ValueError("reset_mask must have at least one True")
         by_group = mask.reshape(-1, self.repeats)
@@ -259,12 +264,13 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         return mask.copy()
 
     def _seed(self, seed: int | Sequence[int | None] | None, groups: NDArray[np.bool_]) -> None:
-        """Start the streams of the chosen groups anew, as far as seeds are given; `np_random_seed` is that of group 0."""
+        """Start the streams of the chosen groups anew, as far as seeds are given; `np_random_seed` is group 0's."""
+        seeds: list[int | None] = [None] * len(groups)
         if seed is None or isinstance(seed, int | np.integer):
             super().reset(seed=None if seed is None else int(seed))
             first = self.np_random_seed
-            assert first is not None
-            seeds: list[int | None] = [first + g if seed is not None or not self._streams else None for g in range(len(groups))]
+            if first is not None and (seed is not None or not self._streams):
+                seeds = [first + g for g in range(len(groups))]
         else:
             seeds = [None if one is None else int(one) for one in seed]
             if len(seeds) != len(groups):

@@ -6,10 +6,8 @@ import json
 import os
 import platform
 import shutil
-import signal
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -152,32 +150,3 @@ def commit() -> str | None:
 
 def _git(root: Path, *arguments: str) -> str:
     return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout.strip()
-
-
-class StopRequest:
-    """Becomes true when the process is asked to stop (Ctrl-C or SIGTERM), so that a loop can end at a whole step."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def __bool__(self) -> bool:
-        return self.requested
-
-
-@contextmanager
-def graceful_stop() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM into a `StopRequest`; a second SIGINT interrupts as usual."""
-    request = StopRequest()
-    before = {}
-
-    def handle(number: int, _frame: Any) -> None:
-        request.requested = True
-        signal.signal(number, before[number])
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, handle)
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

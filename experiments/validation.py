@@ -1,6 +1,8 @@
-"""PSNR of a generator with the true code on a folder of whole photos."""
+"""PSNR of a generator on whole photos, with the true code or a predicted one."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from generators import AMNet
 
 
 class Validation:
-    """Scores generators on the same degraded photos each time.
+    """Scores on the same degraded photos each time.
 
     Args:
         folder: photos, cropped to a multiple of the scale from the top left.
@@ -22,25 +24,26 @@ class Validation:
     def __init__(self, folder: str, widths: tuple[float, ...], scale: int, device: torch.device) -> None:
         self.widths = widths
         self._psnr = metrics.get("psnr", scale=scale)
-        self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._scenes: list[tuple[Tensor, Tensor, Tensor]] = []
+        sigma = torch.tensor(widths, dtype=torch.float64, device=device)
         for photo in images.load(folder):
             hr = torch.from_numpy(photo.pixels).to(device).permute(2, 0, 1)[None].float() / 255
             height, width = (side - side % scale for side in hr.shape[-2:])
-            hr = hr[..., :height, :width]
-            profile = kernels.gaussian_profile(torch.tensor(widths, dtype=torch.float64)).to(device)
-            lr = degradation.degrade(hr.expand(len(widths), -1, -1, -1), profile, scale)
-            kernel = kernels.gaussian(torch.tensor(widths, dtype=torch.float64)).to(device)
-            self._pairs.append((hr, lr, kernel))
+            hr = hr[..., :height, :width].expand(len(widths), -1, -1, -1)
+            lr = degradation.degrade(hr, kernels.gaussian_profile(sigma), scale)
+            self._scenes.append((hr, lr, kernels.gaussian(sigma)))
 
     @torch.inference_mode()
-    def __call__(self, generator: AMNet, dtype: torch.dtype = torch.float32) -> dict[float, float]:
-        """Give the mean PSNR (dB, Y, border s) over the photos for each width."""
-        training = generator.training
-        generator.eval()
+    def __call__(self, generator: AMNet, predictor: Callable[[Tensor], Tensor] | None = None) -> dict[str, float]:
+        """Give the mean PSNR (dB, Y, border s) over the photos, for each width.
+
+        Args:
+            generator: G, float32.
+            predictor: LR to action; the true action without it.
+        """
         total = torch.zeros(len(self.widths))
-        for hr, lr, kernel in self._pairs:
-            sr = generator(lr.to(dtype), generator.codec.encode(kernel)).float()
-            total += self._psnr(degradation.quantize(sr), hr.expand(len(sr), -1, -1, -1)).cpu()
-        generator.train(training)
-        mean = total / len(self._pairs)
-        return {width: round(value, 4) for width, value in zip(self.widths, mean.tolist(), strict=True)}
+        for hr, lr, kernel in self._scenes:
+            action = generator.codec.encode(kernel) if predictor is None else predictor(lr)
+            total += self._psnr(degradation.quantize(generator(lr, action)), hr).cpu()
+        mean = (total / len(self._scenes)).tolist()
+        return {f"psnr_width_{width:g}": round(value, 4) for width, value in zip(self.widths, mean, strict=True)}

@@ -72,7 +72,7 @@ def get(metric: str | Metric, *, scale: int = 4) -> Metric:
     Raises:
         ValueError: An unknown name; the message lists the nearest ones. A scale below 1.
         TypeError: A callable without the attributes of a metric.
-        ModuleNotFoundError: "pyiqa:NAME" without pyiqa.
+        PyiqaMissingError: "pyiqa:NAME" without pyiqa; an ImportError and a ValueError.
 
     >>> get("psnr", scale=3).border
     3

@@ -35,6 +35,7 @@ class Psnr:
     def __call__(self, sr: Tensor, hr: Tensor | None = None) -> Tensor:
         """Score `sr` against `hr`, both (N, 3, H, W) in [0, 1]: (N,) float32 in dB, at most `highest`."""
         check(self, sr, hr)
+        assert hr is not None  # by check
         error = weighted(inside(sr.float() - hr.float(), self.border))
         mse = error.square().mean((1, 2)).clamp(min=255.0**2 * 10.0 ** (-self.highest / 10))
         return 20 * math.log10(255.0) - 10 * torch.log10(mse)
@@ -63,12 +64,15 @@ class Ssim:
     def __call__(self, sr: Tensor, hr: Tensor | None = None) -> Tensor:
         """Score `sr` against `hr`, both (N, 3, H, W) in [0, 1]: (N,) float32, 1 for equal pictures."""
         check(self, sr, hr)
-        # Variances do not depend on the offset, but float32 keeps more of them when the mean grey is near zero.
-        x = luminance(inside(sr.float(), self.border)) - 128.0
-        y = luminance(inside(hr.float(), self.border)) - 128.0
+        assert hr is not None  # by check
+        x = luminance(inside(sr.float(), self.border))
+        y = luminance(inside(hr.float(), self.border))
+        # Variances do not depend on the mean grey, but float32 keeps more of them without it.
+        grey = y.mean((1, 2), keepdim=True)
+        x, y = x - grey, y - grey
         mu_x, mu_y, xx, yy, xy = smooth(torch.stack((x, y, x * x, y * y, x * y)), self.taps)
         var_x, var_y, cov = xx - mu_x * mu_x, yy - mu_y * mu_y, xy - mu_x * mu_y
-        mu_x, mu_y = mu_x + 128.0, mu_y + 128.0
+        mu_x, mu_y = mu_x + grey, mu_y + grey
         luma = (2 * mu_x * mu_y + self.c1) / (mu_x * mu_x + mu_y * mu_y + self.c1)
         structure = (2 * cov + self.c2) / (var_x + var_y + self.c2)
         return (luma * structure).mean((1, 2))

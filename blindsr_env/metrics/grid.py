@@ -1,5 +1,6 @@
 """The mark of pixel shuffle: how much of a picture's fine detail repeats with the period of the upscaling."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -11,9 +12,9 @@ from .window import smooth
 class Grid:
     """Share of the high-pass energy that repeats every `scale` pixels in both directions, in [0, 1].
 
-    High-pass: the luminance (not rounded) less its 9x9 box mean (border reflected without repeating the edge). The share is the
-    variance of its scale x scale phase means over its variance. Photos have about 2e-4 at 256x256; a generator whose
-    code was bent until a printed grid pleased NIQE has 7e-3. A flat picture has no grid: 0.
+    High-pass: the luminance (not rounded) less its 9x9 box mean (border reflected without repeating the edge). The
+    share is the variance of its scale x scale phase means over its variance. Photos have about 2e-4 at 256x256; a
+    generator whose code was bent until a printed grid pleased NIQE has 7e-3. A flat picture has no grid: 0.
     """
 
     name = "grid"
@@ -31,14 +32,14 @@ class Grid:
         self.min_size = max(len(self.box), 2 * scale)
 
     def __call__(self, sr: Tensor, hr: Tensor | None = None) -> Tensor:
-        """Score `sr` (N, 3, H, W) in [0, 1]: (N,) float32. Rows and columns beyond a multiple of `scale` are left out."""
+        """Score `sr` (N, 3, H, W) in [0, 1], whole periods of it: (N,) float32. `hr` is ignored."""
         check(self, sr, hr)
         y = luminance(sr.float()) - 128.0  # (N, H, W)
         margin = len(self.box) // 2
-        detail = y - smooth(F.pad(y, (margin,) * 4, mode="reflect"), self.box)
+        detail = y - smooth(F.pad(y[:, None], (margin,) * 4, mode="reflect")[:, 0], self.box)
         s = self.scale
         rows, columns = detail.shape[1] // s, detail.shape[2] // s
-        phases = detail[:, : rows * s, : columns * s].unflatten(2, (columns, s)).unflatten(1, (rows, s))
+        phases = detail[:, : rows * s, : columns * s].reshape(len(y), rows, s, columns, s)
         means = phases.mean((1, 3))  # (N, s, s)
-        total = phases.var((1, 2, 3, 4), correction=0)
-        return means.var((1, 2), correction=0) / total.clamp(min=self.least_variance)
+        total = phases.var((1, 2, 3, 4), correction=0).clamp(min=self.least_variance)
+        return torch.div(means.var((1, 2), correction=0), total)

@@ -1,6 +1,7 @@
-"""Any metric of pyiqa (https://github.com/chaofengc/IQA-PyTorch) as a metric here. pyiqa is imported only when asked for."""
+"""Any metric of pyiqa (https://github.com/chaofengc/IQA-PyTorch), which is imported only when one is asked for."""
 
 import difflib
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -10,50 +11,102 @@ from torch import Tensor
 from .metric import check
 
 INSTALL = 'pip install "blindsr[pyiqa]"'
+# Kinds of pyiqa's networks that compare whole sets of pictures: their scores are nobody's reward.
+OF_SETS = ("FID", "InceptionScore")
+
+
+class PyiqaMissingError(ImportError, ValueError):
+    """pyiqa, or a package that the metric needs, is not installed: the user asked for what is not there."""
 
 
 class Iqa:
-    """One metric of pyiqa: its direction and whether it needs a reference are those of pyiqa's own table.
+    """One metric of pyiqa. Its direction and whether it needs a reference are those of pyiqa's own table.
 
-    Scores only, no gradient; the model is loaded here, and moves to the device of the pictures it is first given.
+    Scores only, no gradient. The network moves to the device of the pictures that it is given. What is too small for
+    it is its own error: pyiqa's table states no minimum.
     """
 
-    min_size = 1  # pyiqa states none: what is too small for one of its metrics is that metric's own error
+    min_size = 1
 
     def __init__(self, name: str, weights: str | Path | None = None) -> None:
         """Load pyiqa's metric `name`.
 
         Args:
             name: As in `pyiqa.list_models()`.
-            weights: A local file of the metric's weights, for machines without a network; else pyiqa takes its cache
-                or downloads.
+            weights: A local file of the metric's weights, for machines without a network; without it pyiqa takes
+                its cache or downloads. pyiqa unpickles it, so it can run code: use only files that you trust.
 
         Raises:
-            ModuleNotFoundError: pyiqa, or a package that this metric of it needs, is not installed.
-            ValueError: pyiqa has no metric of this name, or it does not score single pictures or take weights.
+            PyiqaMissingError: pyiqa, or a package that this metric needs, is not installed.
+            ValueError: pyiqa has no such metric, it scores sets of pictures, or it cannot use these weights.
             FileNotFoundError: `weights` is not a file.
             OSError: The weights are neither in pyiqa's cache nor to be downloaded.
         """
-        table = _table()
+        table = _import("pyiqa.default_model_configs").DEFAULT_CONFIGS
         if name not in table:
             near = difflib.get_close_matches(name.lower(), table, cutoff=0.4)
             hint = f"did you mean {' or '.join(f'pyiqa:{n}' for n in near)}?" if near else "see pyiqa.list_models()"
             raise ValueError(f"pyiqa has no metric {name!r}; {hint}")
         entry = table[name]
-        mode = entry.get("metric_mode")
-        if mode not in ("FR", "NR") or name in ("fid", "fid_dinov2", "fid_mmd", "fid_clip", "inception_score"):
-            raise ValueError(f"pyiqa:{name} scores sets of pictures, not one picture, and cannot be a reward")
+        if entry["metric_opts"]["type"] in OF_SETS:
+            raise ValueError(f"pyiqa:{name} scores sets of pictures; a reward needs a score for each picture")
         if weights is not None and not Path(weights).is_file():
             raise FileNotFoundError(f"pyiqa:{name}: no weights file {str(weights)!r}")
         self.name = f"pyiqa:{name}"
         self.lower_is_better = bool(entry.get("lower_better", False))
-        self.needs_reference = mode == "FR"
-        self.model = _load(name, weights)
+        self.needs_reference = entry["metric_mode"] == "FR"
+        self.network = _load(name, weights)
 
     @torch.no_grad()
     def __call__(self, sr: Tensor, hr: Tensor | None = None) -> Tensor:
         """Score `sr` (N, 3, H, W) in [0, 1], against `hr` if the metric needs it: (N,) float32."""
         check(self, sr, hr)
-        self.model.to(sr.device)
-        scores = self.model(sr, hr) if self.needs_reference else self.model(sr)
+        network = self.network.to(sr.device)
+        scores: Tensor = network(sr, hr) if self.needs_reference else network(sr)
         return scores.reshape(-1).float()
+
+
+def _import(module: str) -> Any:
+    """A module of pyiqa, or one line that says why not."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    except Exception as error:  # a torchvision built for another torch, for one, raises RuntimeError
+        raise PyiqaMissingError(f"pyiqa cannot be imported ({_line(error)}); {INSTALL}") from error
+
+
+def _load(name: str, weights: str | Path | None) -> torch.nn.Module:
+    """The network, in evaluation mode, on the CPU."""
+    options = {} if weights is None else {"pretrained_model_path": str(weights)}
+    try:
+        # Its check of the range would wait for the device at every call.
+        network: torch.nn.Module = _import("pyiqa").create_metric(
+            name, device="cpu", check_input_range=False, **options
+        )
+        return network
+    except PyiqaMissingError:
+        raise
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    except Exception as error:
+        if weights is not None:
+            raise ValueError(f"pyiqa:{name} cannot use the weights {str(weights)!r} ({_line(error)})") from error
+        if isinstance(error, OSError):
+            raise OSError(
+                f"pyiqa:{name}: its weights are not in pyiqa's cache and cannot be downloaded ({_line(error)}); "
+                f"give a local file as pyiqa:{name}@FILE"
+            ) from error
+        raise
+
+
+def _missing(error: ModuleNotFoundError) -> PyiqaMissingError:
+    """What to say when `error` is about pyiqa itself or about one of its packages."""
+    package = (error.name or "").split(".")[0]
+    what = "pyiqa is not installed" if package == "pyiqa" else f"pyiqa needs the package {package!r}"
+    return PyiqaMissingError(f"{what}; {INSTALL}")
+
+
+def _line(error: Exception) -> str:
+    """An error's kind and first line."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]

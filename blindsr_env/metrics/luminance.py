@@ -23,7 +23,7 @@ def luminance(rgb: Tensor) -> Tensor:
 
 
 def weighted(rgb: Tensor) -> Tensor:
-    """Y less its offset of 16: linear, so that the Y of a difference is the difference of the Ys; shapes as `luminance`."""
+    """Y less its offset of 16: linear, so the Y of a difference is the difference of the Ys. Shapes as `luminance`."""
     red, green, blue = rgb.unbind(1)
     return (red * 65.481).add(green, alpha=128.553).add(blue, alpha=24.966)
 

@@ -37,7 +37,7 @@ class Metric(Protocol):
 
 
 def check(metric: Metric, sr: Tensor, hr: Tensor | None = None) -> None:
-    """Raise one clear line if `metric` cannot score these pictures. Looks at shapes only, so it never waits for the device.
+    """Raise one clear line if `metric` cannot score these pictures. Looks at shapes only: never waits for the device.
 
     Raises:
         TypeError: Pictures that are not float tensors.

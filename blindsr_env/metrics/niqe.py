@@ -1,7 +1,7 @@
 """NIQE: how far a picture's local statistics are from those of undistorted photos. No reference; lower is better.
 
-Mittal, Soundararajan, Bovik, "Making a 'completely blind' image quality analyzer", IEEE Signal Processing Letters 20(3),
-2013, as the official MATLAB release computes it, for a whole batch at once:
+Mittal, Soundararajan, Bovik, "Making a 'completely blind' image quality analyzer", IEEE Signal Processing Letters
+20(3), 2013, as the official MATLAB release computes it, for a whole batch at once:
 
 1. Whole blocks of 96x96 of the rounded luminance, at full and at half size (`imresize`, blocks of 48x48).
 2. MSCN coefficients: the luminance less its local mean, over its local deviation plus 1 (7x7 Gaussian of width 7/6).
@@ -20,13 +20,13 @@ from torch import Tensor
 
 from . import luminance
 from .metric import check
-from .window import gaussian_taps, smooth
+from .window import gaussian_taps, moments
 
 BLOCK = 96
 TAPS = gaussian_taps(7, 7 / 6)
 # MATLAB's bicubic kernel with antialiasing at scale 1/2, at -3.5, -2.5, ..., 3.5 pixels from the new pixel's centre.
 HALVING_TAPS = (-3 / 256, -9 / 256, 29 / 256, 111 / 256, 111 / 256, 29 / 256, -9 / 256, -3 / 256)
-# Pictures go through in parts of about this many pixels on a CPU, so that what one step writes the next finds in the cache.
+# On a CPU, pictures go through in parts of about this many pixels, so that each step finds its input in the cache.
 CACHED_PIXELS = 2**18
 
 
@@ -34,8 +34,8 @@ class Niqe:
     """NIQE of the picture that a viewer would see: clamped and rounded to 8 bit, so it has no gradient.
 
     Needs at least one block of 96x96 pixels; rows and columns beyond a multiple of 96 are left out. A picture with a
-    single usable block has no covariance, and the pristine one is halved. A picture without any usable block (a flat one) gives
-    NaN for itself alone.
+    single usable block has no covariance: it counts as zero. A picture without any usable block (a flat one) gives NaN
+    for itself alone.
     """
 
     lower_is_better = True
@@ -49,7 +49,7 @@ class Niqe:
             name: What tables call it.
             threshold: Smaller MSCN coefficients count as zero. In flat areas they are rounding noise, whose signs enter
                 the fits and move the score by up to 0.1 between two correct implementations; 0 is the official NIQE.
-            dtype: Of the arithmetic over pixels. With the default threshold float32 scores like float64.
+            dtype: Of the arithmetic over pixels. With the default threshold float32 scores like float64, to DTYPEERR
         """
         self.name = name
         self.threshold = threshold
@@ -68,7 +68,7 @@ class Niqe:
 
 def block_features(sr: Tensor, threshold: float, dtype: torch.dtype) -> Tensor:
     """The features of every block: pictures (N, 3, H, W) with sides of whole blocks to (N, blocks, 36) float64."""
-    y = luminance.rounded(sr).to(dtype)  # (N, H, W), less 128: float32 moments lose less on small numbers
+    y = luminance.rounded(sr).to(dtype)  # (N, H, W), less 128: float32 means lose less on small numbers
     fine = fitted(neighbour_products(mscn(y, threshold), BLOCK))
     coarse = fitted(neighbour_products(mscn(halved(y), threshold), BLOCK // 2))
     return torch.cat((fine, coarse), -1)
@@ -76,10 +76,10 @@ def block_features(sr: Tensor, threshold: float, dtype: torch.dtype) -> Tensor:
 
 def mscn(y: Tensor, threshold: float) -> Tensor:
     """Mean-subtracted contrast-normalised coefficients of y (N, H, W), same shape; the border repeats the edge."""
-    padded = F.pad(y[:, None], (3, 3, 3, 3), mode="replicate")[:, 0]
-    mean, square = smooth(torch.stack((padded, padded * padded)), TAPS)
-    deviation = square.addcmul_(mean, mean, value=-1).abs_().sqrt_()
-    return F.hardshrink(mean.neg_().add_(y).div_(deviation.add_(1)), threshold)
+    margin = len(TAPS) // 2
+    padded = F.pad(y[:, None], (margin,) * 4, mode="replicate")[:, 0]
+    mean, variance = moments(padded, TAPS)
+    return F.hardshrink(mean.neg_().add_(y).div_(variance.sqrt_().add_(1)), threshold)
 
 
 def halved(y: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def halved(y: Tensor) -> Tensor:
 
 @lru_cache(maxsize=64)
 def alternate(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Every second position from -3 and from -2 on, to 3 beyond the end, mirrored at the border with the edge repeated."""
+    """Every second position from -3 and from -2 on, to 3 beyond the end; mirrored at the border, edge repeated."""
     position = torch.arange(-3, size + 3, device=device)
     inside = torch.where(position < 0, -1 - position, torch.minimum(position, 2 * size - 1 - position))
     return inside[0::2], inside[1::2]
@@ -121,12 +121,12 @@ def neighbour_products(x: Tensor, size: int) -> Tensor:
 
 
 def fitted(x: Tensor) -> Tensor:
-    """Fit an asymmetric generalised Gaussian to each row of x (N, blocks, 5, n) by its moments: (N, blocks, 18) float64.
+    """Fit an asymmetric generalised Gaussian to each row of x (N, blocks, 5, n): (N, blocks, 18) float64.
 
-    A row without a negative or without a positive number has no fit on that side: NaN there, and the smallest shape.
+    By its moments; x is used up. A row without a negative or without a positive number has no fit on that side: NaN there, and the smallest shape.
     """
     right = x.relu()
-    left = x.sub_(right)  # in place: x is not needed any more
+    left = x.sub_(right)
     right_norm, left_norm = norm(right), norm(left)
     magnitude = total(right) - total(left)
     right_count, left_count = total(right.sign_()), -total(left.sign_())
@@ -157,8 +157,8 @@ def shapes(device: torch.device) -> tuple[Tensor, Tensor]:
     """The shapes 0.2, 0.201, ..., 10 that are tried, by what they predict.
 
     Returns:
-        The moment ratio Gamma(2/a)^2 / (Gamma(1/a) Gamma(3/a)) of each shape a, rising, (9801,); and (9801, 3): a itself,
-        the width over the deviation, sqrt(Gamma(1/a) / Gamma(3/a)), and Gamma(2/a) / Gamma(1/a). Float64.
+        The moment ratio Gamma(2/a)^2 / (Gamma(1/a) Gamma(3/a)) of each shape a, rising, (9801,); and (9801, 3): a
+        itself, the width over the deviation, sqrt(Gamma(1/a) / Gamma(3/a)), and Gamma(2/a) / Gamma(1/a). Float64.
     """
     a = torch.arange(200, 10001, dtype=torch.float64) / 1000
     one, two, three = torch.lgamma(1 / a), torch.lgamma(2 / a), torch.lgamma(3 / a)
@@ -185,7 +185,7 @@ def pristine(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def distance(features: Tensor) -> Tensor:
-    """Distance of (N, blocks, 36) float64 features to the pristine model: (N,); NaN where no block has all its features."""
+    """Distance of (N, blocks, 36) float64 features to the pristine model: (N,); NaN where no block has them all."""
     pristine_mean, pristine_covariance = pristine(features.device)
     usable = features.isfinite().all(-1, keepdim=True)  # (N, blocks, 1)
     count = usable.sum(1, keepdim=True)  # (N, 1, 1)

@@ -1,0 +1,99 @@
+"""The baseline that every agent must beat: a policy plus one constant, the same for all pictures.
+
+What a constant wins has nothing to do with the picture: it is a habit of the generator or the metric. It is learned
+by an antithetic evolution strategy: the group-relative gradient, with one vector in the network's place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agents.agent import per_component
+from agents.checkpoints import ActionMeaning, Path
+from agents.group_pg import advantage, antithetic
+from agents.worlds import Env, OneStepWorld
+from generators import checkpoint
+from generators.checkpoint import CheckpointError
+
+NOISE = (0.15,) * 8 + (0.05,)  # deviation per component in the action box; the last value holds for the rest
+FREE_NOISE = (0.1,)  # among free codes all components weigh the same
+LEARNING_RATE = 0.03  # of Adam; decays linearly to 0
+
+
+class OffsetPolicy:
+    """Another policy's action plus a constant, in [-1, 1]."""
+
+    def __init__(self, base: Any, offset: Tensor) -> None:
+        """Takes a policy and the offset, (actions,)."""
+        self.base, self.offset = base, offset
+
+    def predict(self, observation: Any, info: Any = None) -> tuple[Any, None]:
+        """Shifts what the other policy chooses."""
+        action, _ = self.base.predict(observation, info)
+        if isinstance(action, Tensor):
+            return (action + self.offset.to(action.device)).clamp(-1, 1), None
+        return (action + self.offset.cpu().numpy()).clip(-1, 1), None
+
+
+def learn_offset(env: Env, policy: Any, renders: int = 5_760, seed: int = 0) -> Tensor:
+    """Learns the constant that wins most when added to a policy's actions.
+
+    Args:
+        env: A vector environment with an even `repeats`, for pairs of actions in the same scene.
+        policy: What the constant is added to.
+        renders: The budget, in actions rendered.
+        seed: Fixes scenes and noise.
+
+    Returns:
+        The offset, (actions,) float32 on the environment's device.
+
+    Raises:
+        ValueError: If `repeats` is odd, or a reward is not finite.
+    """
+    world = OneStepWorld(env, torch.device(getattr(env.unwrapped, "device", None) or "cpu"))
+    if world.repeats % 2:
+        raise ValueError(
+            f"the offset is learned from pairs of actions: make the environment with an even repeats, not "
+            f"{world.repeats}"
+        )
+    rng = torch.Generator(world.device).manual_seed(seed)
+    free = world.meaning is not None and world.meaning.kind == "free-code"
+    noise = per_component(FREE_NOISE if free else NOISE, world.actions).to(world.device)
+    offset = torch.zeros(world.actions, device=world.device, requires_grad=True)
+    optimiser = torch.optim.Adam([offset], lr=LEARNING_RATE)
+    steps = max(renders // world.num_envs, 1)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, steps)
+    observation = world.see(seed)
+    for _ in range(steps):
+        base, _ = policy.predict(observation[:: world.repeats])  # (S, A)
+        mean = base + offset.detach()
+        eps = antithetic(mean, world.repeats, rng)  # (S, R, A)
+        reward, observation = world.act((mean[:, None] + noise * eps).flatten(0, 1).clamp(-1, 1))
+        better = advantage(reward.unflatten(0, (-1, world.repeats)), floor=0.02, clip=3.0)
+        # The gradient with respect to the standardised offset, times the noise: components explored less move less.
+        offset.grad = -(better[:, :, None] * eps).mean((0, 1)) * noise
+        optimiser.step()
+        schedule.step()
+    return offset.detach()
+
+
+def save_offset(path: Path, offset: Tensor, meaning: ActionMeaning | None, training: dict[str, Any]) -> None:
+    """Writes an offset to one safetensors file; see `checkpoints.save_predictor`."""
+    metadata = {"kind": "shared-offset", "meaning": asdict(meaning) if meaning else None, "training": training}
+    checkpoint.save(path, {"offset": offset}, metadata)
+
+
+def load_offset(path: Path) -> tuple[Tensor, ActionMeaning | None]:
+    """Reads an offset: (actions,), and what its components mean.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged, or holds no offset.
+    """
+    tensors, metadata = checkpoint.read(path)
+    if metadata.get("kind") != "shared-offset":
+        raise CheckpointError(f"{path} holds a {metadata.get('kind')}, not a shared offset")
+    return tensors["offset"], ActionMeaning.from_metadata(metadata)

@@ -1,0 +1,111 @@
+"""One-step worlds as agents see them: any Gymnasium environment of one-step episodes, in torch.
+
+Agents get scenes and rewards as tensors on their device; whether the environment speaks NumPy or torch, is single or a
+vector, and resets itself or not, ends here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from torch import Tensor
+
+from agents.checkpoints import ActionMeaning
+
+Env = gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]
+
+
+class OneStepWorld:
+    """Shows scenes and takes one action for each: `see(seed)`, then `act(actions)` again and again."""
+
+    def __init__(self, env: Env, device: torch.device) -> None:
+        """Wraps an environment.
+
+        Args:
+            env: A vector environment, or a single one. Observations: uint8 images `(H, W, 3)`; actions: a flat float
+                `Box(-1, 1)`; every episode ends after one step.
+            device: Where observations and rewards are wanted.
+
+        Raises:
+            ValueError: If the spaces or the autoreset mode do not fit.
+        """
+        self.meaning = ActionMeaning.of(env)
+        self.env = env if isinstance(env, VectorEnv) else _vectorised(env)
+        self.device = device
+        self.num_envs = self.env.num_envs
+        self.repeats = int(getattr(self.env.unwrapped, "repeats", 1))
+        self.observation_shape, self.actions = _check_spaces(
+            self.env.single_observation_space, self.env.single_action_space
+        )
+        mode = self.env.metadata.get("autoreset_mode")
+        if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.DISABLED):
+            raise ValueError(
+                f"the environment's autoreset mode is {getattr(mode, 'value', mode)}, which wastes every second step: "
+                'make it with autoreset_mode="same step" (SyncVectorEnv: AutoresetMode.SAME_STEP)'
+            )
+        self._resets = mode is AutoresetMode.DISABLED
+        self._numpy = True
+        self._checked = False
+
+    def see(self, seed: int) -> Tensor:
+        """Starts all rows anew: observations (N, H, W, 3) uint8."""
+        observation, _ = self.env.reset(seed=seed)
+        self._numpy = not isinstance(observation, Tensor)
+        return self._tensor(observation)
+
+    def act(self, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Plays one step in every row.
+
+        Args:
+            action: (N, actions), float32 in [-1, 1].
+
+        Returns:
+            Rewards (N,) float32, and the next scenes' observations (N, H, W, 3) uint8.
+
+        Raises:
+            ValueError: If an episode does not end, or a reward is not finite. On a GPU rewards are not looked at, so as
+                not to wait for them; agents check the mean of several steps there.
+        """
+        sent = action.cpu().numpy() if self._numpy else action
+        observation, reward, terminated, truncated, _ = self.env.step(sent)
+        if not self._checked:
+            self._checked = True
+            if not bool((terminated | truncated).all()):
+                raise ValueError("an episode did not end after one step: these agents learn one-step environments only")
+        reward = self._tensor(reward).float()
+        if not reward.is_cuda and not torch.isfinite(reward).all():
+            rows = (~torch.isfinite(reward)).nonzero().flatten().tolist()
+            raise ValueError(f"the environment gave a reward that is not finite in rows {rows}: check its metric")
+        if self._resets:
+            observation, _ = self.env.reset()
+        return reward, self._tensor(observation)
+
+    def _tensor(self, x: Any) -> Tensor:
+        return torch.as_tensor(x).to(self.device, non_blocking=True)
+
+
+def _vectorised(env: gymnasium.Env[Any, Any]) -> VectorEnv[Any, Any, Any]:
+    return SyncVectorEnv([lambda: env], autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+def _check_spaces(observation: gymnasium.Space[Any], action: gymnasium.Space[Any]) -> tuple[tuple[int, ...], int]:
+    if not (
+        isinstance(observation, Box)
+        and len(observation.shape) == 3
+        and observation.shape[2] == 3
+        and observation.dtype == np.uint8
+    ):
+        raise ValueError(f"observations must be uint8 images (H, W, 3), not {observation}")
+    if not (
+        isinstance(action, Box)
+        and len(action.shape) == 1
+        and np.allclose(action.low, -1)
+        and np.allclose(action.high, 1)
+    ):
+        raise ValueError(f"actions must be a flat Box(-1, 1), not {action}: gymnasium.wrappers.RescaleAction makes one")
+    return observation.shape, action.shape[0]

@@ -1,0 +1,94 @@
+"""What the environments of one process share: frozen generators and photos, once on each device."""
+
+from __future__ import annotations
+
+import functools
+import os
+import warnings
+import weakref
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import generators
+from blindsr_env import images as photos
+
+
+def device_of(device: str | torch.device) -> torch.device:
+    """Return a device with its index, so that equal ones compare equal, or raise a ValueError if it is not there."""
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        cause = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} is not usable here ({cause}): try device='cpu'") from None
+
+
+def generator(source: str | os.PathLike[str] | torch.nn.Module | None, device: torch.device, dtype: torch.dtype) -> Any:
+    """Return a frozen generator; one from a name or a file is loaded once for each device and dtype.
+
+    Raises:
+        ValueError: unknown name, unreadable file, or a module that is elsewhere or of another dtype.
+    """
+    if isinstance(source, torch.nn.Module):
+        weight = next(source.parameters())
+        if (weight.device, weight.dtype) != (device, dtype):
+            raise ValueError(
+                f"the generator is on {weight.device} in {weight.dtype}, the environment on {device} in {dtype}: "
+                f"move it with generator.to(device, dtype), or make the environment with its device and dtype"
+            )
+        return source
+    stamp = None
+    if source is not None and Path(source).is_file():
+        status = Path(source).stat()  # a checkpoint written anew is another generator
+        stamp = (status.st_mtime_ns, status.st_size)
+    return _load_generator(source if source is None else os.fspath(source), stamp, device, dtype)
+
+
+@functools.lru_cache(maxsize=8)
+def _load_generator(name: str | None, stamp: object, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
+    return generators.load(name, device=device, dtype=dtype)
+
+
+_pools: weakref.WeakValueDictionary[tuple[Any, ...], photos.PhotoPool] = weakref.WeakValueDictionary()
+
+
+def pool(source: photos.Source, split: str, device: torch.device, crop: int) -> photos.PhotoPool:
+    """Return photos on the device; environments that live at the same time share those of one folder or split.
+
+    Raises:
+        ImageError: no photo there, or none as large as a crop.
+    """
+    if source is None:
+        return _builtin_pool(split, device, crop)
+    if not isinstance(source, str | os.PathLike):
+        return _load_pool(source, split, device, crop)
+    key = (str(Path(source).resolve()), device, crop)
+    shared = _pools.get(key)
+    if shared is None:
+        shared = _pools[key] = _load_pool(source, split, device, crop)
+    return shared
+
+
+@functools.lru_cache(maxsize=4)
+def _builtin_pool(split: str, device: torch.device, crop: int) -> photos.PhotoPool:
+    return _load_pool(None, split, device, crop)
+
+
+def _load_pool(source: photos.Source, split: str, device: torch.device, crop: int) -> photos.PhotoPool:
+    """Load photos and leave out those smaller than a crop.
+
+    Raises:
+        ImageError: none is large enough.
+    """
+    every = photos.load(source, split)
+    large = [photo for photo in every if min(photo.pixels.shape[:2]) >= crop]
+    small = next((photo for photo in every if min(photo.pixels.shape[:2]) < crop), None)
+    if small is not None:
+        height, width = small.pixels.shape[:2]
+        what = f"{small.name!r} is {height}x{width} pixels, smaller than the {crop}x{crop} crop"
+        if not large:
+            raise photos.ImageError(f"no photo is large enough: {what}; give larger photos or a smaller patch_size")
+        if source is not None:
+            warnings.warn(f"{len(every) - len(large)} of {len(every)} photos left out: {what}", stacklevel=2)
+    return photos.PhotoPool(large, device)

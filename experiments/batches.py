@@ -1,0 +1,57 @@
+"""Endless training batches of (HR, LR, kernel), cropped and degraded on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from blindsr_env import degradation, kernels
+from blindsr_env.images import ImageError, PhotoPool
+
+
+class Batches:
+    """Random crops of a pool, flipped, turned, blurred with random isotropic kernels and shrunk.
+
+    Args:
+        pool: HR photos.
+        scale: 2, 3 or 4.
+        patch_size: LR side of a patch, pixels.
+        batch_size: patches a batch.
+        width_range: kernel widths, uniform.
+        rng: on the pool's device; its state is the stream's state.
+
+    Raises:
+        ImageError: no photo is as large as a patch.
+    """
+
+    def __init__(
+        self,
+        pool: PhotoPool,
+        *,
+        scale: int,
+        patch_size: int,
+        batch_size: int,
+        width_range: tuple[float, float],
+        rng: torch.Generator,
+    ) -> None:
+        self.pool, self.scale, self.batch_size, self.width_range, self.rng = pool, scale, batch_size, width_range, rng
+        self.size = size = scale * patch_size
+        # Photos are weighted by their number of crops, so each crop of the whole set is as likely.
+        crops = (pool.heights - size + 1).clamp(min=0) * (pool.widths - size + 1).clamp(min=0)
+        if not bool((crops > 0).any()):
+            raise ImageError(f"no photo is as large as {size}x{size}: lower patch_size or give larger photos")
+        self._cumulative = crops.double().cumsum(0)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield HR `(N, 3, s p, s p)` and LR `(N, 3, p, p)`, float32 in [0, 1], and kernels `(N, 21, 21)` float64."""
+        pool, (low, high) = self.pool, self.width_range
+        while True:
+            u = torch.rand(5, self.batch_size, generator=self.rng, device=pool.device, dtype=torch.float64)
+            image = torch.searchsorted(self._cumulative, u[0] * self._cumulative[-1], right=True)
+            top = (u[1] * (pool.heights[image] - self.size + 1)).long()
+            left = (u[2] * (pool.widths[image] - self.size + 1)).long()
+            hr = pool.crops(image, top, left, self.size, (u[3] * 8).long()).float().div_(255)
+            width = low + (high - low) * u[4]
+            yield hr, degradation.degrade(hr, kernels.gaussian_profile(width), self.scale), kernels.gaussian(width)

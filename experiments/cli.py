@@ -1,0 +1,125 @@
+"""The `blindsr` command: one subcommand a module, settings from a YAML file and from the command line."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a subcommand lives; imported only when it is asked for.
+
+    Attributes:
+        module: in `experiments`.
+        settings: its frozen dataclass of settings.
+        function: takes the settings.
+        summary: one line for the help.
+    """
+
+    module: str
+    settings: str
+    function: str
+    summary: str
+
+
+COMMANDS: dict[str, Command] = {
+    "quickstart": Command("quickstart", "Quickstart", "quickstart", "train an agent with NIQE on built-in photos"),
+    "train-generator": Command("train_generator", "TrainGenerator", "train_generator", "train G with the true code"),
+    "train-predictor": Command("train_predictor", "TrainPredictor", "train_predictor", "train the predictor (Eq. 3)"),
+    "train-agent": Command("train_agent", "TrainAgent", "train_agent", "train an agent on BlindSR-v0"),
+    "evaluate": Command("evaluate", "Evaluate", "evaluate", "score policies on a folder of photos"),
+    "bench": Command("bench", "Bench", "bench", "measure speed: metrics, renders, environments"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; give the exit code: 0, 2 for an error that the user can mend, 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name == "--version":
+        from importlib.metadata import version
+
+        print(f"blindsr {version('blindsr')}")
+        return 0
+    if name not in COMMANDS:
+        return _fail(f"unknown command {name!r}: did you mean {_nearest(name, list(COMMANDS))}?")
+    command = COMMANDS[name]
+    module = importlib.import_module(f"experiments.{command.module}")
+    try:
+        settings = parse(getattr(module, command.settings), rest, prog=f"blindsr {name}", summary=command.summary)
+        getattr(module, command.function)(settings)
+    except KeyboardInterrupt:
+        return _fail("interrupted", code=130)
+    except (ValueError, OSError, ImportError, ArithmeticError) as error:
+        return _fail(str(error) or type(error).__name__)
+    return 0
+
+
+def parse(settings: type, arguments: Sequence[str], *, prog: str, summary: str = "") -> Any:
+    """Read settings from `--config FILE.yaml` and from options, which win.
+
+    Args:
+        settings: a frozen dataclass.
+        arguments: of the command line.
+        prog: shown in the help.
+        summary: shown in the help.
+
+    Returns:
+        An instance of `settings`.
+
+    Raises:
+        ValueError: an unknown key (the nearest names are listed), a missing one or a wrong value; one line.
+    """
+    parser = ArgumentParser(prog=prog, description=summary, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file of settings; options after it win")
+    parser.add_class_arguments(settings)
+    try:
+        parsed = parser.parse_args(list(arguments))
+    except ArgumentError as error:
+        raise ValueError(_explain(str(error), [field.name for field in fields(settings)])) from None
+    values = {field.name: parsed[field.name] for field in fields(settings)}
+    return settings(**values)
+
+
+def _explain(message: str, known: list[str]) -> str:
+    unknown = re.search(r"Option '([^']+)' is not accepted|unrecognized arguments: -*([\w.-]+)", message)
+    if unknown:
+        name = unknown.group(1) or unknown.group(2)
+        return f"unknown setting {name!r}: did you mean {_nearest(name.replace('-', '_'), known)}?"
+    missing = re.search(r"arguments are required: (.+)", message)
+    if missing:
+        return f"missing setting {missing.group(1)}: give it as --{missing.group(1).split(',')[0]} or in the config file"
+    return " ".join(message.replace('Parser key "config": ', "").replace("Parser key", "setting").split())
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or sorted(known)
+    return ", ".join(near)
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        ["usage: blindsr COMMAND [--config FILE.yaml] [--KEY VALUE ...]", "", *lines, "", "blindsr COMMAND --help lists its keys"]
+    )
+
+
+def _fail(message: str, code: int = 2) -> int:
+    print(f"blindsr: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""Training of a predictor, LR -> action: by the image through the frozen generator (paper, Eq. 3), or by the code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import generators
+from agents import checkpoints, networks
+from experiments.run_folder import commit, plain
+from experiments.training import Trainer, TrainingSettings, pick_device, train
+from experiments.validation import Validation
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainPredictor(TrainingSettings):
+    """Settings of `blindsr train-predictor`.
+
+    Attributes:
+        network: `predictor` (the paper's, 383K parameters) or `predictor_s` (for CPUs).
+        generator: name or checkpoint of the frozen generator; None for the best that ships.
+        loss: `image`, L1 between G(LR, predicted action) and HR (Eq. 3), or `code`, squared error of the code.
+        init: a predictor's checkpoint to start from.
+    """
+
+    output: str = "runs/predictor"
+    steps: int = 100_000
+    network: str = "predictor"
+    generator: str | None = None
+    loss: Literal["image", "code"] = "image"
+    init: str | None = None
+
+
+class PredictorTrainer(Trainer):
+    """Trains P on LR -> action.
+
+    Args:
+        settings: of the training.
+        generator: G, frozen.
+    """
+
+    def __init__(self, settings: TrainPredictor, generator: generators.AMNet) -> None:
+        torch.manual_seed(settings.seed)  # torch's layers draw their first weights from the global generator
+        device = pick_device(settings.device)
+        network, ema = (
+            networks.build(settings.network).to(device=device, memory_format=torch.channels_last) for _ in range(2)
+        )
+        if settings.init is not None:
+            started, meaning = checkpoints.load_predictor(settings.init)
+            checkpoints.check_meaning(f"the predictor {settings.init}", meaning, _meaning(generator))
+            network = started.to(device=device, memory_format=torch.channels_last)
+            ema = networks.Predictor(**started.settings).to(device=device, memory_format=torch.channels_last)
+        super().__init__(settings, network, ema, generator.scale, generator.codec.width_range)
+        self.generator = generator
+        self._by_image = settings.loss == "image"
+        self._predict: Any = torch.compile(network) if settings.compile else network
+
+    def loss(self, hr: Tensor, lr: Tensor, kernel: Tensor) -> Tensor:
+        """Loss of a batch, by the image or by the code."""
+        action = self._predict(lr.contiguous(memory_format=torch.channels_last))
+        if self._by_image:
+            return F.l1_loss(self.generator(lr, action).float(), hr)
+        # Errors count as far as they reach G: in the code, not in the action, whose last components hardly do.
+        codec = self.generator.codec
+        return F.mse_loss(codec.code(action.float()), codec.code(codec.encode(kernel)))
+
+
+def train_predictor(settings: TrainPredictor) -> Path:
+    """Train a predictor, or go on with the run that the output folder holds.
+
+    Returns:
+        The checkpoint of the EMA weights, `predictor.safetensors` in the output folder.
+
+    Raises:
+        ImageError: the training photos cannot be used.
+        CheckpointError: the folder's state, the generator or `init` cannot be read.
+    """
+    generator = generators.load(settings.generator, device=pick_device(settings.device))
+    trainer = PredictorTrainer(settings, generator)
+    path = Path(settings.output) / "predictor.safetensors"
+    validation = None
+    if settings.validation is not None:
+        validation = Validation(settings.validation, settings.validation_widths, generator.scale, trainer.device)
+
+    def save(figures: dict[str, float]) -> None:
+        trained = {"settings": plain(settings), "steps": trainer.done, "commit": commit(), "figures": figures}
+        checkpoints.save_predictor(path, trainer.ema, _meaning(generator), trained)
+
+    train(
+        trainer,
+        name=f"training {settings.network} by {settings.loss}",
+        save=save,
+        validate=None if validation is None else lambda: validation(generator, trainer.ema),
+    )
+    return path
+
+
+def _meaning(generator: generators.AMNet) -> checkpoints.ActionMeaning:
+    return checkpoints.ActionMeaning("code", generator.scale, generator.codec.fingerprint, generator.name)

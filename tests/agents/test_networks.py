@@ -1,0 +1,86 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.nn import functional
+
+from agents import networks
+
+
+def test_predictor_has_the_papers_parameters():
+    assert networks.parameter_count(networks.build("predictor")) == 382_627
+
+
+def test_small_predictor_size_is_fixed():
+    assert networks.parameter_count(networks.build("predictor_s")) == 70_453
+
+
+def test_head_equals_convolution_and_global_average():
+    torch.manual_seed(0)
+    predictor = networks.Predictor(width=8, blocks=1).double()
+    lr = torch.rand(2, 3, 11, 7, dtype=torch.float64)
+    weight = predictor.head.weight.view(15, 8, 3, 3)
+    linear = functional.conv2d(predictor.trunk(lr), weight, predictor.head.bias, padding=1).mean((2, 3))
+    torch.testing.assert_close(predictor(lr), torch.tanh(linear), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", list(networks.PREDICTORS))
+@pytest.mark.parametrize("size", [(64, 64), (33, 20), (1, 1)])
+def test_any_size_gives_actions_in_the_box(name, size):
+    torch.manual_seed(0)
+    action = networks.build(name)(torch.rand(2, 3, *size) * 50)
+    assert action.shape == (2, 15) and action.abs().max() <= 1 and torch.isfinite(action).all()
+
+
+def test_a_batch_equals_one_by_one():
+    torch.manual_seed(0)
+    predictor, lr = networks.build("predictor_s").eval(), torch.rand(3, 3, 16, 16)
+    torch.testing.assert_close(predictor(lr), torch.cat([predictor(x[None]) for x in lr]), rtol=0, atol=1e-6)
+
+
+def test_observations_become_channels_last_floats_without_a_copy_of_order():
+    observation = torch.arange(2 * 4 * 5 * 3, dtype=torch.uint8).view(2, 4, 5, 3)
+    lr = networks.from_observation(observation)
+    assert lr.shape == (2, 3, 4, 5) and lr.is_contiguous(memory_format=torch.channels_last)
+    assert lr[1, 2, 3, 4] == observation[1, 3, 4, 2] / 255
+    torch.testing.assert_close(networks.from_observation(observation / 255), lr)
+    with pytest.raises(ValueError, match=r"\(N, H, W, 3\), not \(2, 3, 4, 5\)"):
+        networks.from_observation(lr)
+
+
+def test_unknown_predictor_and_stride_are_refused():
+    with pytest.raises(ValueError, match="predictor_s"):
+        networks.build("predictor_m")
+    with pytest.raises(ValueError, match="stride is 1 or 2, not 3"):
+        networks.Predictor(stride=3)
+
+
+def test_free_code_conversion_multiplies_by_the_gain():
+    torch.manual_seed(0)
+    predictor, lr = networks.Predictor(width=8, blocks=1, actions=3), torch.rand(4, 3, 12, 12)
+    before = predictor(lr)
+    gain = torch.tensor([1.0, 0.3, 1e-3])
+    predictor.to_free_code(gain)
+    torch.testing.assert_close(predictor(lr), before * gain, rtol=0.02, atol=1e-4)
+    torch.testing.assert_close(predictor(lr)[:, 0], before[:, 0])
+
+
+@pytest.mark.parametrize("kind", ["cnn", "pooled"])
+def test_critics_are_independent_and_depend_on_both_inputs(kind):
+    torch.manual_seed(0)
+    critic = networks.Critics(2, 4, width=8, hidden=16) if kind == "cnn" else networks.PooledCritics(2, 9, 4, 16)
+    seen = torch.rand(5, 3, 8, 8) if kind == "cnn" else torch.rand(5, 9)
+    action = torch.rand(5, 4, requires_grad=True)
+    q = critic(seen, action)
+    assert q.shape == (2, 5) and not torch.allclose(q[0], q[1])
+    assert not torch.allclose(q, critic(seen.flip(0), action))
+    one_row = torch.autograd.grad(q[0, 3], action)[0]
+    assert one_row[3].abs().min() > 0 and one_row[[0, 1, 2, 4]].abs().max() == 0
+    torch.testing.assert_close(critic(seen[3:4], action[3:4]), q[:, 3:4])
+
+
+def test_networks_and_replay_import_with_torch_alone():
+    code = "import sys, agents.networks, agents.replay; print('gymnasium' in sys.modules or 'cv2' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,414 @@
+"""The batched core: scenes, renderings, scores and rewards against ones computed step by step."""
+
+import numpy as np
+import pytest
+import torch
+
+import generators
+from blindsr_env import metrics, sharing
+from blindsr_env.core import BlindSRCore
+from blindsr_env.degradation import degrade
+from blindsr_env.images import ImageError, write
+from blindsr_env.kernels import GAUSSIAN8, gaussian
+from blindsr_env.scenes import Degradation
+
+
+@pytest.fixture
+def make(tiny_generator, tiny_photos):
+    def make(**changes):
+        settings = dict(
+            metric="psnr",
+            generator=tiny_generator,
+            images=tiny_photos,
+            split="train",
+            patch_size=24,
+            degradation="isotropic",
+            action="code",
+            report=(),
+            device="cpu",
+            dtype="float32",
+        )
+        return BlindSRCore(**(settings | changes))
+
+    return make
+
+
+def streams(count, seed=0):
+    return [np.random.default_rng(seed + i) for i in range(count)]
+
+
+def crop_of(photo, top, left, side, flip):
+    """A scene's HR crop by NumPy's own flips."""
+    crop = photo[top : top + side, left : left + side]
+    crop = crop[:, ::-1] if flip & 1 else crop
+    crop = crop[::-1] if flip & 2 else crop
+    return crop.transpose(1, 0, 2) if flip & 4 else crop
+
+
+def seen(sr):
+    return torch.floor(sr.clamp(0, 1) * 255 + 0.5) / 255
+
+
+# Scenes
+
+
+def test_lr_is_the_degraded_crop_that_info_names(make, tiny_photos):
+    core = make()
+    scenes = core.scenes(streams(12))
+    info = core.info(scenes)
+    assert len(info["flip"].unique()) > 3
+    for i in range(12):
+        top, left = info["crop"][i].tolist()
+        hr = crop_of(tiny_photos[info["image"][i]], top, left, 96, info["flip"][i].item())
+        assert np.array_equal(scenes.hr[i].permute(1, 2, 0).numpy(), hr)
+        kernel = gaussian(info["width"][i : i + 1].double())  # the whole kernel, not its profile
+        lr = degrade(torch.from_numpy(hr.copy()).permute(2, 0, 1)[None].double() / 255, kernel, 4)
+        difference = (scenes.lr[i].float() - 255 * lr[0].permute(1, 2, 0)).abs()
+        assert difference.max() <= 1 and (difference > 0.5).float().mean() < 1e-3
+
+
+def test_scenes_cover_photos_crops_flips_and_widths(make, tiny_photos):
+    info = make().info(make().scenes(streams(400)))
+    assert sorted(info["image"].unique().tolist()) == [0, 1, 2]
+    assert sorted(info["flip"].unique().tolist()) == list(range(8))
+    rooms = torch.tensor([[photo.shape[0] - 96, photo.shape[1] - 96] for photo in tiny_photos])
+    assert (info["crop"] >= 0).all() and (info["crop"] <= rooms[info["image"]]).all()
+    first = info["crop"][info["image"] == 0]
+    assert set(first[:, 0].tolist()) == {0, 1}  # 97 rows have two places for 96
+    width = info["width"]
+    assert 0.2 <= width.min() < 0.3 and 3.9 < width.max() <= 4.0
+    assert abs(width.mean() - 2.1) < 4 * 3.8 / 12**0.5 / 400**0.5
+
+
+def test_batch_is_the_same_as_one_by_one(make):
+    core = make(report=("grid",))
+    action = torch.rand(5, 15, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    together = core.scenes(streams(5))
+    rewards, info = core.play(together, action)
+    for i in range(5):
+        alone = core.scenes(streams(1, seed=i))
+        assert (alone.lr[0].int() - together.lr[i].int()).abs().max() <= 1
+        reward, one = core.play(together.take(torch.tensor([i])), action[i : i + 1])
+        assert torch.allclose(reward[0], rewards[i], atol=1e-3)
+        assert torch.allclose(one["score_grid"][0], info["score_grid"][i], rtol=1e-2)
+
+
+def test_degradation_kinds(make):
+    widths = make(degradation={"widths": GAUSSIAN8}).scenes(streams(64)).width
+    assert {round(width, 3) for width in widths.tolist()} == set(GAUSSIAN8)
+    narrow = make(degradation=Degradation(width_range=(1.0, 1.5))).scenes(streams(64)).width
+    assert narrow.min() >= 1 and narrow.max() <= 1.5
+    kernel = gaussian(1.7)[0].numpy()
+    given = make(degradation={"kind": "kernel", "kernel": kernel.tolist()}).scenes(streams(2))
+    same = make(degradation={"widths": [1.7]}).scenes(streams(2))
+    assert torch.allclose(given.width, same.width, atol=1e-3)
+    assert (given.lr.int() - same.lr.int()).abs().max() <= 1
+    assert torch.allclose(given.true_action[:, :5], same.true_action[:, :5], atol=1e-3)
+    oblong = make(degradation="anisotropic").scenes(streams(8))
+    assert (oblong.kernel - oblong.kernel.transpose(1, 2)).abs().amax(dim=(1, 2)).min() > 1e-4
+    assert torch.allclose(oblong.kernel.sum(dim=(1, 2)), torch.ones(8))
+
+
+def test_noise_has_the_asked_deviation_and_comes_from_the_stream(make, photo):
+    grey = [np.full((96, 96, 3), 128, np.uint8)]
+    core = make(images=grey, degradation={"noise": 5.0})
+    noisy = core.scenes(streams(4)).lr
+    assert abs(noisy.float().std() - 5) < 0.2 and abs(noisy.float().mean() - 128) < 0.2
+    assert torch.equal(noisy, core.scenes(streams(4)).lr)
+    assert not torch.equal(noisy[0], noisy[1])
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("isotopic", "did you mean 'isotropic'"),
+        ({"width": [1]}, "did you mean 'widths'"),
+        ({"widths": []}, "widths must be"),
+        ({"widths": [1.0, -1.0]}, "above 0"),
+        ({"width_range": (2, 1)}, "low <= high"),
+        ({"width_range": (1, 2), "widths": [1]}, "drop the others"),
+        ({"kind": "kernel"}, "belong together"),
+        ({"kind": "kernel", "kernel": np.ones((21, 21))}, "sum to 1"),
+        ({"kind": "kernel", "kernel": np.ones((5, 5)) / 25}, r"\(21, 21\)"),
+        ({"noise": -1}, "noise must be"),
+    ],
+)
+def test_impossible_degradations(value, message):
+    with pytest.raises(ValueError, match=message):
+        Degradation.parse(value)
+
+
+def test_options_fix_a_part_and_leave_the_rest_of_the_stream(make):
+    core = make()
+    free_streams, fixed_streams = streams(3), streams(3)
+    free = core.scenes(free_streams)
+    fixed = core.scenes(fixed_streams, core.sampler.fix({"width": [1.0, 2.0, 3.0], "flip": 5}, 3))
+    assert fixed.width.tolist() == [1, 2, 3] and fixed.place[:, 3].tolist() == [5, 5, 5]
+    assert torch.equal(free.place[:, :3], fixed.place[:, :3])
+    assert torch.equal(core.scenes(free_streams).lr, core.scenes(fixed_streams).lr)
+    fixed = core.scenes(streams(3), core.sampler.fix({"image": ["array-2", "array-0", 1], "crop": (1, 17)}, 3))
+    assert fixed.place[:, :3].tolist() == [[2, 1, 17], [0, 1, 17], [1, 1, 17]]
+    kernel = np.zeros((21, 21))
+    kernel[10, 10] = 1
+    sharp = core.scenes(streams(3), core.sampler.fix({"kernel": kernel}, 3))
+    assert torch.equal(sharp.kernel[1], torch.from_numpy(kernel).float()) and sharp.width.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"widht": 1.0}, "did you mean 'width'"),
+        ({"image": "aray-1"}, "did you mean 'array-1'"),
+        ({"image": 3}, "0 to 2"),
+        ({"image": 1.5}, "whole numbers"),
+        ({"crop": (0, 0, 0)}, "must have shape"),
+        ({"crop": (0, -1)}, "leaves photo"),
+        ({"image": 0, "crop": (2, 0)}, r"leaves photo 'array-0': crops of 96 start at \(0, 0\) to \(1, 34\)"),
+        ({"flip": 8}, "0 to 7"),
+        ({"width": 0.0}, "above 0"),
+        ({"width": float("nan")}, "above 0"),
+        ({"width": [1.0, 2.0, 3.0]}, "one for each scene"),
+        ({"width": "wide"}, "takes numbers"),
+        ({"kernel": np.ones((21, 21))}, "sum to 1"),
+        ({"width": 1.0, "kernel": np.full((21, 21), 1 / 441)}, "give one of them"),
+    ],
+)
+def test_impossible_options(make, options, message):
+    core = make()
+    with pytest.raises(ValueError, match=message):
+        core.scenes(streams(2), core.sampler.fix(options, 2))
+
+
+# Actions, scores, rewards
+
+
+@pytest.mark.parametrize("name", ["psnr", "niqe", "grid"])
+def test_reward_is_equation_8(make, tiny_generator, name):
+    core = make(metric=name, report=("psnr", "grid"))
+    scenes = core.scenes(streams(3))
+    action = torch.rand(3, 15, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    reward, info = core.play(scenes, action)
+    lr, hr = scenes.lr.permute(0, 3, 1, 2) / 255, scenes.hr / 255
+    true = tiny_generator.codec.encode(gaussian(scenes.width.double()))
+    pictures = [seen(tiny_generator(lr, code)) for code in (action, true)]
+    for key, metric in (("", metrics.get(name)), ("_psnr", metrics.get("psnr")), ("_grid", metrics.get("grid"))):
+        chosen, best = (metric(sr, hr) for sr in pictures)
+        zeta = -1 if metric.lower_is_better else 1
+        assert torch.allclose(info["score" + key], chosen, rtol=1e-3)
+        gain = info["gain" + key] if key else reward
+        assert torch.allclose(gain, zeta * (chosen - best), rtol=1e-2, atol=1e-3)
+    assert torch.equal(info["true_score"], core.info(scenes)["true_score"])
+    assert reward.abs().min() > 1e-4 and not info["invalid"].any()
+
+
+@pytest.mark.parametrize("action", ["code", "free-code", "width"])
+def test_the_true_action_earns_nothing(make, action):
+    core = make(action=action)
+    scenes = core.scenes(streams(4))
+    true = core.info(scenes)["true_action"]
+    assert core.action_space.contains(true[0].numpy())
+    reward, info = core.play(scenes, true)
+    assert reward.abs().max() < (1e-2 if action == "width" else 1e-4)
+    assert core.play(scenes, -true)[0].abs().max() > 1e-2
+
+
+def test_action_spaces_agree(make, tiny_generator):
+    scenes = make().scenes(streams(3))
+    width = torch.tensor([0.2, 1.15, 4.0])
+    code = tiny_generator.codec.encode(gaussian(width.double()))
+    by_code = make().play(scenes, code)[1]["score"]
+    by_free_code = make(action="free-code").play(scenes, tiny_generator.codec.code(code))[1]["score"]
+    by_width = make(action="width").play(scenes, torch.tensor([[-1.0], [-0.5], [1.0]]))[1]["score"]
+    assert torch.allclose(by_code, by_free_code, atol=1e-3) and torch.allclose(by_code, by_width, atol=1e-2)
+    # and a free code reaches what no action does
+    assert not torch.allclose(make(action="free-code").play(scenes, torch.ones(3, 15))[1]["score"], by_code, atol=1e-3)
+
+
+@pytest.mark.parametrize("action", ["code", "free-code", "width"])
+def test_pictures_show_the_kernel_that_was_chosen(make, action):
+    core = make(action=action, report=("grid",))
+    scenes = core.scenes(streams(3))
+    shown = core.pictures(scenes, scenes.true_action)
+    assert np.abs(shown["chosen"] - shown["kernel"]).max() < 1e-4
+    assert np.abs(shown["sr"].astype(int) - shown["true"]).max() <= 1
+    _, info = core.play(scenes, scenes.true_action)
+    assert np.allclose(shown["scores"], torch.stack([info["score"], info["score_grid"]], dim=1), rtol=1e-4)
+    assert shown["lr"].shape == (3, 24, 24, 3) and shown["hr"].shape == shown["sr"].shape == (3, 96, 96, 3)
+    assert not np.allclose(core.pictures(scenes, -scenes.true_action)["chosen"], shown["chosen"], atol=1e-2)
+
+
+def test_a_free_code_reaches_as_far_in_every_rare_component(make, tiny_generator):
+    core = make(action="free-code")
+    scenes = core.scenes(streams(2)).take(torch.tensor([0, 0]))
+    one = torch.zeros(2, 15)
+    one[0, 9] = one[1, 14] = 1.0
+    moved = core.pictures(scenes, one)["chosen"] - core.pictures(scenes, torch.zeros(2, 15))["chosen"]
+    distance = (
+        1e-3 * float(tiny_generator.codec.half_range.max()) / 0.8
+    )  # DESIGN section 4: gain = h / (1e-3 largest h)
+    assert np.allclose(np.linalg.norm(moved.reshape(2, -1), axis=1), distance, rtol=1e-2)
+
+
+def test_actions_are_clipped_and_counted(make):
+    core = make()
+    scenes = core.scenes(streams(2))
+    action = torch.zeros(2, 15)
+    action[0, :4] = torch.tensor([1.0, -1.0, 1.5, -30.0])
+    reward, info = core.play(scenes, action)
+    assert info["clipped"].tolist() == [2, 0]
+    assert torch.equal(reward, core.play(scenes, action.clamp(-1, 1))[0])
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        (np.zeros((2, 14)), r"shape \(2, 15\), got \(2, 14\)"),
+        (np.zeros(15), r"got \(15,\)"),
+        (np.full((2, 15), np.nan), "30 NaN or infinite of 30"),
+        (torch.full((2, 15), float("inf")), "finite"),
+        ("left", "must be numbers"),
+        (None, "got"),
+    ],
+)
+def test_impossible_actions(make, action, message):
+    with pytest.raises(ValueError, match=message):
+        make().to_action(action, (2, 15))
+
+
+def test_action_forms(make):
+    core = make()
+    for action in (np.zeros((1, 15)), [[0] * 15], torch.zeros(1, 15, dtype=torch.float64, requires_grad=True)):
+        taken = core.to_action(action, (1, 15))
+        assert taken.dtype == torch.float32 and not taken.requires_grad
+
+
+def test_a_flat_picture_earns_zero_and_is_marked(make, tiny_photos):
+    core = make(metric="niqe", images=[np.full((96, 96, 3), 90, np.uint8), tiny_photos[2]])
+    core.generator = Nearest(core.generator)  # the tiny network prints a texture on everything
+    scenes = core.scenes(streams(2), core.sampler.fix({"image": [0, 1], "crop": (0, 0)}, 2))
+    reward, info = core.play(scenes, torch.zeros(2, 15))
+    assert info["invalid"].tolist() == [True, False]
+    assert reward[0] == 0 and torch.isfinite(reward).all() and scenes.true_scores[0].isnan()
+
+
+class Nearest(torch.nn.Module):
+    """Enlarges, and adds the first component of the action as contrast."""
+
+    def __init__(self, like):
+        super().__init__()
+        self.codec, self.scale, self.name = like.codec, 4, "nearest"
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, lr, action):
+        return torch.nn.functional.interpolate(lr, scale_factor=4.0) * (1 + 0.1 * action[:, :1, None, None])
+
+
+def test_bfloat16_is_near(make, tiny_checkpoint):
+    plain, half = (make(generator=tiny_checkpoint, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    scenes = plain.scenes(streams(3))
+    action = torch.zeros(3, 15)
+    scores = [core.play(scenes, action)[1]["score"] for core in (plain, half)]
+    assert not torch.equal(*scores) and torch.allclose(*scores, atol=0.1)
+    assert scores[1].dtype == torch.float32
+
+
+def test_a_metric_of_ones_own(make):
+    class Brightness:
+        name, lower_is_better, needs_reference, min_size = "brightness", False, False, 1
+
+        def __call__(self, sr, hr=None):
+            assert hr is None and sr.shape[1:] == (3, 96, 96)
+            assert torch.equal(sr, seen(sr))  # 8 bit, in range
+            return sr.mean((1, 2, 3))
+
+    core = make(metric=Brightness())
+    scenes = core.scenes(streams(2))
+    assert core.play(scenes, torch.ones(2, 15))[0].abs().min() > 0
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metric": "nique"}, "did you mean 'niqe'"),
+        (
+            {"metric": "niqe", "patch_size": 20},
+            "'niqe' needs pictures of at least 96 .* take a patch_size of at least 24",
+        ),
+        ({"report": ["niqe"], "patch_size": 23}, "'niqe' needs"),
+        ({"patch_size": 2}, "too small to blur"),
+        ({"patch_size": 0}, "patch_size must be"),
+        ({"patch_size": 6.5}, "patch_size must be"),
+        ({"generator": "amnet_xs"}, "did you mean 'amnet_s'"),
+        ({"generator": "nowhere/g.safetensors"}, "nowhere"),
+        ({"images": None, "split": "tests"}, "split must be"),
+        ({"images": "no/such/folder"}, "no/such/folder"),
+        ({"images": [np.zeros((90, 200, 3), np.uint8)]}, "'array-0' is 90x200 pixels, smaller than the 96x96"),
+        ({"images": []}, "empty"),
+        ({"action": "freecode"}, "did you mean 'free-code'"),
+        ({"dtype": "float16"}, "did you mean 'bfloat16' or 'float32'|did you mean 'float32'"),
+        ({"dtype": "bfloat16"}, "move it with"),
+        ({"device": "cuda:77"}, "try device='cpu'"),
+        ({"device": "gpu"}, "try device='cpu'"),
+    ],
+)
+def test_impossible_settings(make, changes, message):
+    with pytest.raises(ValueError, match=message):
+        make(**changes)
+
+
+def test_report_is_a_list(make):
+    with pytest.raises(TypeError, match=r"\['psnr'\]"):
+        make(report="psnr")
+
+
+def test_small_photos_of_a_folder_are_left_out_with_a_warning(make, photo, tmp_path):
+    write(tmp_path / "large.png", photo(100, 120, 0))
+    (tmp_path / "thumbs").mkdir()
+    write(tmp_path / "thumbs" / "small.png", photo(64, 120, 1))
+    with pytest.warns(UserWarning, match="1 of 2 photos left out: 'thumbs/small' is 64x120"):
+        core = make(images=tmp_path)
+    assert core.sampler.names == ["large"]
+    (tmp_path / "large.png").unlink()
+    with pytest.raises(ImageError, match="no photo is large enough: 'thumbs/small'"):
+        make(images=str(tmp_path), split="test", patch_size=25)
+
+
+def test_builtin_photos(make):
+    train, test = (make(images=None, split=split, patch_size=64) for split in ("train", "test"))
+    assert train.sampler.names and not set(train.sampler.names) & set(test.sampler.names)
+    assert make(images=None, patch_size=64).pool is train.pool
+
+
+def test_environments_share_what_is_frozen(make, tiny_checkpoint, tiny_generator, photo, tmp_path):
+    first, second = make(generator=tiny_checkpoint), make(generator=tiny_checkpoint)
+    assert first.generator is second.generator is not tiny_generator
+    assert make().generator is tiny_generator
+    write(tmp_path / "a.png", photo(100, 100, 0))
+    held = make(images=str(tmp_path))
+    assert make(images=tmp_path).pool is held.pool
+    assert make(images=tmp_path, patch_size=25).pool is not held.pool
+
+
+def test_a_checkpoint_written_anew_is_loaded_anew(tiny_generator, tmp_path):
+    path = tmp_path / "g.safetensors"
+    cpu = torch.device("cpu")
+    generators.save(path, tiny_generator, {"steps": 1})
+    first = sharing.generator(path, cpu, torch.float32)
+    generators.save(path, tiny_generator, {"steps": 1000})
+    assert sharing.generator(path, cpu, torch.float32) is not first
+
+
+@pytest.mark.gpu
+def test_the_gpu_agrees_with_the_cpu(make, tiny_checkpoint):
+    host, device = (make(generator=tiny_checkpoint, metric="niqe", device=name) for name in ("cpu", "cuda"))
+    scenes = [core.scenes(streams(8)) for core in (host, device)]
+    assert (scenes[0].lr.int() - scenes[1].lr.cpu().int()).abs().max() <= 1
+    action = torch.zeros(8, 15)
+    rewards = [
+        core.play(s, core.to_action(action, (8, 15)))[0].cpu() for core, s in zip((host, device), scenes, strict=True)
+    ]
+    equal = (scenes[0].lr == scenes[1].lr.cpu()).flatten(1).all(dim=1)
+    assert torch.allclose(rewards[0][equal], rewards[1][equal], atol=0.02)

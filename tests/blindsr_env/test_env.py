@@ -1,0 +1,166 @@
+"""The single environment: Gymnasium's and Stable-Baselines3's contracts, seeds, options, errors, cost of importing."""
+
+import copy
+import json
+import subprocess
+import sys
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+from gymnasium.utils.env_checker import check_env
+
+import blindsr_env  # noqa: F401
+from blindsr_env.env import BlindSREnv
+
+
+@pytest.fixture
+def env(tiny_generator, tiny_photos):
+    env = BlindSREnv(metric="psnr", generator=tiny_generator, images=tiny_photos, patch_size=24, report=("grid",))
+    yield env
+    env.close()
+
+
+def same(a, b):
+    """Two values of `info`, or two infos, are equal to the bit."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    return type(a) is type(b) and np.array_equal(a, b)
+
+
+def test_gymnasium_finds_nothing_to_warn_of(tiny_checkpoint):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        env = gymnasium.make("BlindSR-v0", metric="psnr", generator=tiny_checkpoint, report=("grid",), patch_size=64)
+        check_env(env.unwrapped)
+        env.close()
+
+
+def test_stable_baselines3_finds_nothing_to_warn_of(tiny_checkpoint):
+    checker = pytest.importorskip("stable_baselines3.common.env_checker")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        checker.check_env(BlindSREnv(metric="psnr", generator=tiny_checkpoint))
+
+
+def test_an_episode(env):
+    observation, info = env.reset(seed=3)
+    assert env.observation_space.contains(observation) and observation.shape == (24, 24, 3)
+    assert list(info) == ["image", "crop", "flip", "width", "true_action", "true_score", "image_name"]
+    assert info["image_name"] == env.image_names[info["image"]] == f"array-{info['image']}"
+    assert env.action_space.contains(info["true_action"])
+    assert [type(info[key]) for key in ("image", "flip", "width", "true_score")] == [int, int, float, float]
+    after, reward, terminated, truncated, end = env.step(env.action_space.sample())
+    assert np.array_equal(after, observation) and after is not observation
+    assert type(reward) is float and terminated is True and truncated is False
+    assert list(end) == ["score", "true_score", "clipped", "invalid", "score_grid", "gain_grid"]
+    assert reward == pytest.approx(end["score"] - info["true_score"], abs=1e-4)
+    env.reset(seed=3)
+    assert env.step(info["true_action"])[1] == 0.0
+
+
+def test_what_was_handed_out_stays(env):
+    observation, info = env.reset(seed=0)
+    first = observation.copy(), copy.deepcopy(info)
+    observation[:] = 0  # a caller may write to what it got
+    again, *_ = env.step(np.zeros(15))
+    assert np.array_equal(again, first[0])
+    env.reset()
+    env.step(np.ones(15))
+    assert same(info, first[1])
+
+
+def test_seeded_rollouts_are_equal(env, tiny_generator, tiny_photos):
+    other = BlindSREnv(metric="psnr", generator=tiny_generator, images=tiny_photos, patch_size=24, report=("grid",))
+    env.action_space.seed(0)
+    for episode in range(4):
+        seed = 7 if episode == 0 else None
+        (a, info_a), (b, info_b) = env.reset(seed=seed), other.reset(seed=seed)
+        assert np.array_equal(a, b) and same(info_a, info_b)
+        action = env.action_space.sample()
+        step_a, step_b = env.step(action), other.step(action)
+        assert step_a[1:4] == step_b[1:4] and same(step_a[4], step_b[4])
+    assert not np.array_equal(env.reset(seed=7)[0], env.reset(seed=8)[0])
+
+
+def test_options_fix_the_scene(env):
+    options = {"image": "array-2", "crop": (5, 6), "flip": 4, "width": 2.5}
+    observation, info = env.reset(seed=0, options=options)
+    assert (info["image"], info["crop"].tolist(), info["flip"], info["width"]) == (2, [5, 6], 4, 2.5)
+    assert np.array_equal(env.reset(seed=1, options=options)[0], observation)
+    turned, _ = env.reset(options=options | {"flip": 0})
+    assert np.abs(turned.transpose(1, 0, 2).astype(int) - observation).max() <= 1
+    with pytest.raises(ValueError, match="did you mean 'image'"):
+        env.reset(options={"imgae": 0})
+    with pytest.raises(ValueError, match="unknown reset option"):
+        env.reset(options={"seed": 0})
+
+
+def test_steps_need_resets(env):
+    with pytest.raises(ResetNeeded, match="call reset"):
+        env.step(env.action_space.sample())
+    env.reset()
+    env.step(env.action_space.sample())
+    with pytest.raises(ResetNeeded, match="one step long"):
+        env.step(env.action_space.sample())
+
+
+def test_a_refused_action_leaves_the_episode_running(env):
+    env.reset(seed=0)
+    for action in (np.zeros(14), np.zeros((1, 15)), np.full(15, np.nan)):
+        with pytest.raises(ValueError, match="an action must"):
+            env.step(action)
+    assert env.step(torch.zeros(15))[2] is True
+
+
+def test_closed(env):
+    env.reset()
+    env.close()
+    env.close()
+    for use in (env.reset, env.render, lambda: env.step(np.zeros(15))):
+        with pytest.raises(ClosedEnvironmentError, match="make a new one"):
+            use()
+
+
+def test_spec_survives_json(tiny_checkpoint):
+    settings = dict(metric="psnr", generator=tiny_checkpoint, patch_size=24, degradation={"widths": [2.0]})
+    env = gymnasium.make("blindsr_env:BlindSR-v0", **settings, report=["grid"])
+    spec = gymnasium.envs.registration.EnvSpec.from_json(env.spec.to_json())
+    assert json.loads(env.spec.to_json())["max_episode_steps"] is None
+    twin = gymnasium.make(spec)
+    assert np.array_equal(env.reset(seed=5)[0], twin.reset(seed=5)[0])
+    assert env.step(np.zeros(15, np.float32))[1] == twin.step(np.zeros(15, np.float32))[1]
+
+
+def test_make_reports_wrong_arguments(tiny_checkpoint):
+    with pytest.raises(ValueError, match="did you mean 'niqe'"):
+        gymnasium.make("BlindSR-v0", metric="nieq", generator=tiny_checkpoint)
+    with pytest.raises(TypeError, match="patchsize"):
+        gymnasium.make("BlindSR-v0", patchsize=3)
+    with pytest.raises(ValueError, match="did you mean 'rgb_array'"):
+        BlindSREnv(render_mode="rgb")
+
+
+IMPORT = """
+import sys, time
+import torch, gymnasium
+start = time.perf_counter()
+import blindsr_env
+cost = time.perf_counter() - start
+heavy = {"pyiqa", "torchvision", "sklearn", "skimage", "matplotlib", "cv2", "scipy"} & set(sys.modules) - BEFORE
+assert "BlindSR-v0" in gymnasium.registry
+assert not heavy, heavy
+import blindsr_env.env, blindsr_env.vector_env
+heavy = {"pyiqa", "torchvision", "sklearn", "skimage", "matplotlib"} & set(sys.modules) - BEFORE
+assert not heavy, heavy
+print(cost)
+""".replace("import torch, gymnasium\n", "import torch, gymnasium\nBEFORE = set(sys.modules)\n", 1)
+
+
+def test_importing_is_cheap():
+    result = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert float(result.stdout) < 0.3
