@@ -105,6 +105,7 @@ def load(
     *,
     predictor: str | os.PathLike[str] | None = None,
     learn_on: Env | None = None,
+    renders: int = 5_760,
     seed: int = 0,
     device: torch.device | str | None = None,
 ) -> Policy:
@@ -115,6 +116,7 @@ def load(
         env: Where it shall act: checked against what the policy learned; its device is used. None for files only.
         predictor: File of the predictor behind `"predictor"` and `"shared-offset"`; None for the shipped one.
         learn_on: A BlindSR vector environment with an even `repeats` that `"shared-offset"` is learned on, on the spot.
+        renders: What that may cost, in actions rendered.
         seed: Of `"random"` and of the offset's learning.
         device: Where it works, if not where the environment does.
 
@@ -142,7 +144,7 @@ def load(
         if learn_on is None:
             raise ValueError("the shared offset is learned: give learn_on=, an environment to learn it on, or its file")
         base = _predictor_policy(predictor or SHIPPED_PREDICTOR, env or learn_on, place)
-        return OffsetPolicy(base, learn_offset(learn_on, base, seed=seed).to(place))
+        return OffsetPolicy(base, learn_offset(learn_on, base, renders, seed).to(place))
     if not Path(name).exists():
         near = difflib.get_close_matches(name, NAMES, 3, 0.4) or NAMES
         raise ValueError(f"no policy or file {name!r}: the nearest names are {', '.join(near)}")

@@ -169,8 +169,8 @@ class BlindSRCore:
             lr = quantize(clean + self.to_device(draw.noise))
         seen = (lr * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()  # (N, h, w, 3)
         code = self.codec.encode(kernel)
-        scores = self._scores(self._sr(seen, code), hr)
-        return Scenes(hr, seen, place, width.float(), kernel.float(), code, self._true_action(code, width), scores)
+        scores = self.scores(self._sr(seen, code), hr)
+        return Scenes(hr, seen, place, width.float(), kernel.float(), code, self.true_action(code, width), scores)
 
     @torch.no_grad()
     def play(self, scenes: Scenes, action: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -186,8 +186,8 @@ class BlindSRCore:
             Rewards `(N,)` float32, and `info`: score, true_score, clipped, invalid, and a score and a gain for each
             metric of the report; all new tensors of length N.
         """
-        sr = self._sr(scenes.lr, self._code(action.clamp(-1, 1)), free=self.action == "free-code")
-        scores = self._scores(sr, scenes.hr)  # (N, 1 + R)
+        sr = self.render(scenes.lr, action)
+        scores = self.scores(sr, scenes.hr)  # (N, 1 + R)
         gain = self._zeta * (scores - scenes.true_scores)
         invalid = ~torch.isfinite(gain[:, 0])
         info = {
@@ -265,7 +265,7 @@ class BlindSRCore:
             `chosen`, `(N, 21, 21)` float32; `scores` and `true_scores`, `(N, 1 + R)` float32.
         """
         action = action.clamp(-1, 1)
-        sr = self._sr(scenes.lr, self._code(action), free=self.action == "free-code")
+        sr = self.render(scenes.lr, action)
         true = self._sr(scenes.lr, scenes.code)
 
         def eight_bit(x: Tensor) -> Tensor:
@@ -278,19 +278,41 @@ class BlindSRCore:
             "hr": scenes.hr.permute(0, 2, 3, 1),
             "kernel": scenes.kernel,
             "chosen": self._chosen_kernel(action),
-            "scores": self._scores(sr, scenes.hr),
+            "scores": self.scores(sr, scenes.hr),
             "true_scores": scenes.true_scores,
         }
         return {name: x.cpu().numpy() for name, x in shown.items()}
 
+    @torch.no_grad()
+    def render(self, seen: Tensor, action: Tensor) -> Tensor:
+        """Render low-resolution pictures of any size with the codes of actions.
+
+        Args:
+            seen: `(N, h, w, 3)` uint8.
+            action: `(N, d)` float32 in the environment's action space; clipped.
+
+        Returns:
+            `(N, 3, s h, s w)`, 8-bit levels as float32 in [0, 1].
+        """
+        return self._sr(seen, self._code(action.clamp(-1, 1)), free=self.action == "free-code")
+
+    @torch.no_grad()
     def _sr(self, seen: Tensor, code: Tensor, free: bool = False) -> Tensor:
         """Render LR `(N, h, w, 3)` uint8 to what a viewer sees: `(N, 3, S, S)`, 8-bit levels as float32 in [0, 1]."""
         lr = (seen.permute(0, 3, 1, 2).float() / 255).to(self.dtype)  # channels_last, as the observation lies in memory
         with self._deterministic():
             return quantize(self.generator.render(lr, code) if free else self.generator(lr, code))
 
-    def _scores(self, sr: Tensor, hr: Tensor) -> Tensor:
-        """Scores of the metric and the report: `(N, 1 + R)` float32."""
+    def scores(self, sr: Tensor, hr: Tensor) -> Tensor:
+        """Score pictures under the metric and each of the report's.
+
+        Args:
+            sr: `(N, 3, H, W)` float32, 8-bit levels in [0, 1].
+            hr: their references, `(N, 3, H, W)` uint8; looked at only by metrics that need one.
+
+        Returns:
+            `(N, 1 + R)` float32.
+        """
         every = (self.metric, *self.report)
         reference = hr.float() / 255 if any(m.needs_reference for m in every) else None
         with self._deterministic():
@@ -309,8 +331,8 @@ class BlindSRCore:
             action = action / self.codec.code(torch.ones_like(action))
         return self.codec.decode(action)
 
-    def _true_action(self, code: Tensor, width: Tensor) -> Tensor:
-        """The true kernel in the environment's action space."""
+    def true_action(self, code: Tensor, width: Tensor) -> Tensor:
+        """Give true kernels in the environment's action space: codes `(N, 15)`, widths `(N,)` -> `(N, d)` float32."""
         if self.action == "width":
             low, high = self.codec.width_range
             return (2 * (width - low) / (high - low) - 1).float()[:, None]

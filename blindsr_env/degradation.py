@@ -23,8 +23,9 @@ def blur(x: Tensor, kernel: Tensor) -> Tensor:
 
     Args:
         x: pictures `(N, C, H, W)`, floating point.
-        kernel: `(N, k, k)`, `(k, k)` for all, or `(N, k)` profiles of separable kernels (outer product of each with itself);
-            k odd.
+        kernel: k odd; `(N, k, k)`, or `(N, k)` profiles of separable kernels (each kernel is the outer product of a profile with
+            itself). N may be 1: one kernel for all. Two axes always mean profiles, never a single `(k, k)` kernel, which
+            could not be told from k profiles: write `kernel[None]`.
 
     Returns:
         `(N, C, H, W)`, same dtype.
@@ -60,7 +61,7 @@ def downsample(x: Tensor, s: int) -> Tensor:
 
 def quantize(x: Tensor) -> Tensor:
     """Round to the 256 levels of an 8-bit picture: times 255, plus 0.5, floor, clip; still float in [0, 1]."""
-    return torch.floor(x.float() * 255 + 0.5).clamp(0, 255) / 255
+    return (x.float() * 255).add_(0.5).floor_().clamp_(0, 255).div_(255)
 
 
 def degrade(hr: Tensor, kernel: Tensor, s: int) -> Tensor:
@@ -87,6 +88,7 @@ def degrade(hr: Tensor, kernel: Tensor, s: int) -> Tensor:
 
 
 @lru_cache(maxsize=256)
+@torch.inference_mode(False)  # what is kept must serve a later backward pass too
 def resize_matrix(length: int, s: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Matrix of MATLAB's antialiased bicubic `imresize` by 1/s along one axis.
 
@@ -98,7 +100,12 @@ def resize_matrix(length: int, s: int, device: torch.device, dtype: torch.dtype)
 
     Returns:
         `(ceil(length / s), length)`; rows sum to 1. Kept and shared: do not write to it.
+
+    Raises:
+        ValueError: a factor below 1.
     """
+    if s < 1:
+        raise ValueError(f"the factor must be at least 1, got {s}")
     size = -(-length // s)
     centre = (torch.arange(size, dtype=torch.float64) + 0.5) * s - 0.5  # where output samples lie on the input's axis
     reach = 2 * s  # the cubic's support is 2 samples of the coarser grid to each side
@@ -157,14 +164,14 @@ def _both_sides(rows: Tensor, x: Tensor, columns: Tensor) -> Tensor:
 def _check(x: Tensor, kernel: Tensor) -> Tensor:
     if x.ndim != 4:
         raise ValueError(f"pictures must be (N, C, H, W), got {tuple(x.shape)}")
-    if kernel.ndim == 2 and kernel.shape[0] == kernel.shape[1] != x.shape[0]:
-        kernel = kernel.expand(x.shape[0], -1, -1)
-    size = kernel.shape[-1]
+    count, size = x.shape[0], kernel.shape[-1] if kernel.ndim else 0
     square = kernel.ndim == 2 or (kernel.ndim == 3 and kernel.shape[1] == size)
-    if not square or kernel.shape[0] != x.shape[0] or size % 2 == 0:
+    if not square or kernel.shape[0] not in (1, count) or size % 2 == 0:
         raise ValueError(
-            f"kernels must be ({x.shape[0]}, k, k), (k, k) or ({x.shape[0]}, k) with k odd, got {tuple(kernel.shape)}"
+            f"kernels must be ({count}, k, k), or profiles ({count}, k), with k odd, or one for all, (1, k, k) or (1, k); "
+            f"got {tuple(kernel.shape)}"
         )
+    kernel = kernel.expand(count, *kernel.shape[1:])
     if min(x.shape[-2:]) <= size // 2:
         raise ValueError(
             f"pictures of {x.shape[-2]}x{x.shape[-1]} are too small for a {size}x{size} kernel: "

@@ -18,6 +18,8 @@ from generators.checkpoint import atomic_write
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 """File name endings taken for photos in a folder."""
 
+JPEG, TIFF = b"\xff\xd8", (b"II*\0", b"MM\0*")  # how these files begin
+
 # Inside the wheels of scikit-image and scikit-learn, so they need no download. Split once and for all: the test photos are never
 # trained on, and show what the others do not (fur, night lights, architecture, a person outdoors).
 BUILTIN: dict[str, tuple[str, ...]] = {
@@ -69,7 +71,7 @@ def read(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         `(H, W, 3)` uint8, RGB.
 
     Raises:
-        ImageError: the file is missing, empty, or not a picture that OpenCV can decode.
+        ImageError: the file is missing, empty, cut short, or not a picture that OpenCV can decode.
     """
     import cv2
 
@@ -79,19 +81,36 @@ def read(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     data = np.fromfile(path, dtype=np.uint8)
     if data.size == 0:
         raise ImageError(f"{path} is empty: copy it again or remove it")
+    start = data[:4].tobytes()
     try:
         pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-        layers = None if data[:2].tobytes() == b"\xff\xd8" else cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        layers = None if start[:2] == JPEG else cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     except cv2.error:
         pixels = layers = None
     if pixels is None:
-        raise ImageError(f"{path} is not a readable image: convert it to PNG or JPEG, or remove it")
+        raise ImageError(f"{path} is not a readable image: convert it to an 8-bit PNG or a JPEG, or remove it")
     pixels = _eight_bit(pixels, path)
-    if layers is not None and layers.ndim == 3 and layers.shape[2] == 4 and layers.shape[:2] == pixels.shape[:2]:
-        layers = _eight_bit(layers, path)
-        alpha = layers[..., 3:].astype(np.float32) / 255
-        pixels = np.floor(layers[..., :3] * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
+    if layers is not None and layers.ndim == 3 and layers.shape[2] == 4:
+        premultiplied = start in TIFF and layers.dtype == np.uint8  # libtiff's own conversion to RGBA
+        pixels = _on_white(pixels, _eight_bit(layers, path), premultiplied)
     return np.ascontiguousarray(pixels[..., ::-1])
+
+
+def _on_white(pixels: NDArray[np.uint8], layers: NDArray[np.uint8], premultiplied: bool) -> NDArray[np.uint8]:
+    """Lay a picture with an alpha channel on white.
+
+    Args:
+        pixels: `(H, W, 3)`, oriented as the camera's tag says.
+        layers: the same as stored, with its alpha: `(H, W, 4)` or `(W, H, 4)`. OpenCV gives alpha in no other way.
+        premultiplied: colours are already multiplied by alpha.
+    """
+    for layout in (layers, layers.transpose(1, 0, 2)):
+        for turned in (layout, layout[::-1], layout[:, ::-1], layout[::-1, ::-1]):
+            if np.array_equal(turned[..., :3], pixels):
+                alpha = turned[..., 3:].astype(np.float32) / 255
+                colour = pixels if premultiplied else pixels * alpha
+                return np.floor(colour + 255 * (1 - alpha) + 0.5).clip(0, 255).astype(np.uint8)
+    return pixels
 
 
 def _eight_bit(pixels: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
@@ -110,20 +129,22 @@ def write(path: str | os.PathLike[str], pixels: NDArray[np.uint8]) -> None:
         pixels: `(H, W, 3)` uint8, RGB.
 
     Raises:
-        ImageError: the ending is not one of an image format.
+        ImageError: the ending is not one of an image format, or the pixels are none.
     """
     import cv2
 
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise ImageError(f"cannot write {path}: its name must end in one of {', '.join(sorted(SUFFIXES))}")
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
+        raise ImageError(f"cannot write {path}: pixels are {_kind(pixels)}, not uint8 of shape (H, W, 3)")
     _, data = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(pixels[..., ::-1]))
     with atomic_write(path) as partial:
         data.tofile(partial)
 
 
 def find(folder: str | os.PathLike[str]) -> list[Path]:
-    """List the image files below a folder, sorted by path.
+    """List the image files below a folder, sorted by path; hidden ones are left out.
 
     Raises:
         ImageError: the folder is missing or holds no image file.
@@ -131,7 +152,13 @@ def find(folder: str | os.PathLike[str]) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ImageError(f"no folder at {folder}: check the path")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    paths = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)  # thumbnails, half-written files
+    )
     if not paths:
         raise ImageError(f"no image in {folder}: it should hold files ending in {', '.join(sorted(SUFFIXES))}")
     return paths
@@ -178,6 +205,7 @@ def load(source: Source = None, split: str = "train") -> list[Photo]:
 
     Raises:
         ImageError: nothing usable there.
+        TypeError: another kind of source.
     """
     if source is None:
         return builtin(split)
@@ -186,6 +214,10 @@ def load(source: Source = None, split: str = "train") -> list[Photo]:
         if path.is_dir():
             return [Photo(p.relative_to(path).with_suffix("").as_posix(), read(p)) for p in find(path)]
         return [Photo(path.stem, read(path))]
+    if isinstance(source, np.ndarray) and source.ndim != 4:
+        raise ImageError(f"images is one array, {_kind(source)}: give a list of arrays")
+    if not isinstance(source, Sequence | np.ndarray):
+        raise TypeError(f"images must be None, a folder, a file or a list of arrays, got {type(source).__name__}")
     photos = [_from_array(i, item) for i, item in enumerate(source)]
     if not photos:
         raise ImageError("the list of images is empty: give at least one array, or None for the built-in photos")
@@ -193,14 +225,15 @@ def load(source: Source = None, split: str = "train") -> list[Photo]:
 
 
 def _from_array(index: int, item: NDArray[np.uint8] | Photo) -> Photo:
-    if isinstance(item, Photo):
-        return item
-    pixels = np.asarray(item)
-    if pixels.ndim == 2:
-        pixels = np.repeat(pixels[..., None], 3, axis=2)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise ImageError(f"image {index} is {pixels.dtype} of shape {pixels.shape}: give uint8 of shape (H, W, 3) or (H, W)")
-    return Photo(f"array-{index}", pixels)
+    name, array = (item.name, item.pixels) if isinstance(item, Photo) else (f"array-{index}", np.asarray(item))
+    pixels = np.repeat(array[..., None], 3, axis=2) if array.ndim == 2 else array
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
+        raise ImageError(f"image {index} is {_kind(array)}: give uint8 of shape (H, W, 3) or (H, W)")
+    return Photo(name, pixels)
+
+
+def _kind(array: NDArray[np.generic]) -> str:
+    return f"{array.dtype} of shape {array.shape}"
 
 
 class PhotoPool:

@@ -24,7 +24,12 @@ def anisotropic(width_x: Tensor, width_y: Tensor, angle: Tensor, size: int = KER
 
     Returns:
         `(N, size, size)` in the dtype of `width_x`; each kernel sums to 1.
+
+    Raises:
+        ValueError: an even size, which has no centre.
     """
+    if size % 2 == 0:
+        raise ValueError(f"a kernel's size must be odd, got {size}")
     offset = torch.arange(size, dtype=width_x.dtype, device=width_x.device) - size // 2
     x, y = offset[None, None, :], -offset[None, :, None]  # rows grow downwards, angles turn upwards
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]

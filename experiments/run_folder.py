@@ -20,11 +20,14 @@ from generators import checkpoint
 from generators.checkpoint import CheckpointError, atomic_write
 
 
+STATE = "training-state"  # kind of checkpoint
+
+
 class RunFolder:
     """Files of one run.
 
-    Training state is a folder `state-<step>` of one safetensors file per part (weights, EMA, each moment, ...), written beside
-    under another name, flushed and renamed, so a kill at any moment leaves the last whole state.
+    Training state is a folder `state-<step>` of one safetensors file per part (weights, EMA, each moment, ...), written
+    under another name beside the last one, flushed and renamed, so a kill at any moment leaves a whole state.
 
     Args:
         path: the folder; created.
@@ -40,15 +43,22 @@ class RunFolder:
             partial.write_text(yaml.safe_dump(plain(config), sort_keys=False))
 
     def save_state(self, step: int, parts: Mapping[str, Mapping[str, Tensor]], metadata: Mapping[str, Any]) -> None:
-        """Write the training state of a step and remove older ones."""
+        """Write the training state of a step and remove all others.
+
+        Args:
+            step: optimiser steps done. A state of that very step stays as it is: it is the same, and a folder cannot be
+                replaced in one go.
+            parts: tensors by name, by part.
+            metadata: plain values, given back by `load_state`.
+        """
         target = self.path / f"state-{step:09d}"
-        partial = self.path / ".state-partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        for name, tensors in parts.items():
-            checkpoint.save(partial / f"{name}.safetensors", tensors, {"kind": "training-state", "step": step, **metadata})
-        if target.exists():
-            shutil.rmtree(target)
-        partial.replace(target)
+        if not target.exists():
+            partial = self.path / ".state-partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            content = {**metadata, "kind": STATE, "step": step, "parts": sorted(parts)}
+            for name, tensors in parts.items():
+                checkpoint.save(partial / f"{name}.safetensors", tensors, content)
+            partial.replace(target)
         for old in self.states():
             if old != target:
                 shutil.rmtree(old, ignore_errors=True)
@@ -58,16 +68,26 @@ class RunFolder:
         return sorted(path for path in self.path.glob("state-*") if path.is_dir())
 
     def load_state(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
-        """Read the newest training state: tensors by part, and its metadata; None where there is none."""
+        """Read the newest training state.
+
+        Returns:
+            Tensors by name, by part, and the metadata, with `step`; None where there is no state.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
         states = self.states()
         if not states:
             return None
         parts: dict[str, dict[str, Tensor]] = {}
         metadata: dict[str, Any] = {}
-        for file in sorted(states[-1].glob("*.safetensors")):
-            parts[file.stem], metadata = checkpoint.read(file)
-        if not parts:
-            raise CheckpointError(f"{states[-1]} holds no training state: remove the folder to start again")
+        try:
+            for file in sorted(states[-1].glob("*.safetensors")):
+                parts[file.stem], metadata = checkpoint.read(file)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; or remove {states[-1]} to start again") from None
+        if metadata.get("kind") != STATE or sorted(parts) != metadata.get("parts", sorted(parts)):
+            raise CheckpointError(f"{states[-1]} holds no whole training state: remove it to start again")
         return parts, metadata
 
     def log(self) -> Any:

@@ -101,23 +101,26 @@ def load(
 
     Raises:
         ValueError: unknown name (the nearest ones are listed).
-        CheckpointError: missing, truncated or foreign file.
+        CheckpointError: missing, truncated or foreign file, or the checkpoint of something else.
     """
     if name_or_path is None:
         name_or_path = SHIPPED[0]
     name = os.fspath(name_or_path)
     path = _WEIGHTS / f"{name}.safetensors" if name in SHIPPED else Path(name)
-    if name not in SHIPPED and path.suffix != ".safetensors" and not path.exists():
-        raise ValueError(_unknown("generator", name, list(SHIPPED)) + ", or give the path of a .safetensors file")
+    is_name = path.name == name and not path.suffix
+    if name not in SHIPPED and is_name and not path.exists():
+        raise ValueError(_unknown("generator", name, list(SHIPPED)) + " Or give the path of a .safetensors file")
     tensors, metadata = checkpoint.read(path)
     if metadata.get("kind") != "generator":
         raise CheckpointError(f"{path} holds a {metadata.get('kind')}, not a generator: give a generator's checkpoint")
     state = {k.removeprefix(_CODEC_PREFIX): tensors.pop(k) for k in list(tensors) if k.startswith(_CODEC_PREFIX)}
-    low, high = metadata["width_range"]
-    generator = AMNet(
-        Architecture(**metadata["architecture"]), KernelCodec.from_state(state, (low, high)), metadata["name"]
-    )
-    generator.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
+    try:
+        low, high = metadata["width_range"]
+        codec = KernelCodec.from_state(state, (low, high))
+        generator = AMNet(Architecture(**metadata["architecture"]), codec, metadata["name"])
+        generator.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path} is not a whole generator's checkpoint: copy or train it again") from error
     generator = generator.to(device=device, dtype=dtype, memory_format=torch.channels_last)
     return generator.eval().requires_grad_(False)
 

@@ -25,7 +25,10 @@ def space_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
         mu and sigma, each `(N, C)` in float32 at least: sums over a picture do not fit bfloat16.
     """
     wide = x if x.dtype == torch.float64 else x.float()
-    variance, mu = torch.var_mean(wide, dim=(2, 3), correction=0)
+    # Two plain passes: on a CPU torch.var_mean takes as long as a convolution, these a sixth of that, and as exactly.
+    mu = wide.mean(dim=(2, 3))
+    centred = wide - mu[:, :, None, None]
+    variance = (centred * centred).mean(dim=(2, 3))
     return mu, (variance + EPSILON).sqrt()
 
 

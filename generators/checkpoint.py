@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,20 +34,22 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         path: the file to write; its folder is created.
 
     Yields:
-        A temporary path in the same folder with the same suffix.
+        A temporary path in the same folder with the same suffix; hidden, since a kill leaves it behind.
+
+    Raises:
+        OSError: the folder cannot be made or written to.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    partial = Path(name)
+    partial = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch(exist_ok=False)
+    except OSError as error:
+        raise OSError(f"cannot write into the folder {path.parent} ({error.strerror}): choose another") from error
     try:
         yield partial
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o666 & ~umask)  # mkstemp made it private; a result file should be as readable as any other
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -79,25 +81,37 @@ def read(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> tu
         Tensors by name, and the metadata.
 
     Raises:
-        CheckpointError: the file is missing, truncated, a pickle, or not one of ours; one line says which.
+        CheckpointError: the file is missing, empty, truncated, a pickle, or not one of ours; one line says which.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}: check the path (it should name one .safetensors file)")
     with open(path, "rb") as file:
-        start = file.read(10)
-    if start[:2] == b"PK" or start[:1] == b"\x80":
-        raise CheckpointError(f"{path} is a pickle (a .pt or .pth file), which can run code: convert it to safetensors")
+        start = file.read(2)
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is truncated or not a safetensors file: copy or download it again ({error})") from None
-    if METADATA_KEY not in header:
-        raise CheckpointError(f"{path} was not written by blindsr (no {METADATA_KEY!r} metadata): use a checkpoint that it saved")
-    metadata = json.loads(header[METADATA_KEY])
-    version = metadata.get("format_version")
+        raise CheckpointError(f"{path} {_diagnosis(start)}") from error
+    try:
+        metadata = json.loads(header[METADATA_KEY])
+        version = metadata["format_version"]
+    except (KeyError, TypeError, json.JSONDecodeError):
+        raise CheckpointError(f"{path} was not written by blindsr: use a checkpoint that it saved") from None
     if version != FORMAT_VERSION:
-        raise CheckpointError(f"{path} has format version {version}, this blindsr reads {FORMAT_VERSION}: update blindsr")
+        raise CheckpointError(
+            f"{path} has format version {version}, this blindsr reads version {FORMAT_VERSION}: "
+            "install the blindsr that wrote it"
+        )
     return tensors, metadata
+
+
+def _diagnosis(start: bytes) -> str:
+    """Say what a file that safetensors refuses is, by its first two bytes."""
+    if not start:
+        return "is empty: copy or download it again"
+    # Only asked after a refusal: a safetensors file begins with a length, and lengths too end in 0x80 or spell PK.
+    if start == b"PK" or start[:1] == b"\x80":
+        return "is a pickle (a .pt or .pth file), which can run code: convert it to safetensors"
+    return "is truncated or no safetensors file: copy or download it again"

@@ -61,8 +61,8 @@ class KernelCodec:
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that name this basis: actions mean nothing to a generator with another.
 
-        Taken over eight significant digits of what `encode` gives for kernels across the range, so that it does not hang on
-        the last bits of a linear-algebra library.
+        Taken over four decimals of what `encode` gives for nine kernels across the range, so that it does not hang on the
+        last bits of a linear-algebra library.
         """
         low, high = self.width_range
         probe = self.to("cpu").encode(gaussian(torch.linspace(low, high, 9, dtype=torch.float64)))
@@ -76,7 +76,8 @@ class KernelCodec:
         if device == self.mean.device:
             return self
         if device not in self._replicas:
-            moved = {name: getattr(self, name).to(device) for name in _TENSORS}
+            with torch.inference_mode(False):  # what is kept must serve a later backward pass too
+                moved = {name: getattr(self, name).to(device) for name in _TENSORS}
             self._replicas[device] = replace(self, **moved, _replicas={})
         return self._replicas[device]
 
@@ -84,7 +85,8 @@ class KernelCodec:
         """Project kernels onto the basis and scale the coefficients to actions.
 
         Args:
-            kernel: `(N, 21, 21)`, each summing to 1, any floating dtype and device.
+            kernel: `(N, 21, 21)`, each summing to 1, any floating dtype and device. In float32 the last components are
+                lost in the kernels' rounding (the code hardly shows it, thanks to its gain): give float64.
 
         Returns:
             Actions `(N, 15)` float32; inside [-0.8, 0.8] for kernels of the family, possibly outside for others.
@@ -92,9 +94,9 @@ class KernelCodec:
         Raises:
             ValueError: the kernel has another size.
         """
-        if kernel.ndim != 3 or kernel.shape[1:].numel() != self.mean.numel():
-            side = round(self.mean.numel() ** 0.5)
-            raise ValueError(f"kernels must be (N, {side}, {side}), got {tuple(kernel.shape)}; pad or crop them to that size")
+        side = round(self.mean.numel() ** 0.5)
+        if kernel.ndim != 3 or kernel.shape[1:] != (side, side):
+            raise ValueError(f"kernels must be (N, {side}, {side}), got {tuple(kernel.shape)}: pad or crop them")
         codec = self.to(kernel.device)
         coefficient = (kernel.flatten(1).to(torch.float64) - codec.mean) @ codec.basis.T  # (N, 15)
         return (FILL * (coefficient - codec.mid) / codec.half_range).to(torch.float32)
@@ -141,8 +143,8 @@ class KernelCodec:
         flat = kernels.flatten(1).to(torch.float64).cpu()
         pca = PCA(n_components=t, svd_solver="full").fit(flat.numpy())
         mean, basis = torch.from_numpy(pca.mean_), torch.from_numpy(pca.components_)
-        # scikit-learn fixes signs by the largest loading, which may differ between versions where two loadings tie;
-        # fix them by the sum over the centre row instead, which no two libraries disagree on.
+        # scikit-learn fixes signs by the largest loading, and loadings tie in symmetric kernels, so that the last bit decides;
+        # let each coefficient grow from the first kernel to the last instead.
         coefficient = (flat - mean) @ basis.T  # (M, t)
         sign = torch.where(coefficient[-1] >= coefficient[0], 1.0, -1.0).to(torch.float64)
         basis, coefficient = basis * sign[:, None], coefficient * sign
@@ -167,6 +169,7 @@ class KernelCodec:
 
 
 @lru_cache(maxsize=len(WIDTH_RANGE))
+@torch.inference_mode(False)  # what is kept must serve a later backward pass too
 def _isotropic(scale: int) -> KernelCodec:
     low, high = WIDTH_RANGE[scale]
     widths = torch.linspace(low, high, FAMILY_SIZE, dtype=torch.float64)

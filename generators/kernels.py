@@ -25,7 +25,12 @@ def gaussian_profile(width: Tensor | float, size: int = KERNEL_SIZE) -> Tensor:
 
     Returns:
         `(N, size)` in the dtype of `width`; each row sums to 1.
+
+    Raises:
+        ValueError: an even size, which has no centre.
     """
+    if size % 2 == 0:
+        raise ValueError(f"a kernel's size must be odd, got {size}")
     width = torch.atleast_1d(torch.as_tensor(width))
     if not width.is_floating_point():
         width = width.to(torch.get_default_dtype())

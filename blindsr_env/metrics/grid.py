@@ -40,6 +40,7 @@ class Grid:
         s = self.scale
         rows, columns = detail.shape[1] // s, detail.shape[2] // s
         phases = detail[:, : rows * s, : columns * s].reshape(len(y), rows, s, columns, s)
+        phases = phases - phases.mean((1, 2, 3, 4), keepdim=True)
+        total = phases.square().mean((1, 2, 3, 4)).clamp(min=self.least_variance)
         means = phases.mean((1, 3))  # (N, s, s)
-        total = phases.var((1, 2, 3, 4), correction=0).clamp(min=self.least_variance)
-        return torch.div(means.var((1, 2), correction=0), total)
+        return torch.div(means.square().mean((1, 2)), total)

@@ -49,7 +49,8 @@ class Niqe:
             name: What tables call it.
             threshold: Smaller MSCN coefficients count as zero. In flat areas they are rounding noise, whose signs enter
                 the fits and move the score by up to 0.1 between two correct implementations; 0 is the official NIQE.
-            dtype: Of the arithmetic over pixels. With the default threshold float32 scores like float64, to DTYPEERR
+            dtype: Of the arithmetic over pixels, float32 or float64. With the default threshold they agree to 3e-5 in
+                the mean of 100 crops of 256x256, and to 0.0015 where a shape falls to its neighbour in the table.
         """
         self.name = name
         self.threshold = threshold
@@ -62,7 +63,8 @@ class Niqe:
         rows, columns = sr.shape[2] // BLOCK, sr.shape[3] // BLOCK
         sr = sr[..., : rows * BLOCK, : columns * BLOCK]
         part = max(1, CACHED_PIXELS // (rows * columns * BLOCK**2)) if sr.device.type == "cpu" else max(1, len(sr))
-        features = [block_features(pictures, self.threshold, self.dtype) for pictures in sr.split(part)]
+        parts = torch.split(sr, part)
+        features = [block_features(pictures, self.threshold, self.dtype) for pictures in parts]
         return distance(torch.cat(features)).float()
 
 
@@ -79,7 +81,8 @@ def mscn(y: Tensor, threshold: float) -> Tensor:
     margin = len(TAPS) // 2
     padded = F.pad(y[:, None], (margin,) * 4, mode="replicate")[:, 0]
     mean, variance = moments(padded, TAPS)
-    return F.hardshrink(mean.neg_().add_(y).div_(variance.sqrt_().add_(1)), threshold)
+    difference = mean.neg_().add_(y).to(y.dtype)
+    return F.hardshrink(difference.div_(variance.sqrt_().add_(1)), threshold)
 
 
 def halved(y: Tensor) -> Tensor:
@@ -109,8 +112,8 @@ def neighbour_products(x: Tensor, size: int) -> Tensor:
     Returns:
         (N, blocks, 5, size^2): the block itself, then the four products.
     """
-    blocks = x.unflatten(2, (-1, size)).unflatten(1, (-1, size)).transpose(2, 3)  # (N, rows, columns, size, size)
-    blocks = blocks.flatten(1, 2)
+    rows, columns = x.shape[1] // size, x.shape[2] // size
+    blocks = x.reshape(len(x), rows, size, columns, size).transpose(2, 3).flatten(1, 2)  # (N, blocks, size, size)
     around = F.pad(blocks, (1, 1, 1, 0), mode="circular")  # (N, blocks, size + 1, size + 2)
     products = x.new_empty(*blocks.shape[:2], 5, size, size)
     products[:, :, 0] = blocks
@@ -123,7 +126,8 @@ def neighbour_products(x: Tensor, size: int) -> Tensor:
 def fitted(x: Tensor) -> Tensor:
     """Fit an asymmetric generalised Gaussian to each row of x (N, blocks, 5, n): (N, blocks, 18) float64.
 
-    By its moments; x is used up. A row without a negative or without a positive number has no fit on that side: NaN there, and the smallest shape.
+    By its moments; x is used up. A row without a negative or without a positive number has no fit on that side: NaN
+    there, and the smallest shape.
     """
     right = x.relu()
     left = x.sub_(right)

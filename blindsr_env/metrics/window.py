@@ -10,24 +10,17 @@ from torch import Tensor
 
 
 def gaussian_taps(size: int, sigma: float) -> tuple[float, ...]:
-    """A Gaussian at an odd number of whole positions around its centre (one side of MATLAB's fspecial).
-
-    Rounded to multiples of 2^-25, a centre below 1/2 taking up the difference, so that the taps sum to 1 in float32 too
-    and the mean of a flat area is its grey.
-    """
-    side = [math.exp(-0.5 * (i / sigma) ** 2) for i in range(size // 2, 0, -1)]
-    side = [round(tap / (1 + 2 * sum(side)) * 2**25) / 2**25 for tap in side]
-    return (*side, 1 - 2 * sum(side), *reversed(side))
+    """A Gaussian at `size` whole positions around its centre, summing to 1 (one side of MATLAB's fspecial)."""
+    taps = [math.exp(-0.5 * ((i - size // 2) / sigma) ** 2) for i in range(size)]
+    return tuple(tap / sum(taps) for tap in taps)
 
 
 def slide(x: Tensor, taps: tuple[float, ...], dim: int) -> Tensor:
     """Weighted mean along one dimension, where the window lies wholly inside: len(taps) - 1 positions fewer."""
-    size, last = x.shape[dim] - len(taps) + 1, len(taps) - 1
-    # From both ends to the middle: partial sums stay small for longest, and so do their rounding errors.
-    first, *order = sorted(range(len(taps)), key=lambda i: -abs(2 * i - last))
-    out = x.narrow(dim, first, size) * taps[first]
-    for i in order:
-        out.add_(x.narrow(dim, i, size), alpha=taps[i])
+    size = x.shape[dim] - len(taps) + 1
+    out = x.narrow(dim, 0, size) * taps[0]
+    for i, tap in enumerate(taps[1:], 1):
+        out.add_(x.narrow(dim, i, size), alpha=tap)
     return out
 
 
@@ -49,10 +42,14 @@ def moments(x: Tensor, taps: tuple[float, ...]) -> tuple[Tensor, Tensor]:
 
     The variance is the mean of the columns' variances plus the variance of the columns' means: sums of squared
     differences only, so float32 keeps the small variances that the mean square less the squared mean loses.
+
+    Returns:
+        The mean in float64, for what matters is how far x is from it; the variance in the dtype of x.
     """
-    columns = slide(x, taps, -2)
+    columns = slide(x.double(), taps, -2)
     mean = slide(columns, taps, -1)
-    variance = slide(spread(x, columns, taps, -2), taps, -1).add_(spread(columns, mean, taps, -1))
+    columns = columns.to(x.dtype)
+    variance = slide(spread(x, columns, taps, -2), taps, -1).add_(spread(columns, mean.to(x.dtype), taps, -1))
     return mean, variance
 
 

@@ -17,9 +17,10 @@ class ColourWorld(VectorEnv):
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
 
     def __init__(
-        self, num_envs=24, repeats=1, output="torch", side=12, broken=False, shift=0.0, mode=AutoresetMode.SAME_STEP
+        self, num_envs=24, repeats=1, output="torch", side=8, broken=False, shift=0.0, mode=AutoresetMode.SAME_STEP
     ):
         self.shift, self.steps = shift, 0
+        self.render_mode = None
         self.num_envs, self.repeats, self.output, self.side, self.broken = num_envs, repeats, output, side, broken
         self.metadata = {"autoreset_mode": mode}
         self.device = torch.device("cpu")
@@ -30,7 +31,7 @@ class ColourWorld(VectorEnv):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        return self._draw(), {}
+        return self._draw(), self._info(colour=self.colour)
 
     def best(self, colour):
         return (2 * colour - 1) * 0.7 + self.shift
@@ -44,8 +45,15 @@ class ColourWorld(VectorEnv):
             reward[1] = np.nan
         before = self._out(self.shown.copy())
         ended = np.ones(self.num_envs, bool)
-        infos = {"final_obs": before, "_final_obs": ended}
-        return self._draw(), self._out(reward.astype(np.float32)), self._out(ended), self._out(~ended), infos
+        reward = reward.astype(np.float32)
+        final = {"final_obs": before, "final_info": self._info(score=reward), "_final_obs": ended, "_final_info": ended}
+        following = self._draw()
+        infos = self._info(colour=self.colour) | final
+        return following, self._out(reward), self._out(ended), self._out(~ended), infos
+
+    def _info(self, **values):
+        masks = {"_" + key: np.ones(self.num_envs, bool) for key in values}
+        return {key: self._out(value.copy()) for key, value in values.items()} | masks
 
     def _draw(self):
         scenes = self.num_envs // self.repeats

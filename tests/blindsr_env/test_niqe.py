@@ -97,7 +97,7 @@ def reference_niqe(rgb8, threshold):
     return float(np.sqrt(difference @ np.linalg.pinv(covariance) @ difference))
 
 
-# --- the tests ----------------------------------------------------------------------------------------------------------
+# --- the tests --------------------------------------------------------------------------------------------------------
 
 
 def tensor(*rgb8):
@@ -154,14 +154,16 @@ def test_float32_is_enough(crops):
 
 def test_conditioning_where_it_matters():
     """Flat areas: float32, float64 and the reference agree; without the conditioning they differ by rounding noise."""
-    flat_parts = [data.astronaut()[top : top + 192, 240:432] for top in (120, 160, 200, 240, 280)]
-    pictures = tensor(*flat_parts)
-    expected = np.array([reference_niqe(crop, 3e-4) for crop in flat_parts])
+    corners = [(top, left) for top in range(0, 321, 80) for left in (60, 190, 320)]
+    photo = data.astronaut()  # the upper right of it is black
+    crops = [photo[top : top + 192, left : left + 192] for top, left in corners]
+    pictures = tensor(*crops)
+    expected = np.array([reference_niqe(crop, 3e-4) for crop in crops])
     double = niqe_module.Niqe(dtype=torch.float64)(pictures).numpy()
     np.testing.assert_allclose(double, expected, atol=1e-5)
     error = np.abs(metrics.get("niqe")(pictures).numpy() - expected)
-    assert error.mean() < 1e-3 and error.max() < 3e-3
-    noise = np.abs(metrics.get("niqe:official")(pictures).numpy() - [reference_niqe(c, 0.0) for c in flat_parts])
+    assert error.mean() < 1e-4 and error.max() < 3e-3
+    noise = np.abs(metrics.get("niqe:official")(pictures).numpy() - [reference_niqe(crop, 0.0) for crop in crops])
     assert noise.max() > 0.01
 
 
@@ -284,7 +286,7 @@ def test_gpu_equals_cpu(crops):
     for name in ("niqe", "niqe:official"):
         score = metrics.get(name)(pictures.cuda())
         assert score.is_cuda
-        tolerance = 3e-3 if name == "niqe" else 0.02
+        tolerance = 3e-3 if name == "niqe" else 0.02  # rounding noise in flat areas
         torch.testing.assert_close(score.cpu(), metrics.get(name)(pictures), atol=tolerance, rtol=0)
 
 

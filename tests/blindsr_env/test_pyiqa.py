@@ -124,7 +124,9 @@ def test_missing_pyiqa(monkeypatch):
                 raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     monkeypatch.setattr(sys, "meta_path", [Absent, *sys.meta_path])
-    with pytest.raises(PyiqaMissingError, match=r"^pyiqa is not installed; pip install \"blindsr\[pyiqa\]\"$") as caught:
+    with pytest.raises(
+        PyiqaMissingError, match=r"^pyiqa is not installed; pip install \"blindsr\[pyiqa\]\"$"
+    ) as caught:
         metrics.get("pyiqa:niqe")
     assert isinstance(caught.value, ImportError) and isinstance(caught.value, ValueError)
 

@@ -1,0 +1,55 @@
+"""Means with bootstrap 95% intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its 95% interval.
+
+    Attributes:
+        mean: of the values.
+        low: lower end; equal to the mean where there is one value only.
+        high: upper end.
+        count: number of independent values (photos, scenes or seeds).
+    """
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+
+def bootstrap(values: ArrayLike, seed: int = 0) -> Interval:
+    """Give the mean of independent values with its percentile bootstrap interval (Efron and Tibshirani 1993).
+
+    Args:
+        values: one number for each independent unit; NaN is left out.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: there is no finite value.
+    """
+    kept = np.asarray(values, dtype=np.float64)
+    kept = kept[np.isfinite(kept)]
+    if kept.size == 0:
+        raise ValueError("no finite value to average: every score was NaN (flat pictures?)")
+    mean = float(kept.mean())
+    if kept.size == 1 or np.ptp(kept) == 0:
+        return Interval(mean, mean, mean, int(kept.size))
+    result = stats.bootstrap(
+        (kept,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
+    )
+    low, high = result.confidence_interval
+    return Interval(mean, float(low), float(high), int(kept.size))

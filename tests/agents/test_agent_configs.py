@@ -1,0 +1,26 @@
+"""The presets are settings that the algorithms know, and the paper's are the paper's."""
+
+from importlib.resources import files
+
+import pytest
+import yaml
+
+from agents.policies import ALGORITHMS
+
+
+def preset(name):
+    return yaml.safe_load((files("experiments") / "configs" / f"{name}.yaml").read_text())
+
+
+@pytest.mark.parametrize("name", ["ddpg_paper", "ddpg_cpu", "grpg_cpu"])
+def test_presets_fit_their_algorithm(name):
+    run = preset(name)
+    config = ALGORITHMS[run["algorithm"]].config_class.from_dict(run["agent"])
+    assert config.actor_lr > 0 and run["num_envs"] % run["repeats"] == 0
+
+
+def test_the_papers_settings():
+    run = preset("ddpg_paper")
+    config = ALGORITHMS["ddpg"].config_class.from_dict(run["agent"])
+    assert (config.batch_size, config.actor_lr, config.critic_lr, config.lr_final) == (96, 1e-5, 1e-4, 1e-2)
+    assert run["total_timesteps"] // run["num_envs"] == 5000

@@ -1,0 +1,230 @@
+"""What all agents owe: determinism, files, resuming, interruptions and clear errors."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode
+from toy_worlds import ColourWorld, SingleColour
+
+from agents.agent import per_component
+from agents.ddpg import DDPG, DDPGConfig
+from agents.group_pg import GroupPG, GroupPGConfig
+from agents.networks import Predictor
+from generators import checkpoint
+from generators.checkpoint import CheckpointError
+
+KINDS = ["ddpg", "ddpg-cnn", "group-pg"]
+CLASSES = {"ddpg": DDPG, "ddpg-cnn": DDPG, "group-pg": GroupPG}
+BATCH = 12
+
+
+def world(kind="ddpg", **changes):
+    return ColourWorld(**{"num_envs": BATCH, "repeats": 4 if kind == "group-pg" else 1} | changes)
+
+
+def agent(kind, env=None, seed=0, **changes):
+    torch.manual_seed(123)
+    actor = Predictor(width=8, blocks=1, actions=3)
+    if kind == "group-pg":
+        config = GroupPGConfig(noise=(0.2, 0.1), average=0.9, actor_lr=1e-2, **changes)
+    else:
+        sizes = dict(critics=2, critic_width=8, hidden=8, batch_size=16, critic_updates=1, actor_updates=1)
+        config = DDPGConfig(
+            frozen_trunk=kind == "ddpg", actor_starts=12, replay_size=40, actor_lr=1e-2, **sizes | changes
+        )
+    return CLASSES[kind](env or world(kind), config, actor=actor, seed=seed)
+
+
+def same_weights(one, two):
+    return all(
+        torch.equal(a, b)
+        for name, network in one.networks().items()
+        for a, b in zip(network.parameters(), two.networks()[name].parameters(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_seed_gives_one_result_and_another_seed_another(kind):
+    histories, agents = [], []
+    for seed in (3, 3, 4):
+        history = []
+        agents.append(agent(kind, seed=seed).learn(BATCH * 6, lambda _, f, to=history: to.append(f), log_interval=1))
+        histories.append(history)
+        torch.rand(5)  # the caller's random numbers do not matter
+    assert len(histories[0]) == 6 and histories[0] == histories[1] != histories[2]
+    assert same_weights(agents[0], agents[1]) and not same_weights(agents[0], agents[2])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_learning_leaves_the_callers_random_numbers_alone(kind):
+    torch.manual_seed(123)
+    torch.rand(1)
+    subject = agent(kind)
+    before = torch.random.get_rng_state()
+    subject.learn(BATCH * 2)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_save_load_and_go_on_equals_going_on(kind, tmp_path):
+    path = tmp_path / "agent.safetensors"
+    subject = agent(kind).learn(BATCH * 4)
+    subject.save(path, **({"with_replay": True} if kind != "group-pg" else {}))
+    loaded = CLASSES[kind].load(path, world(kind))
+    observation = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
+    assert (subject.predict(observation)[0] == loaded.predict(observation)[0]).all()
+    assert same_weights(subject, loaded) and loaded.config == subject.config
+    for each in (subject, loaded):
+        each.learn(BATCH * 4, reset_num_timesteps=False)
+        assert each.num_timesteps == BATCH * 8
+    assert same_weights(subject, loaded)
+    assert (subject.predict(observation)[0] == loaded.predict(observation)[0]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_predict_answers_in_kind(kind):
+    subject = agent(kind)
+    one = np.full((8, 8, 3), 7, np.uint8)
+    action, state = subject.predict(one)
+    assert action.shape == (3,) and action.dtype == np.float32 and state is None
+    several = subject.predict(torch.from_numpy(np.stack([one, one])))[0]
+    assert torch.is_tensor(several) and several.shape == (2, 3)
+    np.testing.assert_allclose(several[0], action, atol=1e-6)
+    noisy = subject.predict(one, deterministic=False)[0]
+    assert not np.allclose(noisy, action) and np.abs(noisy).max() <= 1
+    assert subject.predict(np.zeros((30, 17, 3), np.uint8))[0].shape == (3,)
+
+
+def test_the_average_is_what_predicts():
+    subject = agent("group-pg").learn(BATCH * 3)
+    observation = np.full((8, 8, 3), 90, np.uint8)
+    lr = torch.full((1, 3, 8, 8), 90 / 255)
+    with torch.no_grad():
+        assert not torch.allclose(subject.averaged(lr), subject.actor(lr), atol=1e-5)
+        np.testing.assert_allclose(subject.predict(observation)[0], subject.averaged(lr)[0], atol=1e-6)
+
+
+def test_the_actor_starts_as_a_copy_of_the_predictor():
+    torch.manual_seed(0)
+    predictor = Predictor(width=8, blocks=1, actions=3)
+    before = [p.clone() for p in predictor.parameters()]
+    subject = GroupPG(world("group-pg"), GroupPGConfig(actor_lr=1e-2), actor=predictor)
+    observation = np.full((8, 8, 3), 90, np.uint8)
+    with torch.no_grad():
+        expected = predictor(torch.full((1, 3, 8, 8), 90 / 255))[0]
+    np.testing.assert_allclose(subject.predict(observation)[0], expected, atol=1e-6)
+    subject.learn(BATCH * 2)
+    assert all(torch.equal(a, b) for a, b in zip(before, predictor.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_ends_after_the_step_and_leaves_a_whole_agent(kind, number, tmp_path):
+    env = world(kind)
+    subject = agent(kind, env)
+
+    def interrupt(_, figures):
+        if figures["timesteps"] == BATCH * 2:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    subject.learn(BATCH * 50, interrupt, log_interval=1)
+    assert subject.interrupted and subject.num_timesteps == BATCH * 3 == BATCH * env.steps
+    assert signal.getsignal(number) is before
+    subject.save(tmp_path / "a.safetensors")
+    loaded = CLASSES[kind].load(tmp_path / "a.safetensors", world(kind))
+    assert loaded.num_timesteps == BATCH * 3
+    loaded.learn(BATCH * 2, reset_num_timesteps=False)
+    assert not loaded.interrupted and loaded.num_timesteps == BATCH * 5
+
+
+def test_the_callback_can_stop_and_gets_means():
+    seen = []
+    subject = agent("ddpg").learn(BATCH * 50, lambda a, f: seen.append((a, f)) or len(seen) < 2, log_interval=3)
+    assert subject.interrupted and subject.num_timesteps == BATCH * 6
+    assert seen[0][0] is subject and {"reward", "critic_loss", "timesteps"} <= set(seen[0][1])
+
+
+def test_learning_rates_and_counters_follow_the_schedule():
+    subject = agent("ddpg", lr_final=0.01, critic_lr=1e-3)
+    rates = []
+    subject.learn(BATCH * 4, lambda a, f: rates.append(a._optimisers["critic"].param_groups[0]["lr"]), log_interval=1)
+    np.testing.assert_allclose(rates, 1e-3 * 0.01 ** np.array([0, 0.25, 0.5, 0.75]))
+    subject.learn(BATCH)
+    assert subject.num_timesteps == BATCH  # as in Stable-Baselines3, a new learn counts from 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reward_that_is_not_finite_is_named(kind):
+    with pytest.raises(ValueError, match=r"not finite in rows \[1\]: check its metric"):
+        agent(kind, world(kind, broken=True)).learn(BATCH)
+
+
+def test_a_loss_that_is_not_finite_is_named():
+    subject = agent("ddpg")
+    with torch.no_grad():
+        next(subject.critic.parameters()).fill_(float("nan"))
+    with pytest.raises(ValueError, match="critic_loss.* not finite at step 12: lower the learning rates"):
+        subject.learn(BATCH * 5, log_interval=1)
+
+
+def test_worlds_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="every second step.*same step"):
+        agent("ddpg", world(mode=AutoresetMode.NEXT_STEP))
+    with pytest.raises(ValueError, match="even repeats, such as repeats=6"):
+        agent("group-pg", world(repeats=3))
+    env = world()
+    env.single_action_space = Box(-2, 2, (3,), np.float32)
+    with pytest.raises(ValueError, match=r"flat Box\(-1, 1\).*RescaleAction"):
+        agent("ddpg", env)
+    env = world()
+    env.single_observation_space = Box(0, 1, (8, 8, 3), np.float32)
+    with pytest.raises(ValueError, match="uint8 images"):
+        agent("ddpg", env)
+    with pytest.raises(ValueError, match="gives 4 components, the environment takes 3"):
+        DDPG(world(), actor=Predictor(width=8, blocks=1, actions=4))
+    with pytest.raises(ValueError, match="no environment to learn in"):
+        DDPG(None).learn(1)
+
+    class Longer(SingleColour):
+        def step(self, action):
+            observation, reward, _, _, info = super().step(action)
+            return observation, reward, False, False, info
+
+    with pytest.raises(ValueError, match="one-step"):
+        agent("ddpg", Longer()).learn(1)
+
+
+def test_bad_settings_are_refused():
+    with pytest.raises(ValueError, match="unknown key 'criticlr' in DDPGConfig; the nearest are critic_lr"):
+        DDPGConfig.from_dict({"criticlr": 1})
+    with pytest.raises(ValueError, match="eq10, eq11, not 'eq12'"):
+        DDPGConfig(critic_loss="eq12")
+    with pytest.raises(ValueError, match="at least 0"):
+        per_component((-1.0,), 3)
+    with pytest.raises(ValueError, match="above 0"):
+        GroupPG(None, GroupPGConfig(noise=(0.0,)))
+    assert DDPGConfig.from_dict({"noise": [0.1, 0.2]}).noise == (0.1, 0.2)
+
+
+def test_bad_files_are_refused(tmp_path):
+    path = tmp_path / "agent.safetensors"
+    agent("ddpg").save(path)
+    with pytest.raises(CheckpointError, match="holds a ddpg agent, not group-pg"):
+        GroupPG.load(path)
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        DDPG.load(tmp_path / "none.safetensors")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(CheckpointError, match="truncated"):
+        DDPG.load(path)
+    torch.save({}, path)
+    with pytest.raises(CheckpointError, match="pickle"):
+        DDPG.load(path)
+    checkpoint.save(path, {"x": torch.zeros(1)}, {"kind": "generator"})
+    with pytest.raises(CheckpointError, match="holds a generator, not an agent"):
+        DDPG.load(path)

@@ -1,0 +1,178 @@
+"""Policies on the real environment (an untrained generator, photos made here) and their files."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from toy_worlds import ColourWorld
+
+import generators
+from agents import checkpoints, policies, shared_offset
+from agents.checkpoints import ActionMeaning
+from agents.ddpg import DDPG, DDPGConfig
+from agents.group_pg import GroupPG, GroupPGConfig
+from agents.networks import Predictor, answer
+from blindsr_env.vector_env import BlindSRVectorEnv
+from generators import checkpoint
+from generators.checkpoint import CheckpointError
+
+
+@pytest.fixture(scope="module")
+def generator():
+    torch.manual_seed(0)
+    return generators.build("amnet_s").eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def make(generator):
+    photo = np.random.default_rng(0).integers(0, 256, (100, 120, 3), np.uint8)
+
+    def make(**changes):
+        settings = dict(num_envs=4, metric="psnr", patch_size=16, images=[photo], generator=generator, output="torch")
+        return BlindSRVectorEnv(**settings | changes)
+
+    return make
+
+
+@pytest.fixture
+def predictor_file(make, tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "predictor.safetensors"
+    checkpoints.save_predictor(path, Predictor(width=8, blocks=1), ActionMeaning.of(make()), {"steps": 0})
+    return path
+
+
+@pytest.mark.parametrize("kind", ["code", "free-code", "width"])
+def test_true_code_earns_nothing_and_fixed_policies_fit_the_box(make, kind):
+    env = make(action=kind)
+    observation, info = env.reset(seed=3)
+    for name in ("mean-code", "random", "true-code"):
+        action, state = policies.load(name, env).predict(observation, info)
+        assert env.action_space.contains(action.numpy()) and state is None
+    observation, reward, _, _, info = env.step(action)
+    torch.testing.assert_close(reward, torch.zeros(4), rtol=0, atol=1e-3)
+    action, _ = policies.load("true-code", env).predict(observation, info)  # info of the scenes drawn since
+    torch.testing.assert_close(env.step(action)[1], torch.zeros(4), rtol=0, atol=1e-3)
+
+
+def test_mean_code_is_the_mean_kernel(make):
+    env = make()
+    kernel = env.core.codec.decode(policies.mean_action(env.core)[None])[0]
+    torch.testing.assert_close(kernel.flatten().double(), env.core.codec.mean, rtol=0, atol=1e-6)
+    free = policies.mean_action(make(action="free-code").core)
+    torch.testing.assert_close(free, env.core.codec.code(policies.mean_action(env.core)))
+
+
+def test_random_is_seeded_and_single_observations_are_answered(make):
+    env = make()
+    image = np.zeros((16, 16, 3), np.uint8)
+    one, same, other = (policies.load("random", env, seed=s).predict(image)[0] for s in (1, 1, 2))
+    assert one.shape == (15,) and isinstance(one, np.ndarray)
+    assert (one == same).all() and (one != other).any()
+
+
+def test_predictor_policy_gives_the_predictors_actions_and_free_codes(make, predictor_file):
+    env = make()
+    observation, _ = env.reset(seed=0)
+    predictor, meaning = checkpoints.load_predictor(predictor_file)
+    assert meaning == ActionMeaning.of(env)
+    expected = answer(observation, torch.device("cpu"), predictor)
+    torch.testing.assert_close(policies.load(predictor_file, env).predict(observation)[0], expected)
+    torch.testing.assert_close(
+        policies.load("predictor", env, predictor=predictor_file).predict(observation)[0], expected
+    )
+    free = policies.load(predictor_file, make(action="free-code")).predict(observation)[0]
+    torch.testing.assert_close(free, env.core.codec.code(expected))
+
+
+def test_agents_start_from_a_predictor_file_in_both_code_spaces(make, predictor_file):
+    predictor, _ = checkpoints.load_predictor(predictor_file)
+    env = make()
+    observation, _ = env.reset(seed=0)
+    expected = answer(observation, torch.device("cpu"), predictor)
+    started = DDPG(env, actor=predictor_file)
+    torch.testing.assert_close(started.predict(observation)[0], expected)
+    free = DDPG(make(action="free-code"), actor=predictor_file).predict(observation)[0]
+    torch.testing.assert_close(free, env.core.codec.code(expected), rtol=0, atol=0.06)
+
+
+@pytest.mark.parametrize("field, value, word", [("scale", 2, "scale 2"), ("basis", "f00", "code basis 'f00'")])
+def test_another_scale_or_basis_is_refused(make, predictor_file, tmp_path, field, value, word):
+    tensors, metadata = checkpoint.read(predictor_file)
+    metadata["meaning"][field] = value
+    foreign = tmp_path / "foreign.safetensors"
+    checkpoint.save(foreign, tensors, metadata)
+    for load in (lambda: policies.load(foreign, make()), lambda: DDPG(make(), actor=foreign)):
+        with pytest.raises(CheckpointError, match=f"foreign.safetensors was trained for {word}, not .*: train one"):
+            load()
+
+
+def test_agents_of_another_scale_space_or_world_are_refused(make, tmp_path):
+    path = tmp_path / "agent.safetensors"
+    agent = DDPG(make(), actor=Predictor(width=8, blocks=1))
+    agent.meaning = dataclasses.replace(agent.meaning, scale=2)
+    agent.save(path)
+    for load in (lambda: DDPG.load(path, make()), lambda: policies.load(path, make())):
+        with pytest.raises(CheckpointError, match="trained for scale 2, not 4"):
+            load()
+    DDPG(make(action="free-code"), actor=Predictor(width=8, blocks=1)).save(path)
+    with pytest.raises(CheckpointError, match="trained for action space 'free-code', not 'code'"):
+        policies.load(path, make())
+    DDPG(ColourWorld(4), actor=Predictor(width=8, blocks=1, actions=3)).save(path)
+    with pytest.raises(CheckpointError, match="trained on another environment, not on BlindSR"):
+        policies.load(path, make())
+
+
+@pytest.mark.parametrize("algorithm", [DDPG, GroupPG])
+def test_agents_learn_in_the_real_environment_and_load_as_policies(make, algorithm, tmp_path):
+    config = (
+        DDPGConfig(actor_starts=4, batch_size=4, critic_updates=1) if algorithm is DDPG else GroupPGConfig(epochs=2)
+    )
+    agent = algorithm(make(repeats=2), config, actor=Predictor(width=8, blocks=1), seed=1).learn(12)
+    path = tmp_path / "agent.safetensors"
+    agent.save(path, photos="noise")
+    observation, info = make().reset(seed=0)
+    policy = policies.load(path, make())
+    torch.testing.assert_close(policy.predict(observation, info)[0], agent.predict(observation)[0])
+    assert type(policy) is algorithm and policy.meaning == ActionMeaning.of(make())
+    assert checkpoint.read(path)[1]["training"] == {"photos": "noise"}
+    warm = DDPG(make(), actor=path)  # an agent may start where another ended
+    torch.testing.assert_close(warm.predict(observation)[0], agent.predict(observation)[0])
+
+
+def test_shared_offset_is_learned_saved_and_loaded(make, predictor_file, tmp_path):
+    env = make(repeats=2)
+    policy = policies.load("shared-offset", env, predictor=predictor_file, learn_on=env, renders=8)
+    offset = shared_offset.learn_offset(env, policy.base, renders=16)
+    assert torch.equal(offset, shared_offset.learn_offset(env, policy.base, renders=16)) and offset.abs().max() > 0
+    path = tmp_path / "offset.safetensors"
+    shared_offset.save_offset(path, offset, ActionMeaning.of(env), {"renders": 16})
+    loaded = policies.load(path, env, predictor=predictor_file)
+    observation, _ = env.reset(seed=0)
+    expected = (policy.base.predict(observation)[0] + offset).clamp(-1, 1)
+    torch.testing.assert_close(loaded.predict(observation)[0], expected)
+    np.testing.assert_allclose(loaded.predict(observation.numpy())[0], expected, atol=1e-6)
+    with pytest.raises(CheckpointError, match="action space"):
+        policies.load(path, make(action="free-code"), predictor=predictor_file)
+    with pytest.raises(ValueError, match="even repeats"):
+        shared_offset.learn_offset(make(), policy.base)
+
+
+def test_what_is_missing_or_unknown_is_named(make, predictor_file, tmp_path):
+    with pytest.raises(ValueError, match="no policy or file 'true-cod': the nearest names are true-code"):
+        policies.load("true-cod")
+    with pytest.raises(ValueError, match="give learn_on="):
+        policies.load("shared-offset", make())
+    with pytest.raises(ValueError, match="give env="):
+        policies.load("random")
+    with pytest.raises(ValueError, match="stands in the environment's info"):
+        policies.load("true-code").predict(np.zeros((16, 16, 3), np.uint8))
+    other = tmp_path / "other.safetensors"
+    checkpoint.save(other, {"x": torch.zeros(1)}, {"kind": "generator"})
+    with pytest.raises(CheckpointError, match="holds a generator"):
+        policies.load(other)
+    with pytest.raises(CheckpointError, match="holds a generator"):
+        DDPG(make(), actor=other)
+    with pytest.raises(CheckpointError, match="not an agent of ddpg, group-pg"):
+        policies.load_agent(predictor_file)

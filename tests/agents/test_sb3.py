@@ -1,0 +1,66 @@
+"""The adapter to Stable-Baselines3: its algorithms run, and rewards are the native environment's."""
+
+import numpy as np
+import pytest
+import stable_baselines3 as sb3
+from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.vec_env import VecMonitor
+from toy_worlds import ColourWorld
+
+from agents.sb3 import SB3VecEnv
+
+SIDE = 36  # the least that CnnPolicy takes
+
+
+@pytest.mark.parametrize("output", ["numpy", "torch"])
+def test_steps_equal_the_native_environments(output):
+    native, adapted = ColourWorld(4, output="numpy"), SB3VecEnv(ColourWorld(4, output=output))
+    expected, _ = native.reset(seed=7)
+    adapted.seed(7)
+    observation = adapted.reset()
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        assert observation.dtype == np.uint8
+        np.testing.assert_array_equal(observation, expected)
+        action = rng.uniform(-1, 1, (4, 3)).astype(np.float32)
+        finished = expected
+        expected, native_reward, _, _, _ = native.step(action)
+        observation, reward, done, infos = adapted.step(action)
+        np.testing.assert_array_equal(reward, native_reward)
+        assert reward.dtype == np.float32 and done.all() and done.dtype == bool
+        for i, info in enumerate(infos):
+            np.testing.assert_array_equal(info["terminal_observation"], finished[i])
+            assert info["TimeLimit.truncated"] is False
+            assert info["score"] == native_reward[i]  # of the episode that ended
+            np.testing.assert_array_equal(adapted.reset_infos[i]["colour"], expected[i, 0, 0] / 255)
+
+
+def test_attributes_and_methods_reach_the_environment():
+    adapted = SB3VecEnv(ColourWorld(3))
+    assert adapted.get_attr("shift") == [0.0] * 3 and adapted.get_attr("shift", [1]) == [0.0]
+    adapted.set_attr("shift", 0.5)
+    assert adapted.env.shift == 0.5
+    assert adapted.env_method("best", 0.5, indices=0) == [0.5]
+    assert adapted.env_is_wrapped(VecMonitor) == [False] * 3
+    assert adapted.render_mode is None
+
+
+def test_other_autoreset_modes_are_refused():
+    with pytest.raises(ValueError, match='make it with autoreset_mode="same step"'):
+        SB3VecEnv(ColourWorld(2, mode=AutoresetMode.DISABLED))
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "DDPG", "TD3"])
+def test_its_algorithms_run(algorithm):
+    env = VecMonitor(SB3VecEnv(ColourWorld(4, side=SIDE)))
+    small = dict(features_extractor_kwargs=dict(features_dim=16), net_arch=[8])
+    settings = (
+        dict(n_steps=4, batch_size=8, n_epochs=1) if algorithm == "PPO" else dict(buffer_size=64, learning_starts=8)
+    )
+    if algorithm != "PPO":
+        settings |= dict(batch_size=8, train_freq=1, gradient_steps=1)
+    model = getattr(sb3, algorithm)("CnnPolicy", env, seed=0, policy_kwargs=small, **settings)
+    model.learn(24)
+    assert model.num_timesteps >= 24 and len(model.ep_info_buffer) > 0
+    assert all(e["l"] == 1 and np.isfinite(e["r"]) for e in model.ep_info_buffer)
+    assert model.predict(env.reset())[0].shape == (4, 3)
