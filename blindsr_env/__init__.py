@@ -9,11 +9,14 @@ Example:
     'blindsr_env.vector_env:BlindSRVectorEnv'
 """
 
-import gymnasium
-
-if "BlindSR-v0" not in gymnasium.registry:  # a reload must not warn
-    gymnasium.register(
-        id="BlindSR-v0",
-        entry_point="blindsr_env.env:BlindSREnv",
-        vector_entry_point="blindsr_env.vector_env:BlindSRVectorEnv",
-    )
+try:
+    import gymnasium
+except ModuleNotFoundError:  # networks are trained on bare GPU machines, and need no environment
+    pass
+else:
+    if "BlindSR-v0" not in gymnasium.registry:  # a reload must not warn
+        gymnasium.register(
+            id="BlindSR-v0",
+            entry_point="blindsr_env.env:BlindSREnv",
+            vector_entry_point="blindsr_env.vector_env:BlindSRVectorEnv",
+        )

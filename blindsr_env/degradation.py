@@ -1,12 +1,12 @@
 """Degradation (paper, Eq. 1): LR = round8(bicubic_down_s(HR * k)).
 
-Conventions, stated once: `*` is convolution (a kernel with its mass right of the centre moves the picture right); the border
-is reflected without repeating the edge pixel; downsampling is MATLAB's `imresize(x, 1/s, 'bicubic')` with antialiasing, so the
-LR pixel (i, j) is centred on the middle of the s x s HR block (i, j).
+Conventions, stated once: `*` is convolution (a kernel with its mass right of the centre moves the picture right); the
+border is reflected without repeating the edge pixel; downsampling is MATLAB's `imresize(x, 1/s, 'bicubic')` with
+antialiasing, so the LR pixel (i, j) is centred on the middle of the s x s HR block (i, j).
 
-Both steps are linear and, for a separable kernel, act on rows and columns apart: the whole degradation of a batch is then two
-batched matrix products with `(h, H)` matrices made from each picture's kernel profile, an order of magnitude less work than
-convolving at full size.
+Both steps are linear and, for a separable kernel, act on rows and columns apart: the whole degradation of a batch is
+then two batched matrix products with `(h, H)` matrices made from each picture's kernel profile, an order of magnitude
+less work than convolving at full size.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def blur(x: Tensor, kernel: Tensor) -> Tensor:
 
     Args:
         x: pictures `(N, C, H, W)`, floating point.
-        kernel: k odd; `(N, k, k)`, or `(N, k)` profiles of separable kernels (each kernel is the outer product of a profile with
-            itself). N may be 1: one kernel for all. Two axes always mean profiles, never a single `(k, k)` kernel, which
-            could not be told from k profiles: write `kernel[None]`.
+        kernel: k odd; `(N, k, k)`, or `(N, k)` profiles of separable kernels (each kernel is the outer product of a
+            profile with itself). N may be 1: one kernel for all. Two axes always mean profiles, never a single `(k, k)`
+            kernel, which could not be told from k profiles: write `kernel[None]`.
 
     Returns:
         `(N, C, H, W)`, same dtype.
@@ -140,8 +140,8 @@ def _blur_matrix(profile: Tensor, after: Tensor) -> Tensor:
     n, k = profile.shape
     height, length = after.shape
     pad = k // 2
-    # y[i] = sum_t p[t] x[i - (t - pad)]: each row of `after` is correlated with the profile, then what fell beyond the border is
-    # folded back onto its mirror image.
+    # y[i] = sum_t p[t] x[i - (t - pad)]: each row of `after` is correlated with the profile, then what fell beyond the
+    # border is folded back onto its mirror image.
     spread = F.conv1d(after[:, None], profile[:, None], padding=2 * pad)  # (h, N, H + 2 pad)
     spread = spread.permute(1, 0, 2)
     inside = spread[..., pad : pad + length].clone()  # (N, h, H)
@@ -168,8 +168,8 @@ def _check(x: Tensor, kernel: Tensor) -> Tensor:
     square = kernel.ndim == 2 or (kernel.ndim == 3 and kernel.shape[1] == size)
     if not square or kernel.shape[0] not in (1, count) or size % 2 == 0:
         raise ValueError(
-            f"kernels must be ({count}, k, k), or profiles ({count}, k), with k odd, or one for all, (1, k, k) or (1, k); "
-            f"got {tuple(kernel.shape)}"
+            f"kernels must be ({count}, k, k), or profiles ({count}, k), with k odd, or one for all, (1, k, k) or "
+            f"(1, k); got {tuple(kernel.shape)}"
         )
     kernel = kernel.expand(count, *kernel.shape[1:])
     if min(x.shape[-2:]) <= size // 2:

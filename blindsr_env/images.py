@@ -20,8 +20,8 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 JPEG, TIFF = b"\xff\xd8", (b"II*\0", b"MM\0*")  # how these files begin
 
-# Inside the wheels of scikit-image and scikit-learn, so they need no download. Split once and for all: the test photos are never
-# trained on, and show what the others do not (fur, night lights, architecture, a person outdoors).
+# Inside the wheels of scikit-image and scikit-learn, so they need no download. Split once and for all: the test photos
+# are never trained on, and show what the others do not (fur, night lights, architecture, a person outdoors).
 BUILTIN: dict[str, tuple[str, ...]] = {
     "train": (
         "skimage/data/astronaut.png",
@@ -61,8 +61,8 @@ class Photo:
 def read(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Read a photo as a viewer shows it.
 
-    Grey and palette pictures become RGB, 16 bits become 8 (rounded), CMYK is converted, transparency is laid on white, and
-    the camera's orientation tag is applied.
+    Grey and palette pictures become RGB, 16 bits become 8 (rounded), CMYK is converted, transparency is laid on white,
+    and the camera's orientation tag is applied.
 
     Args:
         path: an image file.
@@ -182,7 +182,9 @@ def builtin(split: str = "train") -> list[Photo]:
         spec = importlib.util.find_spec(package)  # finds the folder without paying for the import
         if spec is None or spec.origin is None:
             distribution = {"skimage": "scikit-image", "sklearn": "scikit-learn"}[package]
-            raise ImageError(f"the built-in photos need {distribution}: pip install {distribution}, or give images=FOLDER")
+            raise ImageError(
+                f"the built-in photos need {distribution}: pip install {distribution}, or give images=FOLDER"
+            )
         path = Path(spec.origin).parent / rest
         photos.append(Photo(path.stem, read(path)))
     return photos
@@ -196,8 +198,8 @@ def load(source: Source = None, split: str = "train") -> list[Photo]:
     """Load photos.
 
     Args:
-        source: None for the built-in ones, a folder (recursive), one file, or a list of `(H, W, 3)` or `(H, W)` uint8 arrays
-            or `Photo`s.
+        source: None for the built-in ones, a folder (recursive), one file, or a list of `(H, W, 3)` or `(H, W)` uint8
+            arrays or `Photo`s.
         split: which built-in photos; ignored otherwise.
 
     Returns:
@@ -224,7 +226,7 @@ def load(source: Source = None, split: str = "train") -> list[Photo]:
     return photos
 
 
-def _from_array(index: int, item: NDArray[np.uint8] | Photo) -> Photo:
+def _from_array(index: int, item: object) -> Photo:
     name, array = (item.name, item.pixels) if isinstance(item, Photo) else (f"array-{index}", np.asarray(item))
     pixels = np.repeat(array[..., None], 3, axis=2) if array.ndim == 2 else array
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
@@ -279,7 +281,7 @@ class PhotoPool:
 
         Args:
             image: which photo, `(N,)` int64, on the pool's device, as are the others.
-            top: first row, `(N,)` int64; the crop must lie inside the photo (not checked here: it would wait for the device).
+            top: first row `(N,)` int64; the crop must lie inside the photo (unchecked: that would wait for the device).
             left: first column, `(N,)` int64.
             size: side in pixels.
             flip: `(N,)` int64 in 0..7: bit 0 flips left to right, bit 1 top to bottom, then bit 2 transposes.

@@ -19,7 +19,6 @@ from torch import Tensor
 from generators import checkpoint
 from generators.checkpoint import CheckpointError, atomic_write
 
-
 STATE = "training-state"  # kind of checkpoint
 
 
@@ -98,7 +97,9 @@ class RunFolder:
             return _Silent()
         return SummaryWriter(str(self.path / "tensorboard"))
 
-    def write_results(self, figures: Mapping[str, Any], config: Any, seed: int | None, name: str = "results.json") -> Path:
+    def write_results(
+        self, figures: Mapping[str, Any], config: Any, seed: int | None, name: str = "results.json"
+    ) -> Path:
         """Write a results file: figures, config, environment, seed, commit."""
         path = self.path / name
         write_results(path, figures, config, seed)
@@ -169,4 +170,6 @@ def commit() -> str | None:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+    ).stdout.strip()

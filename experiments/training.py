@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from agents.interruption import Interruption
 from blindsr_env import images
 from experiments.batches import Batches
-from agents.interruption import Interruption
 from experiments.run_folder import RunFolder
 
 LOG_EVERY = 50
@@ -217,7 +217,16 @@ def train(
     mean_loss = torch.zeros((), device=trainer.device)
     since, saved_at = 0, time.monotonic()
 
+    def loss_so_far() -> float:  # waits for the device
+        loss = mean_loss.item() / max(1, since)
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss} at step {trainer.done}: lower learning_rate; {folder.path} holds the last state"
+            )
+        return loss
+
     def checkpoint() -> None:
+        loss_so_far()  # weights that broke since the last reading must not replace good ones
         folder.save_state(trainer.done, trainer.state(), {"figures": figures})
         save(figures)
 
@@ -228,12 +237,8 @@ def train(
             since += 1
             bar.update()
             if since == LOG_EVERY or trainer.done == settings.steps:
-                loss, since = mean_loss.item() / since, 0
+                loss, since = loss_so_far(), 0
                 mean_loss.zero_()
-                if not math.isfinite(loss):
-                    raise FloatingPointError(
-                        f"the loss is {loss} at step {trainer.done}: lower learning_rate; {folder.path} holds the last state"
-                    )
                 _show(bar, log, trainer, loss, figures)
             if validate is not None and (trainer.done % settings.validate_every == 0 or trainer.done == settings.steps):
                 figures = validate()

@@ -121,7 +121,7 @@ def load(
         generator.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not a whole generator's checkpoint: copy or train it again") from error
-    generator = generator.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+    generator = generator.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return generator.eval().requires_grad_(False)
 
 

@@ -36,8 +36,9 @@ class AMLayer(nn.Module):
     """Adaptive modulation (paper, Eq. 7): y = gamma (x - mu) / sigma + beta.
 
     e = FC(code); gamma = FC1([e, sigma]), beta = FC2([e, mu]): unlike AdaIN, the layer knows the statistics that it
-    replaces. FC1 and FC2 start as the identity on sigma and mu, so a fresh layer passes x through unchanged and an untrained
-    AMNet is a plain residual network; the first steps need not undo a normalisation that costs super-resolution its contrast.
+    replaces. FC1 and FC2 start as the identity on sigma and mu, so a fresh layer passes x through nearly as is and an
+    untrained AMNet is a plain residual network; the first steps need not undo a normalisation that costs
+    super-resolution its contrast.
     """
 
     def __init__(self, channels: int, code_length: int = CODE_LENGTH) -> None:
@@ -77,7 +78,7 @@ class AdaIN(nn.Module):
 
 
 def scale_shift(x: Tensor, mu: Tensor, sigma: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    """Compute gamma (x - mu) / sigma + beta as one multiply-add per element: y = x a + (beta - a mu), a = gamma / sigma."""
+    """Compute gamma (x - mu) / sigma + beta as one multiply-add per element: x a + (beta - a mu), a = gamma / sigma."""
     a = gamma / sigma
     b = beta - a * mu
     return torch.addcmul(b.to(x.dtype)[:, :, None, None], x, a.to(x.dtype)[:, :, None, None])

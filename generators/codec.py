@@ -11,7 +11,7 @@ A kernel's coefficient vector c = basis (k - mean) is handed about as
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
@@ -61,8 +61,8 @@ class KernelCodec:
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that name this basis: actions mean nothing to a generator with another.
 
-        Taken over four decimals of what `encode` gives for nine kernels across the range, so that it does not hang on the
-        last bits of a linear-algebra library.
+        Taken over four decimals of what `encode` gives for nine kernels across the range, so that it does not hang on
+        the last bits of a linear-algebra library.
         """
         low, high = self.width_range
         probe = self.to("cpu").encode(gaussian(torch.linspace(low, high, 9, dtype=torch.float64)))
@@ -78,7 +78,7 @@ class KernelCodec:
         if device not in self._replicas:
             with torch.inference_mode(False):  # what is kept must serve a later backward pass too
                 moved = {name: getattr(self, name).to(device) for name in _TENSORS}
-            self._replicas[device] = replace(self, **moved, _replicas={})
+            self._replicas[device] = KernelCodec.from_state(moved, self.width_range)
         return self._replicas[device]
 
     def encode(self, kernel: Tensor) -> Tensor:
@@ -127,7 +127,8 @@ class KernelCodec:
     def from_state(cls, state: dict[str, Tensor], width_range: tuple[float, float]) -> KernelCodec:
         """Rebuild a codec from `state()` and its family's width range."""
         low, high = width_range
-        return cls(**{name: state[name].to(torch.float64) for name in _TENSORS}, width_range=(low, high))
+        tensors = {name: state[name].to(torch.float64) for name in _TENSORS}
+        return cls(**tensors, width_range=(low, high))  # type: ignore[arg-type]
 
     @classmethod
     def fit(cls, kernels: Tensor, width_range: tuple[float, float], t: int = CODE_LENGTH) -> KernelCodec:
@@ -143,8 +144,8 @@ class KernelCodec:
         flat = kernels.flatten(1).to(torch.float64).cpu()
         pca = PCA(n_components=t, svd_solver="full").fit(flat.numpy())
         mean, basis = torch.from_numpy(pca.mean_), torch.from_numpy(pca.components_)
-        # scikit-learn fixes signs by the largest loading, and loadings tie in symmetric kernels, so that the last bit decides;
-        # let each coefficient grow from the first kernel to the last instead.
+        # scikit-learn fixes signs by the largest loading, and loadings tie in symmetric kernels, so that the last bit
+        # decides; let each coefficient grow from the first kernel to the last instead.
         coefficient = (flat - mean) @ basis.T  # (M, t)
         sign = torch.where(coefficient[-1] >= coefficient[0], 1.0, -1.0).to(torch.float64)
         basis, coefficient = basis * sign[:, None], coefficient * sign

@@ -31,11 +31,11 @@ def gaussian_profile(width: Tensor | float, size: int = KERNEL_SIZE) -> Tensor:
     """
     if size % 2 == 0:
         raise ValueError(f"a kernel's size must be odd, got {size}")
-    width = torch.atleast_1d(torch.as_tensor(width))
-    if not width.is_floating_point():
-        width = width.to(torch.get_default_dtype())
-    offset = torch.arange(size, dtype=width.dtype, device=width.device) - size // 2
-    profile = torch.exp(-0.5 * (offset / width[:, None]) ** 2)  # (N, size)
+    widths = torch.as_tensor(width).reshape(-1)
+    if not widths.is_floating_point():
+        widths = widths.to(torch.get_default_dtype())
+    offset = torch.arange(size, dtype=widths.dtype, device=widths.device) - size // 2
+    profile = torch.exp(-0.5 * (offset / widths[:, None]) ** 2)  # (N, size)
     return profile / profile.sum(dim=1, keepdim=True)
 
 

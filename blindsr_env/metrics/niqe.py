@@ -70,7 +70,7 @@ class Niqe:
 
 def block_features(sr: Tensor, threshold: float, dtype: torch.dtype) -> Tensor:
     """The features of every block: pictures (N, 3, H, W) with sides of whole blocks to (N, blocks, 36) float64."""
-    y = luminance.rounded(sr).to(dtype)  # (N, H, W), less 128: float32 means lose less on small numbers
+    y = luminance.rounded(sr).to(dtype)  # (N, H, W), less 128: float32 loses less on small numbers
     fine = fitted(neighbour_products(mscn(y, threshold), BLOCK))
     coarse = fitted(neighbour_products(mscn(halved(y), threshold), BLOCK // 2))
     return torch.cat((fine, coarse), -1)

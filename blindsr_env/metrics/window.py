@@ -1,7 +1,7 @@
 """Averages over small symmetric windows, as sums of shifted pictures.
 
 Shifted sums need no padding to whole tiles and no channels, so for one channel and a handful of taps they beat the
-convolutions of torch on a CPU twenty times over; they are differentiable, and no TF32 setting changes them.
+convolutions of torch on a CPU several times over; they are differentiable, and no TF32 setting changes them.
 """
 
 import math

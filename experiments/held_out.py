@@ -1,0 +1,87 @@
+"""Fixed scenes of held-out photos, on which policies are compared pair by pair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.utils import seeding
+from numpy.typing import NDArray
+
+from agents.policies import Policy
+from blindsr_env.core import BlindSRCore, Scenes
+from blindsr_env.env import BlindSREnv
+
+SEED = 2021
+"""First of the scenes' seeds; no training uses it."""
+
+ROWS = 16
+"""Scenes rendered at once: results do not depend on it, memory does."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What a policy made of the scenes.
+
+    Attributes:
+        action: `(N, d)` float32.
+        reward: Eq. 8, `(N,)`; NaN where a score was no finite number.
+        gain: by name, each reported metric's zeta times its difference to the true code's picture, `(N,)`.
+    """
+
+    action: NDArray[np.float32]
+    reward: NDArray[np.float64]
+    gain: dict[str, NDArray[np.float64]]
+
+
+class HeldOut:
+    """The same scenes each time: photo after photo in turn, the rest of each scene from a seed of its own.
+
+    Args:
+        count: number of scenes.
+        metric: M of the reward.
+        report: further metrics.
+        environment: further arguments of the environment: images, generator, action, ...
+    """
+
+    def __init__(
+        self, count: int, *, metric: str, report: Sequence[str] = ("psnr", "grid"), environment: dict[str, Any]
+    ) -> None:
+        self.env = BlindSREnv(metric=metric, report=report, **environment)
+        self.core: BlindSRCore = self.env.core
+        photos = len(self.core.sampler.names)
+        with torch.inference_mode():
+            self.parts: list[Scenes] = []
+            for start in range(0, count, ROWS):
+                rows = range(start, min(start + ROWS, count))
+                fixed = self.core.sampler.fix({"image": [row % photos for row in rows]}, len(rows))
+                self.parts.append(self.core.scenes([seeding.np_random(SEED + row)[0] for row in rows], fixed))
+
+    @property
+    def photos(self) -> list[str]:
+        """Names of the photos."""
+        return self.core.sampler.names
+
+    def scene(self, row: int) -> Scenes:
+        """Give one scene as a batch of one."""
+        return self.parts[row // ROWS].take(torch.tensor([row % ROWS], device=self.core.device))
+
+    def score(self, policy: Policy) -> Scored:
+        """Let a policy act in every scene."""
+        actions, rewards = [], []
+        gains: dict[str, list[NDArray[np.float64]]] = {}
+        for scenes in self.parts:
+            action, _ = policy.predict(scenes.lr, {"true_action": scenes.true_action})
+            reward, info = self.core.play(scenes, action)
+            actions.append(action.cpu().numpy())
+            rewards.append(torch.where(info["invalid"], torch.nan, reward).double().cpu().numpy())
+            for metric in self.core.report:
+                gains.setdefault(metric.name, []).append(info[f"gain_{metric.name}"].double().cpu().numpy())
+        return Scored(
+            np.concatenate(actions),
+            np.concatenate(rewards),
+            {name: np.concatenate(values) for name, values in gains.items()},
+        )

@@ -1,0 +1,48 @@
+"""Pictures of results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generators.checkpoint import atomic_write
+
+
+def comparison(
+    path: Path,
+    panels: dict[str, tuple[NDArray[np.uint8], str]],
+    kernels: dict[str, NDArray[np.float32]],
+    title: str,
+) -> None:
+    """Draw pictures side by side, each with its scores, and kernels below.
+
+    Args:
+        path: PNG to write.
+        panels: by title, a picture `(H, W, 3)` uint8 and the line under it.
+        kernels: by title, `(21, 21)`; all share one grey scale.
+        title: above all.
+    """
+    from matplotlib.figure import Figure  # half a second to import, and only pictures need it
+
+    side = 2.6
+    figure = Figure(figsize=(side * len(panels), side * 1.75), dpi=110, layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=[1.25, 0.6])
+    figure.suptitle(title, fontsize=11)
+    for axes, (name, (picture, caption)) in zip(top.subplots(1, len(panels)), panels.items(), strict=True):
+        axes.imshow(picture, interpolation="nearest")
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel(caption, fontsize=8)
+        axes.set_xticks([])
+        axes.set_yticks([])
+    high = max(float(kernel.max()) for kernel in kernels.values())
+    grid: Any = bottom.subplots(1, len(panels))
+    for axes in grid:
+        axes.axis("off")
+    for axes, (name, kernel) in zip(grid, kernels.items(), strict=False):
+        axes.imshow(kernel, cmap="gray", vmin=min(0.0, float(kernel.min())), vmax=high, interpolation="nearest")
+        axes.set_title(name, fontsize=9)
+    with atomic_write(path) as partial:
+        figure.savefig(partial)

@@ -1,0 +1,143 @@
+"""The main job in one command, with no download: an agent learns to beat the true kernel on NIQE."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agents import policies
+from experiments.held_out import HeldOut, Scored
+from experiments.intervals import Interval, bootstrap
+from experiments.plots import comparison
+from experiments.run_folder import RunFolder
+from experiments.train_agent import TrainAgent, learn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quickstart:
+    """Settings of `blindsr quickstart`.
+
+    Attributes:
+        renders: how many actions the agent may render while it learns; the default takes about six minutes on two cores.
+        output: folder of the agent, its log, the figures and the pictures; an agent found in it learns on.
+        images: folder of HR photos to learn on; None for the built-in ones.
+        held_out: folder of photos to score on, never learned on; None for the built-in ones.
+        scenes: held-out scenes, spread evenly over the photos.
+        metric: M of the reward.
+        generator: name or checkpoint; None for `amnet_s`, the small one.
+        device: `auto`, `cpu` or `cuda`.
+        seed: of the agent.
+    """
+
+    renders: int = 14_400
+    output: str = "quickstart"
+    images: str | None = None
+    held_out: str | None = None
+    scenes: int = 192
+    metric: str = "niqe"
+    generator: str | None = "amnet_s"
+    device: str = "auto"
+    seed: int = 0
+
+
+def quickstart(settings: Quickstart) -> dict[str, Any]:
+    """Score the predictor, train an agent from it, score that, and write what came of it.
+
+    Returns:
+        The figures that `results.json` holds.
+    """
+    started = time.monotonic()
+    training = TrainAgent(
+        total_timesteps=settings.renders,
+        metric=settings.metric,
+        images=settings.images,
+        generator=settings.generator,
+        output=settings.output,
+        device=settings.device,
+        seed=settings.seed,
+    )
+    folder = RunFolder(settings.output)
+    print(f"1/3 scoring the predictor on {settings.scenes} held-out scenes", flush=True)
+    held_out = HeldOut(
+        settings.scenes,
+        metric=settings.metric,
+        environment={"images": settings.held_out, "split": "test", **training.environment()},
+    )
+    before_policy = policies.load("predictor", held_out.env)
+    before = held_out.score(before_policy)
+    print(f"    reward before: {bootstrap(before.reward, settings.seed)}")
+    print(f"2/3 learning from {settings.renders} renders (Ctrl-C stops early and keeps the agent)", flush=True)
+    agent = learn(training, folder)
+    print("3/3 scoring the agent on the same scenes", flush=True)
+    after = held_out.score(agent)
+    pictures = [draw(folder.path / f"{name}.png", held_out, row, before, after) for row, name in enumerate(held_out.photos)]
+    figures = {
+        "timesteps": agent.num_timesteps,
+        "interrupted": agent.interrupted,
+        "seconds": round(time.monotonic() - started, 1),
+        "photos": held_out.photos,
+        "before": _figures(before, settings.seed),
+        "after": _figures(after, settings.seed),
+        "difference": asdict(bootstrap(after.reward - before.reward, settings.seed)),
+        "rewards": {"before": before.reward.tolist(), "after": after.reward.tolist()},
+    }
+    results = folder.write_results(figures, settings, settings.seed)
+    print(report(figures, settings))
+    print(f"agent, log, figures and {len(pictures)} pictures: {results.parent}/")
+    return figures
+
+
+def report(figures: dict[str, Any], settings: Quickstart) -> str:
+    """Lay the figures out as text."""
+    count, photos = figures["difference"]["count"], len(figures["photos"])
+    lines = [
+        f"{settings.metric} on {count} held-out scenes of {photos} photos; 0 is as good as the true kernel, more is better "
+        "[95% interval over scenes]",
+        f"{'':8}{'reward':>26}{'PSNR gain, dB':>26}{'grid gain, 1e-3':>26}",
+    ]
+    for name in ("before", "after"):
+        row = figures[name]
+        psnr, grid = Interval(**row["gain"]["psnr"]), row["gain"]["grid"]
+        thousand = Interval(*(1e3 * grid[key] for key in ("mean", "low", "high")), grid["count"])
+        lines.append(f"{name:8}{Interval(**row['reward'])!s:>26}{psnr!s:>26}{thousand!s:>26}")
+    lines.append(f"{'gain':8}{Interval(**figures['difference'])!s:>26}   (after minus before, paired)")
+    return "\n".join(lines)
+
+
+def draw(path: Path, held_out: HeldOut, row: int, before: Scored, after: Scored) -> Path:
+    """Draw a scene: LR, SR before, SR after, SR with the true kernel, HR, the kernels, the scores."""
+    core, scene = held_out.core, held_out.scene(row)
+    shown = {
+        name: core.pictures(scene, torch.from_numpy(scored.action[row : row + 1]).to(core.device))
+        for name, scored in (("before", before), ("after", after))
+    }
+    one = {key: value[0] for key, value in shown["before"].items()}
+    names = [metric.name for metric in (core.metric, *core.report)]
+
+    def caption(scores: Any) -> str:
+        return ", ".join(f"{name} {value:.4f}" if value < 0.1 else f"{name} {value:.2f}" for name, value in zip(names, scores, strict=True))
+
+    comparison(
+        path,
+        {
+            "LR": (one["lr"], ""),
+            "SR before": (one["sr"], caption(one["scores"])),
+            "SR after": (shown["after"]["sr"][0], caption(shown["after"]["scores"][0])),
+            "SR, true kernel": (one["true"], caption(one["true_scores"])),
+            "HR": (one["hr"], ""),
+        },
+        {"true kernel": one["kernel"], "before": one["chosen"], "after": shown["after"]["chosen"][0]},
+        f"{held_out.photos[row % len(held_out.photos)]}, kernel width {float(scene.width[0]):.2f}",
+    )
+    return path
+
+
+def _figures(scored: Scored, seed: int) -> dict[str, Any]:
+    return {
+        "reward": asdict(bootstrap(scored.reward, seed)),
+        "gain": {name: asdict(bootstrap(values, seed)) for name, values in scored.gain.items()},
+    }

@@ -1,0 +1,160 @@
+"""Training of an agent on the native vector environment."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+
+import blindsr_env  # noqa: F401  registers the environment
+from agents import policies
+from agents.agent import Agent
+from experiments.held_out import HeldOut
+from experiments.intervals import bootstrap
+from experiments.run_folder import RunFolder, commit
+from experiments.training import pick_device
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainAgent:
+    """Settings of `blindsr train-agent`.
+
+    Attributes:
+        algorithm: `ddpg` (the paper's) or `group-pg` (group-relative policy gradient).
+        agent: the algorithm's own settings, by name; see `agents.ddpg.DDPGConfig` and `agents.group_pg.GroupPGConfig`.
+        actor: a predictor's checkpoint to start from, or `predictor`, `predictor_s` for an untrained one; None for the
+            predictor that ships.
+        total_timesteps: renders of actions in all.
+        num_envs: rows of the environment.
+        repeats: rows that share a scene; `group-pg` needs an even number.
+        metric: M of the reward.
+        images: folder of HR photos to train on; None for the built-in ones.
+        held_out: folder of photos to score the agent on at the end; None for the built-in ones.
+        held_out_scenes: how many scenes of them.
+        generator: name or checkpoint; None for the best that ships.
+        action: action space: `code`, `free-code` or `width`.
+        patch_size: LR side of a scene.
+        dtype: of the rendering, `float32` or `bfloat16`.
+        output: the run's folder; a run found in it is resumed.
+        checkpoint_seconds: time between saved agents.
+        device: `auto`, `cpu` or `cuda`.
+        seed: of scenes, exploration and updates.
+    """
+
+    algorithm: str = "group-pg"
+    agent: dict[str, Any] = field(default_factory=dict)
+    actor: str | None = None
+    total_timesteps: int = 28_800
+    num_envs: int = 48
+    repeats: int = 6
+    metric: str = "niqe"
+    images: str | None = None
+    held_out: str | None = None
+    held_out_scenes: int = 192
+    generator: str | None = None
+    action: str = "code"
+    patch_size: int = 64
+    dtype: str = "float32"
+    output: str = "runs/agent"
+    checkpoint_seconds: float = 60.0
+    device: str = "auto"
+    seed: int = 0
+
+    def environment(self) -> dict[str, Any]:
+        """Arguments that the training environment and the held-out one share."""
+        return {
+            "generator": self.generator,
+            "action": self.action,
+            "patch_size": self.patch_size,
+            "dtype": self.dtype,
+            "device": str(pick_device(self.device)),
+        }
+
+
+def train_agent(settings: TrainAgent) -> Path:
+    """Train an agent, or go on with the one that the output folder holds, and score it on held-out scenes.
+
+    Returns:
+        The agent's file, `agent.safetensors` in the output folder.
+
+    Raises:
+        ValueError: unknown names, photos or files that cannot be used.
+        CheckpointError: the folder's agent is of another algorithm, basis or action space.
+    """
+    folder = RunFolder(settings.output)
+    agent = learn(settings, folder)
+    path = folder.path / "agent.safetensors"
+    if agent.interrupted:
+        print(f"stopped after {agent.num_timesteps} renders: the same command goes on from {path}")
+        return path
+    held_out = HeldOut(
+        settings.held_out_scenes,
+        metric=settings.metric,
+        environment={"images": settings.held_out, "split": "test", **settings.environment()},
+    )
+    scored = held_out.score(agent)
+    reward = bootstrap(scored.reward, settings.seed)
+    gains = {name: bootstrap(values, settings.seed) for name, values in scored.gain.items()}
+    print(f"held-out reward {reward} over {reward.count} scenes of {len(held_out.photos)} photos")
+    print("at the price of (gain over the true code) " + ", ".join(f"{name} {gain}" for name, gain in gains.items()))
+    figures = {
+        "timesteps": agent.num_timesteps,
+        "photos": held_out.photos,
+        "reward": asdict(reward),
+        "gain": {name: asdict(gain) for name, gain in gains.items()},
+    }
+    folder.write_results(figures, settings, settings.seed)
+    return path
+
+
+def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
+    """Train the agent of a run's folder: checkpoints, TensorBoard log and progress bar on the way.
+
+    Returns:
+        The agent, saved; `interrupted` says whether it stopped before its end.
+
+    Raises:
+        ValueError: an unknown algorithm or setting of it; see also `train_agent`.
+    """
+    if settings.algorithm not in policies.ALGORITHMS:
+        raise ValueError(f"unknown algorithm {settings.algorithm!r}: there are {', '.join(policies.ALGORITHMS)}")
+    kind = policies.ALGORITHMS[settings.algorithm]
+    config = kind.config_class.from_dict(settings.agent)
+    env = gymnasium.make_vec(
+        "BlindSR-v0",
+        num_envs=settings.num_envs,
+        repeats=settings.repeats,
+        metric=settings.metric,
+        images=settings.images,
+        split="train",
+        output="torch",
+        **settings.environment(),
+    )
+    path = folder.path / "agent.safetensors"
+    folder.write_config(settings)
+    if path.exists():
+        agent = kind.load(path, env)
+    else:
+        agent = kind(env, config, actor=settings.actor or policies.SHIPPED_PREDICTOR, seed=settings.seed)
+    log = folder.log()
+    saved_at = time.monotonic()
+
+    def callback(agent: Agent[Any], figures: dict[str, float]) -> None:
+        nonlocal saved_at
+        for name, value in figures.items():
+            if name != "timesteps":
+                log.add_scalar(f"train/{name}", value, agent.num_timesteps)
+        if time.monotonic() - saved_at > settings.checkpoint_seconds:
+            agent.save(path, commit=commit())
+            saved_at = time.monotonic()
+
+    left = settings.total_timesteps - agent.num_timesteps
+    if left > 0:
+        agent.learn(left, callback, progress_bar=True, reset_num_timesteps=False)
+        agent.save(path, commit=commit())
+    log.close()
+    env.close()
+    return agent
