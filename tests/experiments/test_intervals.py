@@ -1,0 +1,36 @@
+"""Means and their bootstrap intervals."""
+
+import numpy as np
+import pytest
+
+from experiments.intervals import bootstrap
+
+
+def test_interval_of_normal_values_is_the_textbook_one():
+    values = np.random.default_rng(0).normal(3.0, 2.0, 400)
+    interval = bootstrap(values)
+    half = 1.96 * values.std() / np.sqrt(len(values))
+    assert interval.mean == pytest.approx(values.mean())
+    assert interval.low == pytest.approx(values.mean() - half, abs=0.1 * half)
+    assert interval.high == pytest.approx(values.mean() + half, abs=0.1 * half)
+
+
+def test_same_seed_same_interval():
+    values = np.arange(10.0) ** 2
+    assert bootstrap(values, 1) == bootstrap(values, 1) != bootstrap(values, 2)
+
+
+def test_nan_is_left_out_and_counted_out():
+    interval = bootstrap([1.0, np.nan, 3.0])
+    assert interval.count == 2 and interval.mean == 2.0
+
+
+@pytest.mark.parametrize("values", [[2.0], [2.0, 2.0]])
+def test_values_without_spread_have_no_width(values):
+    interval = bootstrap(values)
+    assert (interval.low, interval.mean, interval.high) == (2.0, 2.0, 2.0)
+
+
+def test_nothing_finite_is_an_error():
+    with pytest.raises(ValueError, match="no finite value"):
+        bootstrap([np.nan])

@@ -1,0 +1,183 @@
+"""Generators on disk: what is saved is loaded, and what is no generator is refused in one line."""
+
+import json
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import generators
+from generators import CheckpointError, checkpoint
+
+
+def lr_and_action():
+    rng = torch.Generator().manual_seed(0)
+    return torch.rand(2, 3, 6, 7, generator=rng), torch.rand(2, 15, generator=rng) * 2 - 1
+
+
+def test_round_trip(tiny_generator, tmp_path):
+    path = tmp_path / "new" / "g.safetensors"
+    generators.save(path, tiny_generator, {"data": ["photos"], "steps": 3, "figures": {"psnr": 30.5}, "commit": None})
+    loaded = generators.load(path)
+    assert loaded.architecture == tiny_generator.architecture and loaded.name == "tiny" and loaded.scale == 4
+    assert not loaded.training and not any(parameter.requires_grad for parameter in loaded.parameters())
+    for name, tensor in tiny_generator.codec.state().items():
+        assert torch.equal(tensor, getattr(loaded.codec, name)), name
+    assert loaded.codec.fingerprint == tiny_generator.codec.fingerprint
+    assert loaded.codec.width_range == tiny_generator.codec.width_range
+    lr, action = lr_and_action()
+    assert torch.equal(loaded(lr, action), tiny_generator(lr, action))
+    assert loaded.head.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_file_describes_itself(tiny_checkpoint):
+    _, metadata = checkpoint.read(tiny_checkpoint)
+    assert metadata["kind"] == "generator" and metadata["format_version"] == checkpoint.FORMAT_VERSION
+    assert metadata["architecture"] == {"blocks": 1, "width": 8, "scale": 4, "modulation": "amlayer"}
+    assert metadata["training"] == {"data": "none"} and metadata["width_range"] == [0.2, 4.0]
+
+
+@pytest.mark.parametrize("modulation", ["amlayer", "adain"])
+@pytest.mark.parametrize("scale", [2, 3])
+def test_other_scales_and_modulations_come_back(tmp_path, scale, modulation):
+    network = generators.build("amnet_s", scale=scale, modulation=modulation).eval()
+    path = tmp_path / "g.safetensors"
+    generators.save(path, network, {})
+    loaded = generators.load(path)
+    lr, action = lr_and_action()
+    assert torch.allclose(loaded(lr, action), network(lr, action), atol=1e-5)
+    assert loaded.scale == scale and loaded.codec.fingerprint == network.codec.fingerprint
+
+
+def test_weights_stored_in_half_are_loaded_in_full(tiny_checkpoint, tiny_generator, tmp_path):
+    tensors, metadata = checkpoint.read(tiny_checkpoint)
+    halved = {name: tensor if name.startswith("codec.") else tensor.half() for name, tensor in tensors.items()}
+    path = tmp_path / "half.safetensors"
+    checkpoint.save(path, halved, metadata)
+    loaded = generators.load(path)
+    assert all(parameter.dtype == torch.float32 for parameter in loaded.parameters())
+    assert loaded.codec.basis.dtype == torch.float64
+    lr, action = lr_and_action()
+    assert (loaded(lr, action) - tiny_generator(lr, action)).abs().max() < 0.01
+
+
+def test_headers_of_every_length_are_read(tmp_path):
+    """A safetensors file begins with a length whose first byte may be that of a pickle (0x80)."""
+    path, first = tmp_path / "c.safetensors", set()
+    for length in range(0, 512, 4):
+        checkpoint.save(path, {"x": torch.ones(1)}, {"text": "a" * length})
+        first.add(path.read_bytes()[0])
+        assert checkpoint.read(path)[1]["text"] == "a" * length
+    assert 0x80 in first
+
+
+def test_shipped_names():
+    assert "amnet_s" in generators.names()
+    for name in generators.names():
+        if (generators._WEIGHTS / f"{name}.safetensors").exists():
+            network = generators.load(name)
+            assert network.name == name and network.scale == 4
+
+
+def test_an_unknown_name_lists_the_nearest():
+    with pytest.raises(ValueError, match="unknown generator 'amnets': did you mean 'amnet_s'") as error:
+        generators.load("amnets")
+    assert "\n" not in str(error.value)
+
+
+def _pickle(path, whole):
+    torch.save({"weights": torch.ones(3)}, path)
+
+
+def _old_pickle(path, whole):
+    path.write_bytes(pickle.dumps({"weights": [1, 2]}))
+
+
+def _truncated(path, whole):
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+def _header_only(path, whole):
+    path.write_bytes(whole[:4])
+
+
+def _empty(path, whole):
+    path.write_bytes(b"")
+
+
+def _text(path, whole):
+    path.write_text("version https://git-lfs.github.com/spec/v1\n" * 3)
+
+
+def _foreign(path, whole):
+    save_file({"x": torch.ones(2)}, path)
+
+
+def _bad_json(path, whole):
+    save_file({"x": torch.ones(2)}, path, metadata={"format": "pt", checkpoint.METADATA_KEY: "{"})
+
+
+def _json_list(path, whole):
+    save_file({"x": torch.ones(2)}, path, metadata={"format": "pt", checkpoint.METADATA_KEY: "[1]"})
+
+
+def _newer(path, whole):
+    text = json.dumps({"format_version": checkpoint.FORMAT_VERSION + 1})
+    save_file({"x": torch.ones(2)}, path, metadata={"format": "pt", checkpoint.METADATA_KEY: text})
+
+
+def _agent(path, whole):
+    checkpoint.save(path, {"x": torch.ones(2)}, {"kind": "predictor"})
+
+
+def _without_weights(path, whole):
+    checkpoint.save(path, {}, {"kind": "generator", "architecture": {}, "width_range": [0.2, 4.0], "name": "g"})
+
+
+def _other_network(path, whole):
+    full = path.with_name("whole.safetensors")
+    full.write_bytes(whole)
+    tensors, metadata = checkpoint.read(full)
+    checkpoint.save(path, tensors, metadata | {"architecture": {"blocks": 2, "width": 8}})
+
+
+def _unknown_setting(path, whole):
+    full = path.with_name("whole.safetensors")
+    full.write_bytes(whole)
+    tensors, metadata = checkpoint.read(full)
+    checkpoint.save(path, tensors, metadata | {"architecture": {"blocks": 1, "width": 8, "heads": 3}})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (_pickle, "is a pickle"),
+        (_old_pickle, "is a pickle"),
+        (_truncated, "truncated"),
+        (_header_only, "truncated"),
+        (_empty, "is empty"),
+        (_text, "no safetensors file"),
+        (_foreign, "not written by blindsr"),
+        (_bad_json, "not written by blindsr"),
+        (_json_list, "not written by blindsr"),
+        (_newer, "format version 2, this blindsr reads version 1"),
+        (_agent, "holds a predictor, not a generator"),
+        (_without_weights, "not a whole generator"),
+        (_other_network, "not a whole generator"),
+        (_unknown_setting, "not a whole generator"),
+    ],
+)
+def test_bad_files_give_one_line(make, message, tmp_path, tiny_checkpoint):
+    path = tmp_path / "bad.safetensors"
+    with open(tiny_checkpoint, "rb") as file:
+        make(path, file.read())
+    with pytest.raises(CheckpointError, match=message) as error:
+        generators.load(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value) and ": " in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["missing.safetensors", "missing.pth", "folder/missing", "."])
+def test_missing_files_give_one_line(name, tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        generators.load(tmp_path / name)
