@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from agents.checkpoints import ActionMeaning, Path, check_meaning, load_predictor, under
 from agents.interruption import Interruption
-from agents.networks import PREDICTORS, Predictor, answer, build, named_state
+from agents.networks import PREDICTORS, Actor, answer, build, named_state, restore
 from agents.worlds import Env, OneStepWorld
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
@@ -83,7 +83,7 @@ class Agent(ABC, Generic[Config]):
         env: Env | None,
         config: Config | None = None,
         *,
-        actor: Predictor | Path = "predictor_s",
+        actor: Actor | Path = "predictor_s",
         seed: int = 0,
         device: torch.device | str | None = None,
     ) -> None:
@@ -282,7 +282,7 @@ class Agent(ABC, Generic[Config]):
             raise CheckpointError(f"{path} holds a {metadata.get('kind')}, not an agent: give an agent's checkpoint")
         if metadata["algorithm"] != cls.algorithm:
             raise CheckpointError(f"{path} holds a {metadata['algorithm']} agent, not {cls.algorithm}: use agents.load")
-        start = Predictor(**metadata["settings"])
+        start = restore(metadata["settings"])
         config: Any = cls.config_class.from_dict(metadata["config"])
         agent = cls(None, config, actor=start, seed=metadata["seed"], device=device or _device_of(env))
         agent.meaning = ActionMeaning.from_metadata(metadata)
@@ -332,9 +332,9 @@ class Agent(ABC, Generic[Config]):
         nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], self.config.max_grad_norm)
         optimiser.step()
 
-    def _start(self, actor: Predictor | Path, actions: int | None) -> Predictor:
+    def _start(self, actor: Actor | Path, actions: int | None) -> Actor:
         """The actor's first weights, checked against the environment."""
-        if isinstance(actor, Predictor):
+        if isinstance(actor, Actor):
             start = copy.deepcopy(actor)
         elif actor in PREDICTORS:
             start = build(str(actor), actions=actions or 15)
@@ -391,7 +391,7 @@ def _device_of(env: Env | None) -> Any:
     return getattr(getattr(env, "unwrapped", None), "device", None) or "cpu"
 
 
-def translated(what: str, predictor: Predictor, learned: ActionMeaning | None, world: OneStepWorld | None) -> Predictor:
+def translated(what: str, predictor: Actor, learned: ActionMeaning | None, world: OneStepWorld | None) -> Actor:
     """Makes a loaded predictor speak the environment's action space: one of actions becomes one of free codes.
 
     Raises:

@@ -13,8 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from agents.networks import Predictor, named_state
-from blindsr_env.core import BlindSRCore
+from agents.networks import Actor, named_state, restore
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
 
@@ -33,6 +32,8 @@ class ActionMeaning:
     @classmethod
     def of(cls, env: Any) -> ActionMeaning | None:
         """Reads it off an environment; None for environments that are not ours."""
+        from blindsr_env.core import BlindSRCore  # brings Gymnasium, which trainers do without
+
         core = getattr(getattr(env, "unwrapped", env), "core", None)
         if not isinstance(core, BlindSRCore):
             return None
@@ -67,7 +68,7 @@ def check_meaning(what: str, learned: ActionMeaning | None, wanted: ActionMeanin
             raise CheckpointError(f"{what} was trained for {name} {was!r}, not {now!r}: train one for it")
 
 
-def save_predictor(path: Path, predictor: Predictor, meaning: ActionMeaning | None, training: dict[str, Any]) -> None:
+def save_predictor(path: Path, predictor: Actor, meaning: ActionMeaning | None, training: dict[str, Any]) -> None:
     """Writes a predictor to one safetensors file.
 
     Args:
@@ -85,7 +86,7 @@ def save_predictor(path: Path, predictor: Predictor, meaning: ActionMeaning | No
     checkpoint.save(path, dict(named_state(predictor, "predictor")), metadata)
 
 
-def load_predictor(path: Path) -> tuple[Predictor, ActionMeaning | None]:
+def load_predictor(path: Path) -> tuple[Actor, ActionMeaning | None]:
     """Reads a predictor, from its own file or out of an agent's.
 
     Args:
@@ -101,7 +102,7 @@ def load_predictor(path: Path) -> tuple[Predictor, ActionMeaning | None]:
     prefix = {"predictor": "predictor", "agent": "averaged"}.get(metadata.get("kind", ""))
     if prefix is None:
         raise CheckpointError(f"{path} holds a {metadata.get('kind')}: give a predictor's or an agent's checkpoint")
-    predictor = Predictor(**metadata["settings"])
+    predictor = restore(metadata["settings"])
     predictor.load_state_dict(under(tensors, prefix))
     return predictor, ActionMeaning.from_metadata(metadata)
 

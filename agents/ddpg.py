@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from agents.agent import Agent, AgentConfig
 from agents.checkpoints import Path, under
-from agents.networks import Critics, PooledCritics, from_observation
+from agents.critics import Critics, PooledCritics
+from agents.networks import from_observation
 from agents.replay import Replay
 
 
@@ -73,7 +74,7 @@ class DDPG(Agent[DDPGConfig]):
     def setup(self) -> None:
         """Makes the critics, the replay and the optimisers."""
         config, settings = self.config, self.actor.settings
-        actions, pooled = settings["actions"], 9 * settings["width"]
+        actions, pooled = settings["actions"], self.actor.pooled_size
         self.critic: nn.Module = (
             PooledCritics(config.critics, pooled, actions, config.hidden)
             if config.frozen_trunk

@@ -15,7 +15,7 @@ from agents.agent import Agent
 from agents.checkpoints import ActionMeaning, check_meaning, load_predictor
 from agents.ddpg import DDPG
 from agents.group_pg import GroupPG
-from agents.networks import Predictor, answer
+from agents.networks import Actor, answer
 from agents.shared_offset import OffsetPolicy, learn_offset, load_offset
 from agents.worlds import Env
 from blindsr_env.core import BlindSRCore
@@ -83,7 +83,7 @@ class Random:
 class PredictorPolicy:
     """The kernel that a predictor sees in the picture."""
 
-    def __init__(self, predictor: Predictor, *, gain: Tensor | None = None, device: torch.device | str = "cpu") -> None:
+    def __init__(self, predictor: Actor, *, gain: Tensor | None = None, device: torch.device | str = "cpu") -> None:
         """Takes a predictor of actions; with the codec's `gain` it answers in free codes."""
         self.device = torch.device(device)
         self.predictor = predictor.to(self.device).eval()

@@ -296,4 +296,7 @@ class PhotoPool:
         width = self.widths[image]
         index = (self._offset[image, None] + down * width[:, None])[:, :, None] + across[:, None, :]  # (N, size, size)
         index = torch.where(bit[2][:, :, None], index.transpose(1, 2), index)
-        return self._pixels[index].permute(0, 3, 1, 2)
+        # The index of transposed crops is not contiguous, and plain indexing would hand its strides on; this also takes
+        # half the time.
+        crops = self._pixels.index_select(0, index.reshape(-1))  # (N size size, 3)
+        return crops.view(*index.shape, 3).permute(0, 3, 1, 2)

@@ -95,7 +95,8 @@ def bench(settings: Bench) -> dict[str, Any]:
     ratios = {"step rate over generator forward rate": median["generator forward"] / median["env.step"]}
     if "NIQE of pyiqa" in median:
         ratios["pyiqa's NIQE over ours"] = median["NIQE of pyiqa"] / median["NIQE"]
-    print(f"{generator.name} on {device}, {torch.get_num_threads()} threads, batch {settings.batch}, {settings.rounds} rounds")
+    threads = torch.get_num_threads()
+    print(f"{generator.name} on {device}, {threads} threads, batch {settings.batch}, {settings.rounds} rounds")
     for name, values in seconds.items():
         print(f"{name:24} median {1e3 * median[name]:9.1f} ms   [{1e3 * min(values):.1f}, {1e3 * max(values):.1f}]")
     for name, ratio in ratios.items():

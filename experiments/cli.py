@@ -81,7 +81,7 @@ def parse(settings: type, arguments: Sequence[str], *, prog: str, summary: str =
     Raises:
         ValueError: an unknown key (the nearest names are listed), a missing one or a wrong value; one line.
     """
-    parser = ArgumentParser(prog=prog, description=summary, exit_on_error=False)
+    parser = ArgumentParser(prog=prog, description=summary, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file of settings; options after it win")
     parser.add_class_arguments(settings)
     try:
@@ -99,8 +99,21 @@ def _explain(message: str, known: list[str]) -> str:
         return f"unknown setting {name!r}: did you mean {_nearest(name.replace('-', '_'), known)}?"
     missing = re.search(r"arguments are required: (.+)", message)
     if missing:
-        return f"missing setting {missing.group(1)}: give it as --{missing.group(1).split(',')[0]} or in the config file"
-    return " ".join(message.replace('Parser key "config": ', "").replace("Parser key", "setting").split())
+        name = missing.group(1)
+        return f"missing setting {name}: give it as --{name.split(',')[0]} or in the config file"
+    message = " ".join(message.replace('Parser key "config": ', "").replace("Parser key", "setting").split())
+    for pattern, plain in _PLAIN.items():
+        message = re.sub(pattern, plain, message)
+    return message
+
+
+_PLAIN = {  # what jsonargparse says, and what it means to users
+    r"Expected a <class '(list|tuple)'>\. Got value: (.*)": r"expected a list, as [A, B], got \2",
+    r"Expected a <class '(\w+)'>\. Got value: ": r"expected \1, got ",
+    r"Expected a typing\.Literal\[(.*?)\]\. Got value: ": r"expected one of \1, got ",
+    r"^Problems parsing config: ": "the config file is not valid YAML: ",
+    r"^Unexpected config:.*": "the config file holds no settings: it should have lines of KEY: VALUE",
+}
 
 
 def _nearest(name: str, known: list[str]) -> str:
@@ -111,9 +124,8 @@ def _nearest(name: str, known: list[str]) -> str:
 def _overview() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
-    return "\n".join(
-        ["usage: blindsr COMMAND [--config FILE.yaml] [--KEY VALUE ...]", "", *lines, "", "blindsr COMMAND --help lists its keys"]
-    )
+    usage = "usage: blindsr COMMAND [--config FILE.yaml] [--KEY VALUE ...]"
+    return "\n".join([usage, "", *lines, "", "blindsr COMMAND --help lists its keys"])
 
 
 def _fail(message: str, code: int = 2) -> int:

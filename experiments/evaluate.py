@@ -27,8 +27,8 @@ class Evaluate:
     """Settings of `blindsr evaluate`.
 
     Attributes:
-        policies: any of `true-code`, `predictor`, `mean-code`, `random`, `shared-offset`, and files of predictors, agents
-            and offsets.
+        policies: any of `true-code`, `predictor`, `mean-code`, `random`, `shared-offset`, and files of predictors,
+            agents and offsets.
         images: folder of HR photos, or one file; None for the held-out built-in ones.
         widths: kernel widths, HR pixels; every photo is degraded with each.
         metrics: names of metrics.
@@ -58,8 +58,8 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     """Score policies, print the table and write the results.
 
     Returns:
-        Figures: for each policy and metric the mean score and the gain over the true code (positive is better), with a 95%
-        bootstrap interval over photos, and the scores behind them.
+        Figures: for each policy and metric the mean score and the gain over the true code (positive is better), with
+        a 95% bootstrap interval over photos, and the scores behind them.
 
     Raises:
         ValueError: unknown names, photos or files that cannot be used.
@@ -127,7 +127,9 @@ def score_photo(
     height, width = (side - side % core.scale for side in photo.pixels.shape[:2])
     least = max(metric.min_size for metric in (core.metric, *core.report))
     if min(height, width) < least:
-        raise ImageError(f"{photo.name} is {width}x{height}, the metrics need {least}: take larger photos or other metrics")
+        raise ImageError(
+            f"{photo.name} is {width}x{height}, the metrics need {least}: take larger photos, other metrics"
+        )
     hr = core.to_device(np.ascontiguousarray(photo.pixels[:height, :width])).permute(2, 0, 1)[None]
     hr = hr.expand(len(widths), -1, -1, -1)  # (K, 3, H, W)
     sigma = torch.tensor(widths, dtype=torch.float64, device=core.device)
@@ -146,7 +148,8 @@ def table(figures: dict[str, Any]) -> str:
     metrics = list(next(iter(figures["policies"].values())))
     width = max(len(name) for name in figures["policies"])
     lines = [
-        f"{figures['generator']}, {len(figures['photos'])} photos, widths {', '.join(f'{w:g}' for w in figures['widths'])}; "
+        f"{figures['generator']}, {len(figures['photos'])} photos, "
+        f"widths {', '.join(f'{w:g}' for w in figures['widths'])}; "
         "gain over the true code [95% interval], positive is better",
         f"{'policy':<{width}}" + "".join(f"  {metric:>8}  {'gain':>26}" for metric in metrics),
     ]
@@ -156,8 +159,10 @@ def table(figures: dict[str, Any]) -> str:
             entry = of_metric[metric]
             digits = 2 if abs(entry["mean"]) >= 10 else 4 if abs(entry["mean"]) < 1 else 3
             gain = entry["gain"]
-            text = "" if name == "true-code" else "{:+.{d}f} [{:+.{d}f}, {:+.{d}f}]".format(
-                gain["mean"], gain["low"], gain["high"], d=digits
+            text = (
+                ""
+                if name == "true-code"
+                else "{:+.{d}f} [{:+.{d}f}, {:+.{d}f}]".format(gain["mean"], gain["low"], gain["high"], d=digits)
             )
             line += f"  {entry['mean']:>8.{digits}f}  {text:>26}"
         lines.append(line)

@@ -29,7 +29,8 @@ def comparison(
 
     side = 2.6
     figure = Figure(figsize=(side * len(panels), side * 1.75), dpi=110, layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[1.25, 0.6])
+    halves: Any = figure.subfigures(2, 1, height_ratios=[1.25, 0.6])
+    top, bottom = halves
     figure.suptitle(title, fontsize=11)
     for axes, (name, (picture, caption)) in zip(top.subplots(1, len(panels)), panels.items(), strict=True):
         axes.imshow(picture, interpolation="nearest")

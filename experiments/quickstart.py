@@ -22,7 +22,8 @@ class Quickstart:
     """Settings of `blindsr quickstart`.
 
     Attributes:
-        renders: how many actions the agent may render while it learns; the default takes about six minutes on two cores.
+        renders: how many actions the agent may render while it learns; the default takes
+            about six minutes on two cores.
         output: folder of the agent, its log, the figures and the pictures; an agent found in it learns on.
         images: folder of HR photos to learn on; None for the built-in ones.
         held_out: folder of photos to score on, never learned on; None for the built-in ones.
@@ -74,7 +75,8 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
     agent = learn(training, folder)
     print("3/3 scoring the agent on the same scenes", flush=True)
     after = held_out.score(agent)
-    pictures = [draw(folder.path / f"{name}.png", held_out, row, before, after) for row, name in enumerate(held_out.photos)]
+    shown = [(held_out.photos[row], row) for row in range(min(len(held_out.photos), settings.scenes))]
+    pictures = [draw(folder.path / f"{Path(name).name}.png", held_out, row, before, after) for name, row in shown]
     figures = {
         "timesteps": agent.num_timesteps,
         "interrupted": agent.interrupted,
@@ -95,15 +97,15 @@ def report(figures: dict[str, Any], settings: Quickstart) -> str:
     """Lay the figures out as text."""
     count, photos = figures["difference"]["count"], len(figures["photos"])
     lines = [
-        f"{settings.metric} on {count} held-out scenes of {photos} photos; 0 is as good as the true kernel, more is better "
-        "[95% interval over scenes]",
+        f"{settings.metric} on {count} held-out scenes of {photos} photos: 0 is as good as the true kernel, "
+        "more is better [95% interval over scenes]",
         f"{'':8}{'reward':>26}{'PSNR gain, dB':>26}{'grid gain, 1e-3':>26}",
     ]
     for name in ("before", "after"):
         row = figures[name]
-        psnr, grid = Interval(**row["gain"]["psnr"]), row["gain"]["grid"]
-        thousand = Interval(*(1e3 * grid[key] for key in ("mean", "low", "high")), grid["count"])
-        lines.append(f"{name:8}{Interval(**row['reward'])!s:>26}{psnr!s:>26}{thousand!s:>26}")
+        reward, psnr, grid = (Interval(**entry) for entry in (row["reward"], row["gain"]["psnr"], row["gain"]["grid"]))
+        thousand = Interval(1e3 * grid.mean, 1e3 * grid.low, 1e3 * grid.high, grid.count)
+        lines.append(f"{name:8}{reward!s:>26}{psnr!s:>26}{thousand!s:>26}")
     lines.append(f"{'gain':8}{Interval(**figures['difference'])!s:>26}   (after minus before, paired)")
     return "\n".join(lines)
 
@@ -119,7 +121,9 @@ def draw(path: Path, held_out: HeldOut, row: int, before: Scored, after: Scored)
     names = [metric.name for metric in (core.metric, *core.report)]
 
     def caption(scores: Any) -> str:
-        return ", ".join(f"{name} {value:.4f}" if value < 0.1 else f"{name} {value:.2f}" for name, value in zip(names, scores, strict=True))
+        return ", ".join(
+            f"{name} {value:.{4 if value < 0.1 else 2}f}" for name, value in zip(names, scores, strict=True)
+        )
 
     comparison(
         path,

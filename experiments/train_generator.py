@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import generators
 from experiments.run_folder import commit, plain
-from experiments.training import Trainer, TrainingSettings, pick_device, train
+from experiments.training import Trainer, TrainingSettings, pick_device, place, train
 from experiments.validation import Validation
 
 
@@ -49,9 +49,7 @@ class GeneratorTrainer(Trainer):
         device = pick_device(settings.device)
         torch.manual_seed(settings.seed)  # torch's layers draw their first weights from the global generator
         network, ema = (
-            generators.build(settings.arch, scale=settings.scale, modulation=settings.modulation).to(
-                device=device, memory_format=torch.channels_last
-            )
+            place(generators.build(settings.arch, scale=settings.scale, modulation=settings.modulation), device)
             for _ in range(2)
         )
         if settings.init is not None:

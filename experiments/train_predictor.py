@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import generators
 from agents import checkpoints, networks
 from experiments.run_folder import commit, plain
-from experiments.training import Trainer, TrainingSettings, pick_device, train
+from experiments.training import Trainer, TrainingSettings, pick_device, place, train
 from experiments.validation import Validation
 
 
@@ -44,18 +44,22 @@ class PredictorTrainer(Trainer):
         generator: G, frozen.
     """
 
+    network: networks.Actor
+    ema: networks.Actor
+
     def __init__(self, settings: TrainPredictor, generator: generators.AMNet) -> None:
         torch.manual_seed(settings.seed)  # torch's layers draw their first weights from the global generator
         device = pick_device(settings.device)
-        network, ema = (
-            networks.build(settings.network).to(device=device, memory_format=torch.channels_last) for _ in range(2)
-        )
+        network, ema = (place(networks.build(settings.network), device) for _ in range(2))
         if settings.init is not None:
             started, meaning = checkpoints.load_predictor(settings.init)
             checkpoints.check_meaning(f"the predictor {settings.init}", meaning, _meaning(generator))
-            network = started.to(device=device, memory_format=torch.channels_last)
-            ema = networks.Predictor(**started.settings).to(device=device, memory_format=torch.channels_last)
+            network, ema = (place(net, device) for net in (started, networks.restore(started.settings)))
         super().__init__(settings, network, ema, generator.scale, generator.codec.width_range)
+        if settings.init is None:
+            typical = torch.cat([next(self._stream)[1] for _ in range(max(1, 512 // settings.batch_size))])
+            network.calibrate(typical)
+            ema.load_state_dict(network.state_dict())
         self.generator = generator
         self._by_image = settings.loss == "image"
         self._predict: Any = torch.compile(network) if settings.compile else network

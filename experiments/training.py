@@ -1,6 +1,6 @@
 """Supervised training: settings, one optimiser step, exact state, and the loop around them.
 
-It starts with PyTorch, NumPy, OpenCV, safetensors, PyYAML and tqdm alone, so that it runs on a bare GPU machine.
+It starts without Gymnasium, Stable-Baselines3, pyiqa and jsonargparse, so that it runs on a bare GPU machine.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ from agents.interruption import Interruption
 from blindsr_env import images
 from experiments.batches import Batches
 from experiments.run_folder import RunFolder
+
+N = TypeVar("N", bound=nn.Module)
 
 LOG_EVERY = 50
 """Steps between two readings of the loss: the only times at which the loop waits for the device."""
@@ -75,11 +77,13 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained with."""
-        for name in ("steps", "batch_size", "patch_size", "validate_every"):
+        for name in ("steps", "batch_size", "patch_size", "halve_every", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be at least 0 and below 1, got {self.ema}")
 
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
@@ -145,7 +149,7 @@ class Trainer(ABC):
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.done += 1
-        decay = min(settings.ema, (1 + self.done) / (10 + self.done))  # a short memory at first, while weights move fast
+        decay = min(settings.ema, (1 + self.done) / (10 + self.done))  # short at first, while weights move fast
         with torch.no_grad():
             torch._foreach_lerp_(list(self.ema.parameters()), list(self.network.parameters()), 1 - decay)
         return loss.detach()
@@ -221,7 +225,7 @@ def train(
         loss = mean_loss.item() / max(1, since)
         if not math.isfinite(loss):
             raise FloatingPointError(
-                f"the loss is {loss} at step {trainer.done}: lower learning_rate; {folder.path} holds the last state"
+                f"the loss is {loss} at step {trainer.done}: lower learning_rate and go on from {folder.path}"
             )
         return loss
 
@@ -264,6 +268,23 @@ def _show(bar: Any, log: Any, trainer: Trainer, loss: float, figures: dict[str, 
     log.add_scalar("train/learning_rate", trainer.settings.learning_rate_at(trainer.done - 1), trainer.done)
 
 
+def place(network: N, device: torch.device) -> N:
+    """Move a network to its device, in the memory format that convolutions are fastest in; give it back."""
+    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 def pick_device(name: str) -> torch.device:
-    """Resolve `auto` to CUDA where there is one."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    """Resolve `auto` to CUDA where there is one.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device must be auto, cpu or cuda, got {name!r}") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device is {name}, but PyTorch finds no CUDA GPU here: take cpu or auto")
+    return device

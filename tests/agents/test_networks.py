@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from agents import networks
+from agents import critics, networks
 
 
 def test_predictor_has_the_papers_parameters():
@@ -13,7 +13,7 @@ def test_predictor_has_the_papers_parameters():
 
 
 def test_small_predictor_size_is_fixed():
-    assert networks.parameter_count(networks.build("predictor_s")) == 70_453
+    assert networks.parameter_count(networks.build("predictor_s")) == 122_319
 
 
 def test_head_equals_convolution_and_global_average():
@@ -69,7 +69,7 @@ def test_free_code_conversion_multiplies_by_the_gain():
 @pytest.mark.parametrize("kind", ["cnn", "pooled"])
 def test_critics_are_independent_and_depend_on_both_inputs(kind):
     torch.manual_seed(0)
-    critic = networks.Critics(2, 4, width=8, hidden=16) if kind == "cnn" else networks.PooledCritics(2, 9, 4, 16)
+    critic = critics.Critics(2, 4, width=8, hidden=16) if kind == "cnn" else critics.PooledCritics(2, 9, 4, 16)
     seen = torch.rand(5, 3, 8, 8) if kind == "cnn" else torch.rand(5, 9)
     action = torch.rand(5, 4, requires_grad=True)
     q = critic(seen, action)

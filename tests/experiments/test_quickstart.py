@@ -22,7 +22,13 @@ def folder(tmp_path, photo):
 def test_quickstart_writes_all_that_it_promises(tmp_path, folder, tiny_checkpoint, capsys):
     output = tmp_path / "out"
     settings = Quickstart(
-        renders=48, scenes=4, images=folder, held_out=folder, output=str(output), generator=tiny_checkpoint, device="cpu"
+        renders=48,
+        scenes=4,
+        images=folder,
+        held_out=folder,
+        output=str(output),
+        generator=tiny_checkpoint,
+        device="cpu",
     )
     figures = quickstart(settings)
     saved = json.loads((output / "results.json").read_text())["figures"]

@@ -1,0 +1,331 @@
+"""Photos: every kind of file that people have, the built-in set, sources, and crops from the pool against slicing."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+
+from blindsr_env import images
+from blindsr_env.images import ImageError, Photo, PhotoPool
+
+Image = pytest.importorskip("PIL.Image")
+ImageOps = pytest.importorskip("PIL.ImageOps")
+
+HEIGHT, WIDTH = 40, 60
+ROW, COLUMN = np.mgrid[:HEIGHT, :WIDTH]
+RGB = np.stack([COLUMN * 4, ROW * 6, (COLUMN + ROW) * 2], axis=-1).astype(np.uint8)
+ALPHA = np.dstack([RGB, COLUMN * 4]).astype(np.uint8)
+
+
+def on_white(image):
+    """What a viewer with a white page shows, by Pillow."""
+    image = ImageOps.exif_transpose(image).convert("RGBA")
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"))
+
+
+def png16(pixels):
+    """A PNG of 16-bit samples `(H, W, C)`, written by hand: Pillow writes none in colour."""
+    height, width, channels = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    body = b"".join(
+        struct.pack(">I", len(data)) + tag + data + struct.pack(">I", zlib.crc32(tag + data)) for tag, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def saved(path, image, **options):
+    image.save(path, **options)
+    return on_white(Image.open(path))
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "tiff", "webp", "PNG"])
+def test_colour(tmp_path, suffix):
+    path = tmp_path / f"p.{suffix}"
+    Image.fromarray(RGB).save(path, **({"lossless": True} if suffix == "webp" else {}))
+    pixels = images.read(path)
+    assert pixels.dtype == np.uint8 and pixels.flags.c_contiguous and np.array_equal(pixels, RGB)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P"])
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
+def test_grey_and_palette(tmp_path, mode, suffix):
+    path = tmp_path / f"p.{suffix}"
+    expected = saved(path, Image.fromarray(RGB).convert(mode))
+    assert np.array_equal(images.read(path), expected)
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("RGBA", "png"), ("RGBA", "webp"), ("RGBA", "tif"), ("LA", "png")])
+def test_transparency_is_laid_on_white(tmp_path, mode, suffix):
+    path = tmp_path / f"p.{suffix}"
+    options = {"lossless": True, "exact": True} if suffix == "webp" else {}
+    expected = saved(path, Image.fromarray(ALPHA).convert(mode), **options)
+    assert np.abs(images.read(path).astype(int) - expected).max() <= 1
+    assert (images.read(path)[:, 0] == 255).all()
+
+
+def test_transparent_palette(tmp_path):
+    path = tmp_path / "p.png"
+    palette = Image.fromarray(RGB).quantize(32)
+    expected = saved(path, palette, transparency=palette.getpixel((30, 20)))
+    pixels = images.read(path)
+    assert np.array_equal(pixels, expected) and (pixels[20, 30] == 255).all()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_sixteen_bits(tmp_path, channels):
+    path = tmp_path / "p.png"
+    eight = {1: RGB[..., :1], 2: ALPHA[..., [0, 3]], 3: RGB, 4: ALPHA}[channels]
+    nudge = np.where((eight > 0) & (eight < 255), eight % 3 * 128 - 128, 0)  # -128, 0, 128: all round to the same level
+    path.write_bytes(png16(eight.astype(int) * 257 + nudge))
+    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
+    expected = on_white(Image.fromarray(eight[..., 0] if channels == 1 else eight, mode))
+    assert np.abs(images.read(path).astype(int) - expected).max() <= (1 if channels in (2, 4) else 0)
+
+
+def test_sixteen_bit_grey_tiff(tmp_path):
+    path = tmp_path / "p.tif"
+    Image.fromarray(RGB[..., 0].astype(np.uint16) * 257).save(path)
+    assert np.array_equal(images.read(path), RGB[..., :1].repeat(3, axis=2))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_cmyk(tmp_path, suffix):
+    path = tmp_path / f"p.{suffix}"
+    expected = saved(path, Image.fromarray(RGB).convert("CMYK"), **({"quality": 100} if suffix == "jpg" else {}))
+    assert np.abs(images.read(path).astype(int) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("suffix", "source"), [("jpg", RGB), ("png", RGB), ("png", ALPHA), ("webp", ALPHA)])
+def test_the_cameras_orientation_is_applied(tmp_path, orientation, suffix, source):
+    path = tmp_path / f"p.{suffix}"
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    options = {"jpg": {"quality": 100}, "png": {}, "webp": {"lossless": True, "exact": True}}[suffix]
+    expected = saved(path, Image.fromarray(source), exif=exif.tobytes(), **options)
+    pixels = images.read(path)
+    assert pixels.shape == expected.shape == ((HEIGHT, WIDTH, 3) if orientation < 5 else (WIDTH, HEIGHT, 3))
+    assert np.abs(pixels.astype(int) - expected).max() <= 2
+
+
+def test_a_square_transparent_picture_is_turned_too(tmp_path):
+    exif = Image.Exif()
+    exif[0x112] = 6
+    expected = saved(tmp_path / "p.png", Image.fromarray(ALPHA[:, :HEIGHT]), exif=exif.tobytes())
+    assert np.array_equal(images.read(tmp_path / "p.png"), expected)
+
+
+@pytest.mark.parametrize("name", ["bild äöü 写真.png", "with space.PNG", "a.b.c.png", "-dash.png"])
+def test_file_names(tmp_path, name):
+    images.write(tmp_path / name, RGB)
+    assert np.array_equal(images.read(str(tmp_path / name)), RGB)
+    assert [p.name for p in images.find(tmp_path)] == [name]
+
+
+def test_one_pixel(tmp_path):
+    images.write(tmp_path / "p.png", RGB[:1, :1])
+    assert images.read(tmp_path / "p.png").shape == (1, 1, 3)
+
+
+def encoded(suffix, **options):
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    data = io.BytesIO()
+    Image.fromarray(noise).save(data, suffix, **options)
+    return data.getvalue()
+
+
+PNG = encoded("png")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "is empty"),
+        (b"hello, this is text", "not a readable image"),
+        (b"\x89PNG\r\n\x1a\n", "not a readable image"),
+        (b"\xff\xd8\xff\xe0", "not a readable image"),
+        (PNG[: len(PNG) // 2], "not a readable image"),
+        (PNG[:99] + b"broken" + PNG[105:], "not a readable image"),
+        (encoded("tiff")[:5000], "not a readable image"),
+        (encoded("webp")[:900], "not a readable image"),
+        (encoded("bmp")[:5000], "not a readable image"),
+    ],
+)
+def test_broken_files_give_one_line(tmp_path, data, message):
+    path = tmp_path / "photo.png"
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match=message) as error:
+        images.read(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+    with pytest.raises(ImageError, match=message):
+        images.load(tmp_path)
+
+
+def test_a_jpeg_cut_short_is_broken(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    if int(cv2.__version__.split(".")[0]) < 5:
+        pytest.skip("OpenCV below 5 fills the rest with grey")
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(encoded("jpeg")[:-500])
+    with pytest.raises(ImageError, match="not a readable image"):
+        images.read(path)
+
+
+def test_samples_of_other_kinds_are_refused(tmp_path):
+    Image.fromarray(np.ones((8, 8), dtype=np.float32)).save(tmp_path / "p.tif")
+    with pytest.raises(ImageError, match=r"8-bit"):
+        images.read(tmp_path / "p.tif")
+
+
+def test_missing_things_give_one_line(tmp_path):
+    (tmp_path / "notes.txt").write_text("no photo")
+    (tmp_path / ".hidden.png").write_bytes(PNG)
+    (tmp_path / ".thumbnails").mkdir()
+    (tmp_path / ".thumbnails" / "small.png").write_bytes(PNG)
+    for function, path, message in (
+        (images.read, tmp_path / "missing.png", "no image at"),
+        (images.read, tmp_path, "no image at"),
+        (images.load, tmp_path / "missing.png", "no image at"),
+        (images.find, tmp_path / "missing", "no folder at"),
+        (images.find, tmp_path, "no image in"),
+        (images.load, tmp_path, "no image in"),
+    ):
+        with pytest.raises(ImageError, match=message) as error:
+            function(path)
+        assert "\n" not in str(error.value)
+
+
+def test_folders_are_searched_in_order(tmp_path):
+    for name in ("b/2.png", "a.png", "b/1.JPG", "c/d/e.webp", "b/readme.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(PNG)
+    photos = images.load(str(tmp_path))
+    assert [photo.name for photo in photos] == ["a", "b/1", "b/2", "c/d/e"]
+    assert images.load(tmp_path / "b" / "2.png")[0].name == "2"
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
+def test_write_and_read(tmp_path, suffix):
+    path = tmp_path / "new" / f"p.{suffix}"
+    images.write(path, RGB[:, ::-1])
+    assert np.array_equal(images.read(path), RGB[:, ::-1])
+    images.write(path, RGB)
+    assert np.array_equal(images.read(path), RGB) and len(list(path.parent.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["p.txt", "p", "p.gif"])
+def test_writing_other_formats_is_refused(tmp_path, name):
+    with pytest.raises(ImageError, match="its name must end in one of .bmp, .jpeg"):
+        images.write(tmp_path / name, RGB)
+
+
+@pytest.mark.parametrize("pixels", [RGB / 255, RGB[..., 0], ALPHA, RGB[:0]])
+def test_writing_what_is_no_picture_keeps_the_old_file(tmp_path, pixels):
+    images.write(tmp_path / "p.png", RGB)
+    with pytest.raises(ImageError, match=r"not uint8 of shape \(H, W, 3\)"):
+        images.write(tmp_path / "p.png", pixels)
+    assert np.array_equal(images.read(tmp_path / "p.png"), RGB)
+
+
+def test_arrays_and_photos():
+    photos = images.load([RGB, RGB[..., 0], Photo("mine", RGB[:7])])
+    assert [photo.name for photo in photos] == ["array-0", "array-1", "mine"]
+    assert np.array_equal(photos[1].pixels, RGB[..., :1].repeat(3, axis=2))
+    assert len(images.load(np.stack([RGB, RGB]))) == 2
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        [RGB / 255.0],
+        [RGB.astype(np.float32)],
+        [RGB, ALPHA],
+        [RGB[None]],
+        [RGB.transpose(2, 0, 1)],
+        [RGB[:0]],
+        [Photo("mine", RGB / 255)],
+        ["a.png"],
+        [],
+        RGB,  # one array is no list: its rows must not become photos
+        RGB[..., 0],
+    ],
+)
+def test_other_arrays_are_refused(source):
+    with pytest.raises(ImageError, match="image"):
+        images.load(source)
+
+
+def test_other_sources_are_refused():
+    with pytest.raises(TypeError, match="images must be None, a folder"):
+        images.load(3)
+
+
+def test_the_builtin_photos():
+    train, test = images.load(None, "train"), images.builtin("test")
+    assert len(train) == 7 and len(test) == 4
+    for photo in train + test:
+        assert photo.pixels.dtype == np.uint8 and photo.pixels.shape[2] == 3
+        assert min(photo.pixels.shape[:2]) >= 256, photo.name  # a crop of the default environment
+    names = [photo.name for photo in train + test]
+    assert len(set(names)) == len(names)
+    prints = {photo.pixels.tobytes() for photo in train + test}
+    assert len(prints) == len(names)
+    with pytest.raises(ValueError, match="'train' or 'test', got 'valid'"):
+        images.builtin("valid")
+
+
+@pytest.fixture
+def pool():
+    rng = np.random.default_rng(1)
+    sizes = [(9, 30), (25, 8), (17, 17)]
+    photos = [Photo(f"p{i}", rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for i, size in enumerate(sizes)]
+    return photos, PhotoPool(photos)
+
+
+def test_pool(pool):
+    photos, pool = pool
+    assert pool.names == ["p0", "p1", "p2"] and len(pool) == 3 and pool.device == torch.device("cpu")
+    assert pool.heights.tolist() == [9, 25, 17] and pool.widths.tolist() == [30, 8, 17]
+    assert pool.heights.dtype == torch.int64
+    with pytest.raises(ImageError, match="at least one photo"):
+        PhotoPool([])
+
+
+def test_crops_are_slices(pool):
+    photos, pool = pool
+    rng, size = np.random.default_rng(2), 7
+    n = 64
+    image = rng.integers(0, 3, n)
+    top = np.array([rng.integers(0, photos[i].pixels.shape[0] - size + 1) for i in image])
+    left = np.array([rng.integers(0, photos[i].pixels.shape[1] - size + 1) for i in image])
+    flip = np.arange(n) % 8
+    top[:2], left[:2] = 0, 0
+    image[-1], top[-1], left[-1] = 2, 10, 10  # the last pixel of the buffer
+    batch = pool.crops(*(torch.from_numpy(a) for a in (image, top, left)), size, torch.from_numpy(flip))
+    assert batch.shape == (n, 3, size, size) and batch.dtype == torch.uint8
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    for k in range(n):
+        crop = photos[image[k]].pixels[top[k] : top[k] + size, left[k] : left[k] + size]
+        crop = crop[:, ::-1] if flip[k] & 1 else crop
+        crop = crop[::-1] if flip[k] & 2 else crop
+        crop = crop.transpose(1, 0, 2) if flip[k] & 4 else crop
+        assert np.array_equal(batch[k].permute(1, 2, 0).numpy(), crop), (k, flip[k])
+
+
+def test_crops_are_fresh_memory(pool):
+    photos, pool = pool
+    zero = torch.zeros(1, dtype=torch.int64)
+    pool.crops(zero, zero, zero, 5, zero).zero_()
+    assert np.array_equal(pool.crops(zero, zero, zero, 5, zero)[0].permute(1, 2, 0).numpy(), photos[0].pixels[:5, :5])
+
+
+def test_views_are_taken(photo):
+    pixels = photo(20, 30, 0)[::-1, ::2]
+    zero = torch.zeros(1, dtype=torch.int64)
+    crop = PhotoPool([Photo("view", pixels)]).crops(zero, zero, zero, 10, zero)
+    assert np.array_equal(crop[0].permute(1, 2, 0).numpy(), pixels[:10, :10])

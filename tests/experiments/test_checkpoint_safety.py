@@ -1,0 +1,163 @@
+"""No partial file ever stands in place of a good one: errors, kills and full folders while saving."""
+
+import os
+import signal
+import stat
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.run_folder import RunFolder, write_results
+from generators import CheckpointError, checkpoint
+from generators.checkpoint import atomic_write
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+
+def test_an_error_while_writing_keeps_the_old_file(tmp_path):
+    path = tmp_path / "file.json"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="stop"), atomic_write(path) as partial:
+        partial.write_text("new, but not whole")
+        raise RuntimeError("stop")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_the_new_file_appears_whole(tmp_path):
+    path = tmp_path / "deep" / "down" / "file.json"
+    with atomic_write(path) as partial:
+        assert partial.parent == path.parent and partial.suffix == ".json" and partial.name.startswith(".")
+        partial.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new" and list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_permissions_are_those_of_any_new_file(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        with atomic_write(tmp_path / "a") as partial:
+            partial.write_text("x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666 & ~mask
+
+
+def test_folders_that_cannot_be_written_give_one_line(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    for path in (tmp_path / "file" / "a.json", tmp_path / "file" / "deep" / "a.json"):
+        with (
+            pytest.raises(OSError, match="cannot write into the folder .*: choose another") as error,
+            atomic_write(path),
+        ):
+            pass
+        assert "\n" not in str(error.value)
+    if os.geteuid() != 0:  # root may write anywhere
+        tmp_path.chmod(0o555)
+        with pytest.raises(OSError, match="Permission denied"), atomic_write(tmp_path / "a.json"):
+            pass
+
+
+def test_a_file_that_cannot_be_replaced_leaves_no_partial_one(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(OSError, match="directory"), atomic_write(tmp_path / "a") as partial:
+        partial.write_text("x")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def kill_amid(work, seconds):
+    """Run `work` in a child process and kill it after a while, without a chance to clean up."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(1)  # only reached where work fails: the parent kills it before
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1]), "the child ended by itself"
+
+
+ROUNDS = 12
+
+
+def test_killed_while_saving_the_old_checkpoint_loads(tmp_path):
+    path, rng = tmp_path / "c.safetensors", np.random.default_rng(0)
+    versions = [{"x": torch.full((300_000,), float(i)), "y": torch.full((7,), float(i))} for i in range(2)]
+    checkpoint.save(path, versions[0], {"version": 0})
+
+    def work():
+        while True:
+            for i, tensors in enumerate(versions):
+                checkpoint.save(path, tensors, {"version": i})
+
+    for _ in range(ROUNDS):
+        kill_amid(work, rng.uniform(0.005, 0.06))
+        tensors, metadata = checkpoint.read(path)
+        for name in ("x", "y"):
+            assert torch.equal(tensors[name], versions[metadata["version"]][name])
+    checkpoint.save(path, versions[1], {"version": 5})
+    assert checkpoint.read(path)[1]["version"] == 5
+
+
+def parts(step):
+    return {name: {"t": torch.full((20_000,), float(step))} for name in ("weights", "ema", "moment1", "moment2")}
+
+
+def test_killed_while_saving_the_training_state_loads(tmp_path):
+    folder, rng = RunFolder(tmp_path), np.random.default_rng(1)
+    folder.save_state(1, parts(1), {"figures": {"psnr": 1.0}})
+
+    def work():
+        step = 1
+        while True:  # a run may save one step twice: by the clock, and at its end
+            step += 1
+            for _ in range(2):
+                folder.save_state(step, parts(step), {"figures": {"psnr": float(step)}})
+
+    for _ in range(ROUNDS):
+        kill_amid(work, rng.uniform(0.005, 0.08))
+        tensors, metadata = folder.load_state()
+        assert set(tensors) == {"weights", "ema", "moment1", "moment2"}
+        for part in tensors.values():
+            assert torch.equal(part["t"], torch.full((20_000,), float(metadata["step"])))
+        assert metadata["figures"]["psnr"] == metadata["step"]
+    folder.save_state(10**6, parts(10**6), {})
+    assert [path.name for path in tmp_path.iterdir()] == ["state-001000000"], "leftovers of the kills"
+
+
+def test_what_a_kill_leaves_behind_is_passed_over(tmp_path):
+    folder = RunFolder(tmp_path / "new")
+    assert folder.load_state() is None and folder.states() == []
+    folder.save_state(3, parts(3), {})
+    checkpoint.save(folder.path / ".state-partial" / "weights.safetensors", {"t": torch.zeros(1)}, {"step": 4})
+    (folder.path / "state-000000009").write_text("a file, not a state")
+    assert folder.load_state()[1]["step"] == 3
+
+
+def test_a_damaged_training_state_gives_one_line(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.save_state(3, parts(3), {})
+    state = folder.states()[0]
+    whole = (state / "ema.safetensors").read_bytes()
+    (state / "ema.safetensors").write_bytes(whole[:1000])
+    with pytest.raises(CheckpointError, match=r"ema\.safetensors is truncated .* or remove .*state-000000003 to start"):
+        folder.load_state()
+    (state / "ema.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="holds no whole training state: remove it"):
+        folder.load_state()
+    for file in state.iterdir():
+        file.unlink()
+    with pytest.raises(CheckpointError, match="holds no whole training state: remove it"):
+        folder.load_state()
+
+
+def test_results_that_cannot_be_written_keep_the_old_ones(tmp_path):
+    path = tmp_path / "results.json"
+    write_results(path, {"psnr": 30.0}, {"a": 1}, seed=0)
+    old = path.read_text()
+    with pytest.raises(TypeError):
+        write_results(path, {("not", "a key"): 1}, {}, seed=0)
+    assert path.read_text() == old and list(tmp_path.iterdir()) == [path]

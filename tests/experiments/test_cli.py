@@ -1,0 +1,160 @@
+"""The `blindsr` command: what is mistyped gives exit code 2 and one line that helps, never a traceback."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from experiments import cli
+from experiments.train_generator import TrainGenerator
+from generators import CheckpointError
+
+
+def parse(*arguments):
+    return cli.parse(TrainGenerator, arguments, prog="blindsr train-generator")
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(text, name="config.yaml"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def fails(capsys):
+    def check(*arguments):
+        assert cli.main(arguments) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.startswith("blindsr: ") and err.count("\n") == 1 and "Traceback" not in err
+        return err
+
+    return check
+
+
+GOOD = "data: [a, b]\nsteps: 7\nbatch_size: 3\nbetas: [0.8, 0.9]\n"
+
+
+@pytest.mark.parametrize(("name", "near"), [("trian-generator", "train-generator"), ("eval", "evaluate")])
+def test_unknown_commands(fails, name, near):
+    assert f"unknown command {name!r}: did you mean" in (error := fails(name)) and near in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--stepz", "3"], "unknown setting 'stepz': did you mean steps"),
+        (["--data", "[a]", "--step", "3"], "unknown setting 'step': did you mean steps"),  # no abbreviations
+        (["--data", "[a]", "--batch-size", "3"], "did you mean batch_size"),
+        (["stray"], "unknown setting 'stray'"),
+        ([], "missing setting data: give it as --data or in the config file"),
+        (["--data"], "expected one argument"),
+        (["--config"], "--config: expected one argument"),
+        (["--data", "[a]", "--steps"], "--steps: expected one argument"),
+        (["--data", "[a]", "--steps", "many"], 'setting "steps": expected int, got many'),
+        (["--data", "[a]", "--steps", "1.5"], 'setting "steps": expected int, got 1.5'),
+        (["--data", "[a]", "--ema", "much"], 'setting "ema": expected float, got much'),
+        (["--data", "photos"], 'setting "data": expected a list, as [A, B], got photos'),
+        (["--data", "[a]", "--schedule", "linear"], "expected one of 'cosine', 'halving', got linear"),
+        (["--data", "[a]", "--steps", "0"], "steps must be at least 1, got 0"),
+        (["--config", "missing.yaml"], "missing.yaml"),
+        (["--config", "."], "not a file"),
+        (["--data", "[a]", "--device", "gpu"], "device must be auto, cpu or cuda, got 'gpu'"),
+        (["--data", "[a]", "--arch", "amnetx"], "unknown architecture 'amnetx': did you mean 'amnet'"),
+    ],
+)
+def test_mistakes_on_the_command_line(fails, arguments, message):
+    assert message in fails("train-generator", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data: [a]\nstepz: 3\n", "unknown setting 'stepz': did you mean steps"),
+        ("data: [a]\nsteps: many\n", "expected int, got many"),
+        ("steps: 3\n", "missing setting data"),
+        ("data: [a\n", "the config file is not valid YAML"),
+        ("- data\n- a\n", "the config file holds no settings"),
+        ("", "the config file holds no settings"),
+        (b"\x00\xff\xfe", "decode"),
+    ],
+)
+def test_mistakes_in_the_config(fails, config, text, message):
+    assert message in fails("train-generator", "--config", config(text))
+
+
+def test_the_command_line_wins_over_the_config(config):
+    path = config(GOOD)
+    assert parse("--config", path) == TrainGenerator(data=["a", "b"], steps=7, batch_size=3, betas=(0.8, 0.9))
+    settings = parse("--config", path, "--steps", "9", "--data", "[c]", "--amp", "true")
+    assert settings == TrainGenerator(data=["c"], steps=9, batch_size=3, betas=(0.8, 0.9), amp=True)
+    assert parse("--steps", "9", "--config", path).steps == 7, "in the order given"
+    later = config("steps: 11\n", "later.yaml")
+    assert parse("--config", path, "--config", later).steps == 11
+    assert parse("--data", "[a]") == TrainGenerator(data=["a"])
+
+
+def test_types(config):
+    settings = parse("--config", config(GOOD), "--learning_rate", "1e-3", "--validation", "null")
+    assert settings.learning_rate == 1e-3 and settings.validation is None and settings.betas == (0.8, 0.9)
+    assert isinstance(settings.betas, tuple)
+
+
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+def test_every_command_has_help(name, capsys):
+    command = cli.COMMANDS[name]
+    settings = getattr(importlib.import_module(f"experiments.{command.module}"), command.settings)
+    with pytest.raises(SystemExit) as end:
+        cli.main([name, "--help"])
+    out = capsys.readouterr().out
+    assert end.value.code == 0 and out.startswith(f"usage: blindsr {name}") and command.summary in out
+    for field in settings.__dataclass_fields__:
+        assert f"--{field}" in out
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
+def test_overview(arguments, capsys):
+    assert cli.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert all(name in out and command.summary in out for name, command in cli.COMMANDS.items())
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (CheckpointError("c.pt is a pickle: convert it"), 2, "c.pt is a pickle: convert it"),
+        (FileNotFoundError("no photo"), 2, "no photo"),
+        (FloatingPointError("the loss is nan"), 2, "the loss is nan"),
+        (ImportError("pip install pyiqa"), 2, "pip install pyiqa"),
+        (ValueError(), 2, "ValueError"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_errors_of_the_work(monkeypatch, capsys, error, code, message):
+    def fail(settings):
+        raise error
+
+    monkeypatch.setattr("experiments.train_generator.train_generator", fail)
+    assert cli.main(["train-generator", "--data", "[a]"]) == code
+    assert capsys.readouterr().err == f"blindsr: {message}\n"
+
+
+def test_mistakes_of_the_program_are_not_hidden(monkeypatch):
+    def fail(settings):
+        raise AttributeError("a bug")
+
+    monkeypatch.setattr("experiments.train_generator.train_generator", fail)
+    with pytest.raises(AttributeError):
+        cli.main(["train-generator", "--data", "[a]"])
+
+
+def test_shipped_configs_are_valid():
+    folder = Path(cli.__file__).parent / "configs"
+    configs = sorted(folder.glob("amnet*.yaml"))
+    assert configs
+    for path in configs:
+        settings = parse("--config", str(path))
+        assert settings.arch == path.stem and settings.output == f"runs/{path.stem}"

@@ -1,0 +1,328 @@
+"""Supervised training: exact resume, what breaks a run and what does not, the schedule, the batches."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import generators
+from blindsr_env import degradation, images
+from blindsr_env.images import ImageError, Photo, PhotoPool
+from experiments.batches import Batches
+from experiments.run_folder import RunFolder
+from experiments.train_generator import GeneratorTrainer, TrainGenerator, train_generator
+from experiments.train_predictor import TrainPredictor, train_predictor
+from experiments.training import pick_device
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        images.write(folder / f"p{i}.png", rng.integers(0, 256, (40 + i, 50, 3), dtype=np.uint8))
+    return str(folder)
+
+
+@pytest.fixture
+def settings(data, tmp_path):
+    def make(**changes):
+        base = {"data": [data], "output": str(tmp_path / "run"), "steps": 6, "arch": "amnet_s", "device": "cpu"}
+        return TrainGenerator(**{**base, "patch_size": 8, "batch_size": 2, "warmup": 2, **changes})
+
+    return make
+
+
+def last_state(output):
+    parts, metadata = RunFolder(output).load_state()
+    return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}, metadata
+
+
+def test_resume_is_exact(settings, tmp_path):
+    """Six steps at once equal three and three, to the bit: weights, EMA, moments, random stream."""
+    straight, halves = str(tmp_path / "straight"), str(tmp_path / "halves")
+    train_generator(settings(output=straight))
+    # A run stopped early keeps the schedule of its `steps`, so stop it by the back door.
+    trainer = GeneratorTrainer(settings(output=halves))
+    for _ in range(3):
+        trainer.step()
+    RunFolder(halves).save_state(trainer.done, trainer.state(), {"figures": {}})
+    path = train_generator(settings(output=halves))
+    (first, before), (second, after) = last_state(straight), last_state(halves)
+    assert before["step"] == after["step"] == 6
+    assert set(first) == set(second) and len(first) > 500
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+    assert any(name.startswith("moment2/") and tensor.abs().sum() > 0 for name, tensor in first.items())
+    # and what ships is the EMA
+    shipped = generators.load(path).state_dict()
+    for name, tensor in shipped.items():
+        assert torch.equal(tensor, first[f"ema/{name}"]), name
+
+
+def test_a_run_leaves_config_results_and_log(settings, tmp_path, data):
+    path = train_generator(settings(validation=data, validation_widths=(0.2, 2.0), steps=2))
+    run = tmp_path / "run"
+    assert path == run / "generator.safetensors"
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["steps"] == 2 and config["data"] == [data] and config["validation_widths"] == [0.2, 2.0]
+    results = json.loads((run / "results.json").read_text())
+    assert results["figures"]["steps"] == 2 and results["seed"] == 0 and results["config"] == config
+    assert set(results["figures"]) == {"steps", "psnr_width_0.2", "psnr_width_2"}
+    assert "torch" in results["environment"]["packages"] and "commit" in results
+    assert [state.name for state in RunFolder(run).states()] == ["state-000000002"]
+    assert list((run / "tensorboard").iterdir())
+    _, metadata = generators.checkpoint.read(path)
+    assert metadata["training"]["steps"] == 2 and metadata["training"]["settings"]["arch"] == "amnet_s"
+
+
+def test_training_lowers_the_loss(settings):
+    """On one batch, again and again."""
+    trainer = GeneratorTrainer(settings(steps=30, learning_rate=2e-3, ema=0.5))
+    batch = next(trainer._stream)
+    trainer._stream = iter(lambda: batch, None)
+    losses = [trainer.step().item() for _ in range(30)]
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:3])
+    moved = [not torch.equal(a, b) for a, b in zip(trainer.ema.parameters(), trainer.network.parameters(), strict=True)]
+    assert all(moved)
+
+
+def test_a_seed_fixes_the_run(settings):
+    def two_steps(seed):
+        trainer = GeneratorTrainer(settings(seed=seed))
+        return [trainer.step().item() for _ in range(2)]
+
+    assert two_steps(1) == two_steps(1) != two_steps(2)
+
+
+def test_a_finished_run_is_not_trained_again(settings):
+    path = train_generator(settings(steps=2))
+    before, _ = last_state(path.parent)
+    train_generator(settings(steps=2))
+    after, metadata = last_state(path.parent)
+    assert metadata["step"] == 2 and all(torch.equal(after[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize("change", [{"arch": "amnet"}, {"modulation": "adain"}, {"scale": 2}])
+def test_the_run_of_another_network_is_not_resumed(settings, change):
+    path = train_generator(settings(steps=1))
+    config, weights = (path.parent / "config.yaml").read_bytes(), path.read_bytes()
+    with pytest.raises(ValueError, match="trains another network: give another output folder") as error:
+        train_generator(settings(**change))
+    assert "\n" not in str(error.value)
+    assert (path.parent / "config.yaml").read_bytes() == config and path.read_bytes() == weights
+
+
+def test_a_loss_that_is_no_number_stops_the_run(settings, monkeypatch):
+    path = train_generator(settings(steps=2))
+    monkeypatch.setattr(GeneratorTrainer, "loss", lambda self, hr, lr, kernel: self.network.tail.bias.sum() * math.nan)
+    with pytest.raises(FloatingPointError, match="the loss is nan at step 3: lower learning_rate") as error:
+        train_generator(settings(checkpoint_seconds=0))
+    assert "\n" not in str(error.value)
+    state, metadata = last_state(path.parent)
+    assert metadata["step"] == 2 and all(tensor.isfinite().all() for tensor in state.values()), "good weights replaced"
+    assert all(parameter.isfinite().all() for parameter in generators.load(path).parameters())
+
+
+def test_learning_rates():
+    cosine = TrainGenerator(data=["x"], learning_rate=1e-3, steps=1100, warmup=100)
+    rate = [cosine.learning_rate_at(step) for step in range(1101)]
+    assert rate[0] == pytest.approx(1e-5) and rate[99] == pytest.approx(1e-3) and rate[49] == pytest.approx(5e-4)
+    for step in range(100, 1101):
+        expected = 1e-5 + (1e-3 - 1e-5) * math.cos(math.pi * (step - 100) / 2000) ** 2
+        assert rate[step] == pytest.approx(expected)
+    assert rate[1100] == pytest.approx(1e-5) and cosine.learning_rate_at(5000) == pytest.approx(1e-5)
+    halving = TrainGenerator(data=["x"], learning_rate=2e-4, schedule="halving")
+    assert [halving.learning_rate_at(s) for s in (0, 199_999, 200_000, 400_000)] == [2e-4, 2e-4, 1e-4, 5e-5]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"steps": 0}, {"batch_size": 0}, {"patch_size": 0}, {"halve_every": 0}, {"learning_rate": 0.0}, {"ema": 1.0}],
+)
+def test_impossible_settings_are_refused(change):
+    with pytest.raises(ValueError, match=f"{next(iter(change))} must be"):
+        TrainGenerator(data=["x"], **change)
+
+
+def test_devices():
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(ValueError, match="device must be auto, cpu or cuda, got 'gpu'"):
+        pick_device("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="no CUDA GPU"):
+            pick_device("cuda")
+
+
+@pytest.mark.parametrize("loss", ["image", "code"])
+def test_the_predictor_trains_and_resumes(data, tmp_path, tiny_checkpoint, loss):
+    base = {"data": [data], "network": "predictor_s", "generator": tiny_checkpoint, "loss": loss, "device": "cpu"}
+    base |= {"patch_size": 8, "batch_size": 2}
+    path = train_predictor(TrainPredictor(output=str(tmp_path), steps=2, **base))
+    assert path.is_file()
+    train_predictor(TrainPredictor(output=str(tmp_path), steps=3, **base))
+    assert last_state(tmp_path)[1]["step"] == 3
+
+
+# Batches
+
+
+CODED = np.zeros((90, 120, 3), dtype=np.uint8)  # each pixel says where it is
+CODED[..., 0], CODED[..., 1] = np.mgrid[:90, :120]
+
+
+def batches(pool=None, seed=0, **changes):
+    settings = {"scale": 2, "patch_size": 16, "batch_size": 200, "width_range": (0.2, 2.0), **changes}
+    rng = torch.Generator().manual_seed(seed)
+    return iter(Batches(pool or PhotoPool([Photo("coded", CODED)]), rng=rng, **settings))
+
+
+def test_batches_are_degraded_crops():
+    hr, lr, kernel = next(batches())
+    assert hr.shape == (200, 3, 32, 32) and lr.shape == (200, 3, 16, 16) and kernel.shape == (200, 21, 21)
+    assert hr.dtype == lr.dtype == torch.float32 and kernel.dtype == torch.float64
+    where = (hr * 255).round().to(torch.int64)
+    across = where[:, 1, 0, 1] != where[:, 1, 0, 0]  # not transposed
+    assert 50 < across.sum() < 150, "half of the crops should be transposed"
+    seen, corners = set(), []
+    for row, column in where[:, :2]:
+        corners.append((row.min().item(), column.min().item()))
+        assert row.max() - row.min() == 31 and column.max() - column.min() == 31, "a crop leaves its photo"
+        turned = bool(row[0, 0] != row[0, 1])
+        down, right = (row.T, column.T) if turned else (row, column)
+        seen.add((turned, bool(down[0, 0] > down[1, 0]), bool(right[0, 0] > right[0, 1])))
+    assert len(seen) == 8, "all flips and turns"
+    top, left = np.array(corners).T
+    assert top.min() < 6 and top.max() > 52 and left.min() < 8 and left.max() > 80, "crops from everywhere"
+    assert top.max() <= 58 and left.max() <= 88
+    steps = degradation.degrade(hr.double(), kernel, 2)
+    assert ((steps - lr).abs() * 255).max() < 1.5  # a ramp halved has halves, which fall either way
+
+
+def test_widths_are_uniform():
+    pool = PhotoPool([Photo("p", CODED)])
+    kernel = next(batches(pool, scale=4, patch_size=3, batch_size=4000, width_range=(0.2, 4.0)))[2]
+    ratio = kernel[:, 10, 11] / kernel[:, 10, 10]
+    width = (-0.5 / ratio.log()).sqrt().sort().values  # the Gaussian's own, from two neighbours
+    uniform = 0.2 + 3.8 * (torch.arange(4000) + 0.5) / 4000
+    assert (width - uniform).abs().max() < 3.8 * 0.03  # Kolmogorov-Smirnov, 1e-3
+
+
+def test_batches_follow_their_seed():
+    first, again, other = batches(seed=3), batches(seed=3), batches(seed=4)
+    for _ in range(2):
+        a, b, c = next(first), next(again), next(other)
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+        assert not torch.equal(a[0], c[0])
+
+
+def test_photos_count_by_their_crops_and_small_ones_are_left_out():
+    grey = [np.full((side, 40, 3), level, np.uint8) for side, level in ((31, 10), (32, 20), (40, 30), (20, 40))]
+    pool = PhotoPool([Photo(str(i), pixels) for i, pixels in enumerate(grey)])
+    hr = next(batches(pool, batch_size=1000))[0]
+    level = (hr[:, 0, 0, 0] * 255).round()
+    assert set(level.tolist()) == {20, 30}
+    assert 60 < (level == 20).sum() < 145  # one row of crops against nine: a tenth
+
+
+def test_photos_that_are_all_too_small_are_refused(settings):
+    pool = PhotoPool([Photo("small", CODED[:31])])
+    with pytest.raises(ImageError, match="no photo is as large as 32x32: lower patch_size or give larger photos"):
+        next(batches(pool))
+    with pytest.raises(ImageError, match="256x256"):
+        train_generator(settings(patch_size=64))
+
+
+# Processes
+
+
+def command(settings, **changes):
+    values = {
+        "data": json.dumps(settings.data),
+        "output": settings.output,
+        "arch": settings.arch,
+        "patch_size": 8,
+        "batch_size": 2,
+        "device": "cpu",
+        "steps": 100_000,
+        "checkpoint_seconds": 0.0,
+        **changes,
+    }
+    options = [text for key, value in values.items() for text in (f"--{key}", str(value))]
+    return [sys.executable, "-m", "experiments.cli", "train-generator", *options]
+
+
+def wait_for_state(process, folder, after=0):
+    for _ in range(1200):
+        states = RunFolder(folder).states()
+        if states and int(states[-1].name.split("-")[1]) > after:
+            return int(states[-1].name.split("-")[1])
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError("no state in a minute")
+
+
+def test_kill_and_terminate(settings):
+    """SIGKILL in the midst of saving loses nothing; the run goes on; SIGTERM ends it with a usable checkpoint."""
+    wanted, environment = settings(), {**os.environ, "OMP_NUM_THREADS": "1"}
+    start = {"cwd": ROOT, "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command(wanted), **start) as process:
+        step = wait_for_state(process, wanted.output, after=2)  # it saves after each step: any moment is amid a save
+        process.kill()
+    _, metadata = last_state(wanted.output)
+    assert metadata["step"] >= step
+    assert generators.load(Path(wanted.output) / "generator.safetensors").name == "amnet_s"
+    with subprocess.Popen(command(wanted), **start) as process:
+        wait_for_state(process, wanted.output, after=metadata["step"])
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "stopped at step" in out and "the same command goes on" in out
+    assert last_state(wanted.output)[1]["step"] > metadata["step"]
+    assert len(RunFolder(wanted.output).states()) == 1
+    assert not (Path(wanted.output) / ".state-partial").exists()
+    assert generators.load(Path(wanted.output) / "generator.safetensors").name == "amnet_s"
+
+
+BARE = """
+import sys
+for name in {blocked!r}:
+    sys.modules[name] = None
+from {module} import {settings}, {function}
+assert sys.modules.get("sklearn") is None, "scikit-learn imported too early"
+{function}({settings}(data=[{data!r}], output={output!r}, steps=1, patch_size=8, batch_size=2, device="cpu", {more}))
+"""
+
+
+@pytest.mark.parametrize("what", ["generator", "predictor"])
+def test_training_needs_no_environment(what, data, tmp_path, tiny_checkpoint):
+    """On a bare GPU machine there is PyTorch, and hardly more."""
+    settings, function = f"Train{what.title()}", f"train_{what}"
+    more = {"generator": "arch='amnet_s'", "predictor": f"network='predictor_s', generator={tiny_checkpoint!r}"}[what]
+    blocked = ["gymnasium", "stable_baselines3", "pyiqa", "jsonargparse", "tensorboard", "matplotlib", "skimage"]
+    if what == "predictor":  # an untrained generator is fitted its codec, by scikit-learn
+        blocked += ["sklearn", "scipy"]
+    program = BARE.format(
+        blocked=blocked,
+        module=f"experiments.{function}",
+        settings=settings,
+        function=function,
+        data=data,
+        output=str(tmp_path),
+        more=more,
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / f"{what}.safetensors").is_file()
