@@ -239,10 +239,10 @@ class SpectralPredictor(Actor):
     """A small predictor for CPUs: what a blur leaves of each frequency, then a small network.
 
     A blur multiplies a photo's spectrum, so in logarithms it adds a constant to each frequency, whatever the photo's
-    contrast. A bank of filters, which starts as the 63 waves of an 8x8 cosine transform, measures local energies on
-    every second pixel; three means over space (of the energy, of its logarithm, and of that where there is much to
-    see) give 189 numbers, and two hidden layers read the code off them. It learns in minutes what the paper's network
-    learns in hours on a GPU; the widths that it names are within 0.2 HR pixels on the average.
+    contrast. The 63 waves of an 8x8 cosine transform measure local energies on every second pixel; three means over
+    space (of the energy, of its logarithm, and of that where there is much to see) give 189 numbers, and two hidden
+    layers read the code off them. The waves stay as they are: gradient steps make them see brightness, a million
+    times the energy that tells one blur from another.
     """
 
     head: nn.Sequential
@@ -256,9 +256,7 @@ class SpectralPredictor(Actor):
         """
         super().__init__()
         self.settings = {"kind": "spectral", "hidden": hidden, "actions": actions}
-        self.trunk = nn.Conv2d(1, WAVE**2 - 1, WAVE, stride=2, bias=False)
-        with torch.no_grad():
-            self.trunk.weight.copy_(cosine_waves(WAVE)[1:, None])  # not the constant one: brightness tells nothing
+        self.trunk = Waves()
         self.pooled_size = 3 * (WAVE**2 - 1)
         self.head = nn.Sequential(
             nn.Linear(self.pooled_size, hidden),
@@ -275,7 +273,9 @@ class SpectralPredictor(Actor):
     @property
     def last(self) -> nn.Linear:
         """The last layer of the head."""
-        return self.head[4]
+        layer = self.head[-1]
+        assert isinstance(layer, nn.Linear)
+        return layer
 
     def calibrate(self, lr: Tensor) -> None:
         """Sets centre and spread of each pooled feature from typical photos, so that the head sees numbers near 1."""
@@ -293,11 +293,25 @@ class SpectralPredictor(Actor):
         lack = [max(0, WAVE - side) for side in grey.shape[2:]]
         if any(lack):  # a picture smaller than a wave is continued by its border
             grey = functional.pad(grey, (0, lack[1], 0, lack[0]), mode="replicate")
-        energy = self.trunk(grey).square()  # (N, 63, h, w)
+        energy = self.trunk(grey)  # (N, 63, h, w)
         log = (energy + QUIET).log()
         total = energy.sum(1, keepdim=True) + QUIET
         weight = total / total.sum((2, 3), keepdim=True)
         return torch.cat([(energy.mean((2, 3)) + QUIET).log(), log.mean((2, 3)), (log * weight).sum((2, 3))], 1)
+
+
+class Waves(nn.Module):
+    """Energies of 8x8 cosine waves at every second pixel: (N, 1, H, W) -> (N, 63, h, w)."""
+
+    def __init__(self) -> None:
+        """Makes the waves, all but the constant one: brightness tells nothing of a blur."""
+        super().__init__()
+        self.waves: Tensor
+        self.register_buffer("waves", cosine_waves(WAVE)[1:, None], persistent=False)
+
+    def forward(self, grey: Tensor) -> Tensor:
+        """Gives the energies."""
+        return functional.conv2d(grey, self.waves, stride=2).square()
 
 
 def cosine_waves(side: int) -> Tensor:
