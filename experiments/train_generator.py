@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import generators
-from experiments.run_folder import commit, plain
-from experiments.training import Trainer, TrainingSettings, pick_device, place, train
+from experiments.training import Trainer, TrainingSettings, pick_device, place, record, train
 from experiments.validation import Validation
 
 
@@ -80,8 +79,7 @@ def train_generator(settings: TrainGenerator) -> Path:
         validation = Validation(settings.validation, settings.validation_widths, settings.scale, trainer.device)
 
     def save(figures: dict[str, float]) -> None:
-        trained = {"settings": plain(settings), "steps": trainer.done, "commit": commit(), "figures": figures}
-        generators.save(path, trainer.ema, trained)
+        generators.save(path, trainer.ema, record(trainer, figures))
 
     train(
         trainer,

@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 import generators
 from agents import checkpoints, networks
-from experiments.run_folder import commit, plain
-from experiments.training import Trainer, TrainingSettings, pick_device, place, train
+from experiments.training import Trainer, TrainingSettings, pick_device, place, record, train
 from experiments.validation import Validation
 
 
@@ -92,8 +91,7 @@ def train_predictor(settings: TrainPredictor) -> Path:
         validation = Validation(settings.validation, settings.validation_widths, generator.scale, trainer.device)
 
     def save(figures: dict[str, float]) -> None:
-        trained = {"settings": plain(settings), "steps": trainer.done, "commit": commit(), "figures": figures}
-        checkpoints.save_predictor(path, trainer.ema, _meaning(generator), trained)
+        checkpoints.save_predictor(path, trainer.ema, _meaning(generator), record(trainer, figures))
 
     train(
         trainer,

@@ -10,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -19,7 +20,7 @@ from tqdm import tqdm
 from agents.interruption import Interruption
 from blindsr_env import images
 from experiments.batches import Batches
-from experiments.run_folder import RunFolder
+from experiments.run_folder import RunFolder, commit, plain
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -271,6 +272,16 @@ def _show(bar: Any, log: Any, trainer: Trainer, loss: float, figures: dict[str, 
 def place(network: N, device: torch.device) -> N:
     """Move a network to its device, in the memory format that convolutions are fastest in; give it back."""
     return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def record(trainer: Trainer, figures: dict[str, float]) -> dict[str, Any]:
+    """Say in a checkpoint how it was trained; of folders only the names, since paths tell of a machine, not of data."""
+    settings = {
+        key: [Path(folder).name for folder in value] if key == "data" else value
+        for key, value in plain(trainer.settings).items()
+        if key not in ("output", "validation", "init", "generator", "device", "checkpoint_seconds")
+    }
+    return {"settings": settings, "steps": trainer.done, "figures": figures, "commit": commit()}
 
 
 def pick_device(name: str) -> torch.device:
