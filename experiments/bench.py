@@ -26,6 +26,7 @@ class Bench:
     Attributes:
         batch: pictures of 256x256 that NIQE scores at once, and rows of the environment.
         rounds: how often each is timed; one more round warms up.
+        rival: the metric that NIQE is timed against; `pyiqa:niqe@FILE` takes its weights from a file.
         generator: name or checkpoint; None for the best that ships.
         device: `auto`, `cpu` or `cuda`.
         output: results file, JSON; None writes none.
@@ -34,6 +35,7 @@ class Bench:
 
     batch: int = 64
     rounds: int = 7
+    rival: str = "pyiqa:niqe"
     generator: str | None = None
     device: str = "auto"
     output: str | None = "results/bench.json"
@@ -51,10 +53,11 @@ def bench(settings: Bench) -> dict[str, Any]:
     niqe = metrics.get("niqe")
     contestants: dict[str, Callable[[], Any]] = {"NIQE": lambda: niqe(pictures)}
     try:
-        theirs: Any = metrics.get("pyiqa:niqe")
-        contestants["NIQE of pyiqa"] = lambda: theirs(pictures)
+        theirs: Any = metrics.get(settings.rival)
+        contestants[theirs.name] = lambda: theirs(pictures)
     except (ImportError, OSError) as error:
-        print(f"without pyiqa's NIQE: {error}")
+        theirs = None
+        print(f"without {settings.rival}: {error}")
     env: Any = gymnasium.make_vec(
         "BlindSR-v0",
         num_envs=settings.batch,
@@ -93,8 +96,8 @@ def bench(settings: Bench) -> dict[str, Any]:
     seconds["env.step"] = durations[1:]
     median = {name: statistics.median(values) for name, values in seconds.items()}
     ratios = {"step rate over generator forward rate": median["generator forward"] / median["env.step"]}
-    if "NIQE of pyiqa" in median:
-        ratios["pyiqa's NIQE over ours"] = median["NIQE of pyiqa"] / median["NIQE"]
+    if theirs is not None:
+        ratios[f"seconds of {theirs.name} over NIQE's"] = median[theirs.name] / median["NIQE"]
     threads = torch.get_num_threads()
     print(f"{generator.name} on {device}, {threads} threads, batch {settings.batch}, {settings.rounds} rounds")
     for name, values in seconds.items():
