@@ -27,7 +27,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name from its module."""
+    """Import a public name from its module."""
     if name not in _HOME:
         raise AttributeError(f"module 'agents' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)

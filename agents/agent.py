@@ -6,12 +6,9 @@ A subclass brings its config and one method, `iterate`: act in every row of the 
 from __future__ import annotations
 
 import copy
-import dataclasses
-import difflib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
@@ -19,45 +16,24 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from agents.checkpoints import ActionMeaning, Path, check_meaning, load_predictor, under
+from agents import agent_file
+from agents.checkpoints import Path, check_meaning, is_name, load_predictor, shipped_predictor, translated, whole
+from agents.config import AgentConfig, per_component
 from agents.interruption import Interruption
-from agents.networks import PREDICTORS, Actor, answer, build, named_state, restore
+from agents.networks import PREDICTORS, Actor, answer, build, from_observation, restore
 from agents.worlds import Env, OneStepWorld
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
+
+CALIBRATION = 32
+"""Scenes that an untrained actor's constants are adapted to."""
 
 
 class Callback(Protocol):
     """Called every `log_interval` iterations of `learn`."""
 
     def __call__(self, agent: Any, figures: dict[str, float]) -> bool | None:
-        """Sees the agent and the means of its figures since the last call; returning False ends `learn`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AgentConfig:
-    """What every agent needs to know."""
-
-    noise: tuple[float, ...] = (0.15,) * 8 + (0.05,)  # exploration's deviation; the last value holds for the rest
-    actor_lr: float = 2e-4  # of Adam
-    lr_final: float = 1e-2  # learning rates decay exponentially to this share over `learn`
-    average: float = 0.0  # decay of the moving average of the actor's weights, which is what `predict` uses; 0: none
-    max_grad_norm: float = 1.0  # gradients are clipped to this length
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Makes a config of plain values, lists for tuples.
-
-        Raises:
-            ValueError: If a key is unknown; the nearest names are listed.
-        """
-        known = [field.name for field in dataclasses.fields(cls)]
-        for key in values:
-            if key not in known:
-                near = difflib.get_close_matches(key, known, 3, 0.4) or known
-                raise ValueError(f"unknown key {key!r} in {cls.__name__}; the nearest are {', '.join(near)}")
-        plain: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in values.items()}
-        return cls(**plain)
+        """See the agent and the means of its figures since the last call; returning False ends `learn`."""
 
 
 Config = TypeVar("Config", bound=AgentConfig)
@@ -67,12 +43,29 @@ class Agent(ABC, Generic[Config]):
     """An actor that learns in a one-step environment.
 
     Attributes:
-        env: The environment, or None for a loaded agent that only predicts.
-        config: The algorithm's settings.
-        actor: The network that learns.
-        averaged: The network that `predict` uses: the moving average of the actor, or the actor itself.
-        num_timesteps: Actions rendered since the schedule began.
-        interrupted: Whether Ctrl-C, SIGTERM or the callback ended the last `learn`.
+        env: the environment, or None for a loaded agent that only predicts.
+        config: the algorithm's settings.
+        actor: the network that learns.
+        averaged: the network that `predict` uses: the moving average of the actor, or the actor itself.
+        num_timesteps: actions rendered since the schedule began.
+        total_timesteps: those at which the schedule ends.
+        optimisers: by the name of what they optimise.
+        meaning: what the actions mean; None outside BlindSR.
+        rng: source of exploration and of the replay's draws, on the device.
+        interrupted: whether Ctrl-C, SIGTERM or the callback ended the last `learn`.
+
+    Args:
+        env: of one-step episodes, with uint8 images and actions in [-1, 1]; see `OneStepWorld`.
+        config: the algorithm's settings; its defaults where None.
+        actor: where the actor starts: a predictor (it is copied), the file of a predictor or agent, or the name of an
+            untrained one, `"predictor"` or `"predictor_s"`. None is the predictor of the package where its actions mean
+            something: in BlindSR's `"code"` and `"free-code"` spaces, at its scale and code basis; elsewhere an
+            untrained `"predictor_s"`. Untrained ones are calibrated on the environment's first scenes: it is reset.
+        seed: fixes weights, scenes, exploration and updates.
+        device: where networks are; the environment's where None.
+
+    Raises:
+        ValueError: the environment's spaces do not fit, an unknown name, or the actor was made for other actions.
     """
 
     algorithm: ClassVar[str]
@@ -83,23 +76,10 @@ class Agent(ABC, Generic[Config]):
         env: Env | None,
         config: Config | None = None,
         *,
-        actor: Actor | Path = "predictor_s",
+        actor: Actor | Path | None = None,
         seed: int = 0,
         device: torch.device | str | None = None,
     ) -> None:
-        """Makes an agent.
-
-        Args:
-            env: Of one-step episodes, with uint8 images and actions in [-1, 1]; see `OneStepWorld`.
-            config: The algorithm's settings; its defaults where None.
-            actor: Where the actor starts: a predictor (it is copied), the file of a predictor or agent, or the name
-                of an untrained one.
-            seed: Fixes weights, scenes, exploration and updates.
-            device: Where networks are; the environment's where None.
-
-        Raises:
-            ValueError: If the environment's spaces do not fit, or the actor was made for other actions.
-        """
         self.device = torch.device(device or _device_of(env))
         self.seed = seed
         self.world = OneStepWorld(env, self.device) if env is not None else None
@@ -109,15 +89,15 @@ class Agent(ABC, Generic[Config]):
         self.num_timesteps = 0
         self.interrupted = False
         self.rng = torch.Generator(self.device).manual_seed(seed)
-        self._total = 0  # timesteps at which the schedule ends
+        self.total_timesteps = 0
         actions = self.world.actions if self.world else None
         self.meaning = self.world.meaning if self.world else None
         with torch.random.fork_rng(devices=[]):  # weights from the seed, without touching the caller's random numbers
             torch.manual_seed(seed)
-            self.actor = self._start(actor, actions).to(self.device)
+            self.actor = self._start(actor, actions)
             self.averaged = copy.deepcopy(self.actor).requires_grad_(False) if self.config.average else self.actor
             self.noise = per_component(self.config.noise, self.actor.settings["actions"]).to(self.device)
-            self._optimisers: dict[str, torch.optim.Optimizer] = {}
+            self.optimisers: dict[str, torch.optim.Optimizer] = {}
             self.setup()
 
     @property
@@ -126,18 +106,18 @@ class Agent(ABC, Generic[Config]):
         return self.world.env if self.world else None
 
     def check_world(self, world: OneStepWorld) -> None:
-        """Raises a ValueError where the algorithm cannot learn in this world."""
+        """Raise a ValueError where the algorithm cannot learn in this world."""
 
     @abstractmethod
     def setup(self) -> None:
-        """Makes further networks and the optimisers (by `adam`), in `self`."""
+        """Make further networks and the optimisers (by `adam`), in `self`."""
 
     @abstractmethod
     def iterate(self, observation: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Acts once in every row and learns.
+        """Act once in every row and learn.
 
         Args:
-            observation: (N, H, W, 3) uint8, of the scenes to act in.
+            observation: `(N, H, W, 3)` uint8, of the scenes to act in.
 
         Returns:
             The next scenes' observations, and figures as scalars on the device; `reward` is among them.
@@ -152,27 +132,27 @@ class Agent(ABC, Generic[Config]):
         log_interval: int = 10,
         reset_num_timesteps: bool = True,
     ) -> Self:
-        """Learns until `total_timesteps` actions have been rendered.
+        """Learn until `total_timesteps` actions have been rendered.
 
         Ctrl-C or SIGTERM end it after the iteration under way: the agent is whole, and `interrupted` is True.
 
         Args:
-            total_timesteps: Actions, over all rows; schedules run over these.
-            callback: See `Callback`.
-            progress_bar: Shows the reward and the time left.
-            log_interval: Iterations between two calls of the callback.
+            total_timesteps: actions, over all rows; schedules run over these.
+            callback: see `Callback`.
+            progress_bar: shows the reward and the time left.
+            log_interval: iterations between two calls of the callback.
             reset_num_timesteps: False goes on with the schedule: `total_timesteps` more, as after an interruption.
 
         Returns:
             The agent.
 
         Raises:
-            ValueError: If there is no environment, or rewards or losses are not finite.
+            ValueError: there is no environment, or rewards or losses are not finite.
         """
         if self.world is None:
             raise ValueError("this agent has no environment to learn in: give one, load(path, env=env)")
         self.num_timesteps = 0 if reset_num_timesteps else self.num_timesteps
-        self._total = self.num_timesteps + total_timesteps
+        self.total_timesteps = self.num_timesteps + total_timesteps
         self.interrupted = False
         for network in (self.actor, self.averaged):
             network.train()
@@ -181,15 +161,17 @@ class Agent(ABC, Generic[Config]):
         observation = self.world.see(int(scenes[0] >> 1))
         seen: list[dict[str, Tensor]] = []
         with Interruption() as interruption, self._bar(progress_bar) as bar:
-            while self.num_timesteps < self._total and not self.interrupted:
+            while self.num_timesteps < self.total_timesteps and not self.interrupted:
                 self._set_learning_rates()
                 observation, figures = self.iterate(observation)
+                if self.world.invalid is not None:
+                    figures["invalid"] = self.world.invalid
                 self._update_average()
                 self.num_timesteps += self.world.num_envs
                 seen.append(figures)
-                bar.update(min(self.world.num_envs, self._total - bar.n))
+                bar.update(min(self.world.num_envs, self.total_timesteps - bar.n))
                 self.interrupted = interruption.requested
-                if len(seen) == log_interval or self.interrupted or self.num_timesteps >= self._total:
+                if len(seen) == log_interval or self.interrupted or self.num_timesteps >= self.total_timesteps:
                     means = self._means(seen)
                     seen = []
                     bar.set_postfix(reward=f"{means['reward']:+.3f}")
@@ -197,17 +179,19 @@ class Agent(ABC, Generic[Config]):
                         self.interrupted = True
         return self
 
-    def predict(self, observation: Any, state: Any = None, deterministic: bool = True) -> tuple[Any, None]:
-        """Chooses actions.
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[Any, None]:
+        """Choose actions, called as Stable-Baselines3 calls its algorithms.
 
         Args:
-            observation: (H, W, 3) or (N, H, W, 3) uint8, NumPy or torch, of any size.
-            state: Ignored; there is none.
+            observation: `(H, W, 3)` or `(N, H, W, 3)` uint8, NumPy or torch, of any size.
+            state: ignored, there is none; the `info` of the policies' protocol may stand here.
+            episode_start: ignored: every episode is one step.
             deterministic: False adds the exploration noise.
 
         Returns:
-            Actions (actions,) or (N, actions) float32 in [-1, 1], of the observation's kind; and None. A second
-            positional argument may also be the `info` of the policies' protocol: it is not looked at.
+            Actions `(actions,)` or `(N, actions)` float32 in [-1, 1], of the observation's kind; and None.
         """
 
         def choose(lr: Tensor) -> Tensor:
@@ -217,133 +201,127 @@ class Agent(ABC, Generic[Config]):
         return answer(observation, self.device, choose), None
 
     def explore(self, action: Tensor) -> Tensor:
-        """Adds Gaussian noise: (N, actions) -> the same, in [-1, 1]."""
+        """Add Gaussian noise: `(N, actions)` -> the same, in [-1, 1]."""
         eps = torch.randn(action.shape, generator=self.rng, device=self.device)
         return (action + self.noise * eps).clamp(-1, 1)
 
     @property
     def progress(self) -> float:
         """Share of the schedule done, in [0, 1]."""
-        return min(self.num_timesteps / self._total, 1.0) if self._total else 0.0
+        return min(self.num_timesteps / self.total_timesteps, 1.0) if self.total_timesteps else 0.0
 
     # Files
 
-    def save(self, path: Path, **extra: Any) -> None:
-        """Writes the agent, its optimisers and its place in the schedule to one safetensors file.
+    def save(self, path: Path, *, with_replay: bool = False, **extra: Any) -> None:
+        """Write the agent, its optimisers and its place in the schedule to one safetensors file.
 
         Args:
-            path: Where.
-            extra: Plain values to keep under `training` in the metadata.
+            path: where to.
+            with_replay: adds the transitions of an algorithm that keeps them, so that a resumed run equals an
+                uninterrupted one. Without them it first fills its replay anew.
+            extra: plain values to keep under `training` in the metadata.
         """
-        tensors = dict(named_state(self.averaged, "averaged"))
-        for name, network in self.networks().items():
-            tensors.update(named_state(network, name))
-        for name, optimiser in self._optimisers.items():
-            for index, slots in optimiser.state_dict()["state"].items():
-                tensors.update({f"optimiser.{name}.{index}.{slot}": value for slot, value in slots.items()})
-        tensors["rng"] = self.rng.get_state()
-        tensors.update(self.extra_state())
-        checkpoint.save(
-            path,
-            tensors,
-            {
-                "kind": "agent",
-                "algorithm": self.algorithm,
-                "config": dataclasses.asdict(self.config),
-                "settings": self.actor.settings,
-                "meaning": dataclasses.asdict(self.meaning) if self.meaning else None,
-                "observation": list(self.world.observation_shape) if self.world else None,
-                "seed": self.seed,
-                "num_timesteps": self.num_timesteps,
-                "total_timesteps": self._total,
-                "rng_device": self.device.type,
-                "training": extra,
-            },
-        )
+        tensors, metadata = agent_file.contents(self, with_replay)
+        checkpoint.save(path, tensors, {**metadata, "training": extra})
 
     @classmethod
     def load(cls, path: Path, env: Env | None = None, *, device: torch.device | str | None = None) -> Self:
-        """Reads an agent back.
+        """Read an agent back.
 
         Args:
-            path: A file that `save` wrote.
-            env: To learn on in, or None to predict only.
-            device: As for a new agent.
+            path: a file that `save` wrote.
+            env: to learn on in, or None to predict only.
+            device: as for a new agent.
 
         Returns:
             The agent, as it was when saved.
 
         Raises:
-            CheckpointError: If the file is missing, damaged, another algorithm's, or of another scale, basis or action
+            CheckpointError: the file is missing, damaged, another algorithm's, or of another scale, basis or action
                 space than the environment's.
         """
-        tensors, metadata = checkpoint.read(path)
+        return cls.within(path, *checkpoint.read(path), env, device=device)
+
+    @classmethod
+    def within(
+        cls,
+        path: Path,
+        tensors: Mapping[str, Tensor],
+        metadata: Mapping[str, Any],
+        env: Env | None = None,
+        *,
+        device: torch.device | str | None = None,
+    ) -> Self:
+        """Do `load`'s work on a file's contents; `path` is for messages."""
         if metadata.get("kind") != "agent":
             raise CheckpointError(f"{path} holds a {metadata.get('kind')}, not an agent: give an agent's checkpoint")
-        if metadata["algorithm"] != cls.algorithm:
-            raise CheckpointError(f"{path} holds a {metadata['algorithm']} agent, not {cls.algorithm}: use agents.load")
-        start = restore(metadata["settings"])
-        config: Any = cls.config_class.from_dict(metadata["config"])
-        agent = cls(None, config, actor=start, seed=metadata["seed"], device=device or _device_of(env))
-        agent.meaning = ActionMeaning.from_metadata(metadata)
+        if metadata.get("algorithm") != cls.algorithm:
+            raise CheckpointError(
+                f"{path} holds a {metadata.get('algorithm')} agent, not {cls.algorithm}: use agents.load"
+            )
+        with whole(path, "agent"):
+            config: Any = cls.config_class.from_dict(metadata["config"])
+            start, seed = restore(metadata["settings"]), int(metadata["seed"])
+            agent = cls(None, config, actor=start, seed=seed, device=device or _device_of(env))
+            agent_file.take_over(agent, tensors, metadata)
         if env is not None:
             agent._enter(os.fspath(path), env)
-        for name, network in {**agent.networks(), "averaged": agent.averaged}.items():
-            network.load_state_dict(under(tensors, name))
-        for name, optimiser in agent._optimisers.items():
-            slots: dict[int, dict[str, Tensor]] = {}
-            for key, tensor in under(tensors, f"optimiser.{name}").items():
-                index, slot = key.split(".", 1)
-                slots.setdefault(int(index), {})[slot] = tensor
-            optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
-        if metadata["rng_device"] == agent.device.type:
-            agent.rng.set_state(tensors["rng"])
-        else:  # another kind of device has another kind of generator
-            agent.rng.manual_seed(agent.seed + metadata["num_timesteps"])
-        agent.num_timesteps, agent._total = metadata["num_timesteps"], metadata["total_timesteps"]
-        agent.load_extra_state(tensors)
         return agent
 
     def networks(self) -> dict[str, nn.Module]:
-        """Gives the networks that learn, by name."""
+        """Give the networks that learn, by name."""
         return {"actor": self.actor}
 
-    def extra_state(self) -> dict[str, Tensor]:
-        """Gives a subclass's further tensors for its file."""
+    def replay_state(self) -> dict[str, Tensor]:
+        """Give the tensors of the replay, where there is one."""
         return {}
 
-    def load_extra_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Takes a subclass's further tensors out of those of a file."""
+    def load_replay_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `replay_state` gave."""
 
     # Parts that subclasses use
 
     def adam(self, name: str, parameters: Any, lr: float) -> torch.optim.Adam:
-        """Makes an optimiser that is scheduled and saved with the agent."""
+        """Make an optimiser that is scheduled and saved with the agent."""
         optimiser = torch.optim.Adam(parameters, lr=lr)
         optimiser.param_groups[0]["initial_lr"] = lr
-        self._optimisers[name] = optimiser
+        self.optimisers[name] = optimiser
         return optimiser
 
     def descend(self, name: str, loss: Tensor) -> None:
-        """Takes one optimiser's step down the loss."""
-        optimiser = self._optimisers[name]
+        """Take one optimiser's step down the loss."""
+        optimiser = self.optimisers[name]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], self.config.max_grad_norm)
         optimiser.step()
 
-    def _start(self, actor: Actor | Path, actions: int | None) -> Actor:
-        """The actor's first weights, checked against the environment."""
+    def _start(self, actor: Actor | Path | None, actions: int | None) -> Actor:
+        """The actor's first weights on the device, checked against the environment."""
+        core = self.world.core if self.world else None
+        if actor is None:
+            actor = shipped_predictor(core) or "predictor_s"
         if isinstance(actor, Actor):
-            start = copy.deepcopy(actor)
-        elif actor in PREDICTORS:
-            start = build(str(actor), actions=actions or 15)
+            start = copy.deepcopy(actor).to(self.device)
+        elif actor in PREDICTORS or is_name(actor):
+            start = build(str(actor), actions=actions or 15).to(self.device)
+            self._calibrate(start)
         else:
             start, learned = load_predictor(actor)
-            start = translated(os.fspath(actor), start, learned, self.world)
+            if self.world is not None:
+                start = translated(os.fspath(actor), start, learned, core)
+            start = start.to(self.device)
         if actions not in (None, start.settings["actions"]):
             raise ValueError(f"the actor gives {start.settings['actions']} components, the environment takes {actions}")
         return start.train().requires_grad_(True)
+
+    def _calibrate(self, actor: Actor) -> None:
+        """Adapt an untrained actor's constants to the environment's first scenes."""
+        if self.world is None:
+            return
+        scenes = max(self.world.num_envs // self.world.repeats, 1)
+        shown = [self.world.see(self.seed + i)[:: self.world.repeats] for i in range(0, CALIBRATION, scenes)]
+        actor.calibrate(from_observation(torch.cat(shown)))
 
     def _enter(self, what: str, env: Env) -> None:
         world, own = OneStepWorld(env, self.device), self.actor.settings["actions"]
@@ -355,7 +333,7 @@ class Agent(ABC, Generic[Config]):
 
     def _set_learning_rates(self) -> None:
         decay = self.config.lr_final**self.progress
-        for optimiser in self._optimisers.values():
+        for optimiser in self.optimisers.values():
             for group in optimiser.param_groups:
                 group["lr"] = group["initial_lr"] * decay
 
@@ -383,35 +361,13 @@ class Agent(ABC, Generic[Config]):
 
     def _bar(self, shown: bool) -> Any:
         return tqdm(
-            total=self._total, initial=self.num_timesteps, desc=self.algorithm, unit=" renders", disable=not shown
+            total=self.total_timesteps,
+            initial=self.num_timesteps,
+            desc=self.algorithm,
+            unit=" renders",
+            disable=not shown,
         )
 
 
 def _device_of(env: Env | None) -> Any:
     return getattr(getattr(env, "unwrapped", None), "device", None) or "cpu"
-
-
-def translated(what: str, predictor: Actor, learned: ActionMeaning | None, world: OneStepWorld | None) -> Actor:
-    """Makes a loaded predictor speak the environment's action space: one of actions becomes one of free codes.
-
-    Raises:
-        CheckpointError: If scale, basis or action space differ otherwise.
-    """
-    wanted = world.meaning if world else None
-    if learned and wanted and (learned.kind, wanted.kind) == ("code", "free-code") and world is not None:
-        predictor.to_free_code(world.env.unwrapped.core.codec.gain)  # type: ignore[attr-defined]
-        learned = dataclasses.replace(learned, kind="free-code")
-    if world is not None:
-        check_meaning(what, learned, wanted)
-    return predictor
-
-
-def per_component(values: tuple[float, ...], actions: int) -> Tensor:
-    """Spreads settings over an action's components: the last value holds for all that follow.
-
-    >>> per_component((0.5, 0.25), 4).tolist()
-    [0.5, 0.25, 0.25, 0.25]
-    """
-    if not values or min(values) < 0:
-        raise ValueError(f"noise needs one or more values of at least 0, not {values}")
-    return torch.tensor([values[min(i, len(values) - 1)] for i in range(actions)])

@@ -7,9 +7,11 @@ is a number of no meaning, so loading one where it does not belong is an error.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+import pathlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -17,45 +19,66 @@ from agents.networks import Actor, named_state, restore
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
 
+if TYPE_CHECKING:
+    from blindsr_env.core import BlindSRCore
+
 Path = str | os.PathLike[str]
+
+SHIPPED_PREDICTOR = pathlib.Path(__file__).parent / "weights" / "predictor_s.safetensors"
+"""The predictor that comes with the package."""
 
 
 @dataclass(frozen=True)
 class ActionMeaning:
-    """What fixes the meaning of an action."""
+    """What fixes the meaning of an action.
 
-    kind: str  # "code", "free-code" or "width"
-    scale: int  # of the super-resolution
-    basis: str  # the codec's fingerprint
-    generator: str  # its name; another generator of the same basis is fine
+    Attributes:
+        kind: action space, `"code"`, `"free-code"` or `"width"`.
+        scale: of the super-resolution.
+        basis: the codec's fingerprint.
+        generator: its name; another generator of the same basis is fine.
+    """
+
+    kind: str
+    scale: int
+    basis: str
+    generator: str
 
     @classmethod
     def of(cls, env: Any) -> ActionMeaning | None:
-        """Reads it off an environment; None for environments that are not ours."""
-        from blindsr_env.core import BlindSRCore  # brings Gymnasium, which trainers do without
+        """Read it off an environment; None for environments that are not ours."""
+        return cls.within(core_of(env))
 
-        core = getattr(getattr(env, "unwrapped", env), "core", None)
-        if not isinstance(core, BlindSRCore):
-            return None
-        return cls(core.action, core.scale, core.codec.fingerprint, core.generator.name)
+    @classmethod
+    def within(cls, core: BlindSRCore | None) -> ActionMeaning | None:
+        """Read it off an environment's core."""
+        return None if core is None else cls(core.action, core.scale, core.codec.fingerprint, core.generator.name)
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> ActionMeaning | None:
-        """Reads it off a checkpoint's metadata."""
+        """Read it off a checkpoint's metadata."""
         meaning = metadata.get("meaning")
         return cls(**meaning) if meaning else None
 
 
+def core_of(env: Any) -> BlindSRCore | None:
+    """Give a BlindSR environment's core, or None of another environment."""
+    from blindsr_env.core import BlindSRCore  # brings Gymnasium, which trainers do without
+
+    core = getattr(getattr(env, "unwrapped", env), "core", None)
+    return core if isinstance(core, BlindSRCore) else None
+
+
 def check_meaning(what: str, learned: ActionMeaning | None, wanted: ActionMeaning | None) -> None:
-    """Refuses to use actions where they mean something else.
+    """Refuse to use actions where they mean something else.
 
     Args:
-        what: What is loaded, for the message.
-        learned: What its actions mean.
-        wanted: What the environment takes.
+        what: what is loaded, for the message.
+        learned: what its actions mean.
+        wanted: what the environment takes.
 
     Raises:
-        CheckpointError: If scale, basis or kind differ.
+        CheckpointError: scale, basis or kind differ.
     """
     if learned == wanted:
         return
@@ -68,14 +91,55 @@ def check_meaning(what: str, learned: ActionMeaning | None, wanted: ActionMeanin
             raise CheckpointError(f"{what} was trained for {name} {was!r}, not {now!r}: train one for it")
 
 
-def save_predictor(path: Path, predictor: Actor, meaning: ActionMeaning | None, training: dict[str, Any]) -> None:
-    """Writes a predictor to one safetensors file.
+def translated(what: str, predictor: Actor, learned: ActionMeaning | None, core: BlindSRCore | None) -> Actor:
+    """Make a predictor speak an environment's action space: one of actions becomes one of free codes.
 
     Args:
-        path: Where.
-        predictor: The network.
-        meaning: What its actions mean.
-        training: How it was trained (data, steps, commit, figures): plain values.
+        what: what is loaded, for the message.
+        predictor: the network; it is changed in place.
+        learned: what its actions mean.
+        core: the environment's; None of an environment that is not ours.
+
+    Returns:
+        The predictor.
+
+    Raises:
+        CheckpointError: scale, basis or action space differ otherwise.
+    """
+    frees = core is not None and core.action == "free-code" and learned is not None and learned.kind == "code"
+    check_meaning(
+        what, replace(learned, kind="free-code") if frees and learned else learned, ActionMeaning.within(core)
+    )
+    if frees and core is not None:
+        predictor.to_free_code(core.codec.gain)
+    return predictor
+
+
+def shipped_predictor(core: BlindSRCore | None) -> Actor | None:
+    """Load the predictor of the package for an environment, or give None where its actions mean nothing.
+
+    Args:
+        core: the environment's; None of an environment that is not ours.
+
+    Returns:
+        A network for the core's codes or free codes, where scale and basis are those that it was trained for.
+    """
+    if core is None or core.action not in ("code", "free-code"):
+        return None
+    predictor, learned = load_predictor(SHIPPED_PREDICTOR)
+    if learned is None or (learned.scale, learned.basis) != (core.scale, core.codec.fingerprint):
+        return None
+    return translated(str(SHIPPED_PREDICTOR), predictor, learned, core)
+
+
+def save_predictor(path: Path, predictor: Actor, meaning: ActionMeaning | None, training: dict[str, Any]) -> None:
+    """Write a predictor to one safetensors file.
+
+    Args:
+        path: where to.
+        predictor: the network.
+        meaning: what its actions mean.
+        training: how it was trained (data, steps, commit, figures): plain values.
     """
     metadata = {
         "kind": "predictor",
@@ -87,27 +151,68 @@ def save_predictor(path: Path, predictor: Actor, meaning: ActionMeaning | None, 
 
 
 def load_predictor(path: Path) -> tuple[Actor, ActionMeaning | None]:
-    """Reads a predictor, from its own file or out of an agent's.
+    """Read a predictor, from its own file or out of an agent's.
 
     Args:
-        path: The file.
+        path: the file.
 
     Returns:
         The network, on the CPU in training mode, and what its actions mean.
 
     Raises:
-        CheckpointError: If the file is missing, damaged, or holds no predictor.
+        CheckpointError: the file is missing, damaged, or holds no predictor.
     """
-    tensors, metadata = checkpoint.read(path)
-    prefix = {"predictor": "predictor", "agent": "averaged"}.get(metadata.get("kind", ""))
-    if prefix is None:
-        raise CheckpointError(f"{path} holds a {metadata.get('kind')}: give a predictor's or an agent's checkpoint")
-    predictor = restore(metadata["settings"])
-    predictor.load_state_dict(under(tensors, prefix))
-    return predictor, ActionMeaning.from_metadata(metadata)
+    return predictor_within(path, *checkpoint.read(path))
+
+
+def predictor_within(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
+) -> tuple[Actor, ActionMeaning | None]:
+    """Do `load_predictor`'s work on a file's contents; `path` is for messages."""
+    kind = metadata.get("kind")
+    if kind not in ("predictor", "agent"):
+        raise CheckpointError(f"{path} holds a {kind}: give a predictor's or an agent's checkpoint")
+    with whole(path, kind):
+        predictor = restore(metadata["settings"])
+        if kind == "predictor":
+            only(tensors, ["predictor."])
+        predictor.load_state_dict(under(tensors, "predictor" if kind == "predictor" else "averaged"))
+        return predictor, ActionMeaning.from_metadata(metadata)
+
+
+@contextmanager
+def whole(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever missing, foreign or misshapen contents of a file raise into one line that names the file.
+
+    Args:
+        path: the file.
+        what: what it should hold.
+
+    Raises:
+        CheckpointError: the block raised a KeyError, TypeError, ValueError, AttributeError, IndexError or RuntimeError.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        raise CheckpointError(f"{path} is not a whole {what}'s checkpoint: copy or train it again") from error
+
+
+def is_name(path: Path) -> bool:
+    """Say whether this is a name, perhaps a misspelt one, rather than the path of a file."""
+    path = pathlib.Path(path)
+    return not path.suffix and len(path.parts) == 1 and not path.exists()
+
+
+def only(tensors: Mapping[str, Tensor], known: list[str]) -> None:
+    """Raise a KeyError where a tensor's name begins with none of `known`."""
+    foreign = [name for name in tensors if not name.startswith(tuple(known))]
+    if foreign:
+        raise KeyError(f"unknown tensors {', '.join(foreign)}")
 
 
 def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Gives the tensors named `prefix.name`, by name."""
+    """Give the tensors named `prefix.name`, by name."""
     start = prefix + "."
     return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}

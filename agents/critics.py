@@ -13,10 +13,16 @@ class Critic(nn.Module):
 
     Twice, gamma and beta, linear in the action, scale and shift every channel (as AdaIN does in the generator), so
     the action meets the picture before the mean over space: what a wider kernel gains depends on what it falls on.
+
+    Args:
+        actions: components of the action.
+        width: channels of the trunk.
+        blocks: its residual blocks.
+        stride: its stride, 1 or 2.
+        hidden: width of the last layers.
     """
 
     def __init__(self, actions: int = 15, width: int = 32, blocks: int = 2, stride: int = 2, hidden: int = 128) -> None:
-        """Makes an untrained critic; `width`, `blocks`, `stride` are its trunk's, `hidden` its last layers' width."""
         super().__init__()
         self.trunk = Trunk(width, blocks, stride)
         self.normalise = nn.GroupNorm(1, width, affine=False)  # over all of a photo: what tells photos apart stays
@@ -36,17 +42,22 @@ class Critic(nn.Module):
 
 
 class ParallelLinear(nn.Module):
-    """`copies` linear layers, each with its own weights: (copies or 1, N, inputs) -> (copies, N, outputs)."""
+    """`copies` linear layers, each with its own weights: (copies or 1, N, inputs) -> (copies, N, outputs).
+
+    Args:
+        copies: how many layers; their weights are drawn as `nn.Linear` draws its own.
+        inputs: length of what comes in.
+        outputs: length of what goes out.
+    """
 
     def __init__(self, copies: int, inputs: int, outputs: int) -> None:
-        """Draws the weights as `nn.Linear` does."""
         super().__init__()
         bound = inputs**-0.5
         self.weight = nn.Parameter(torch.empty(copies, inputs, outputs).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(copies, 1, outputs).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gives all layers' outputs."""
+        """Give all layers' outputs."""
         return torch.baddbmm(self.bias, x.expand(len(self.weight), -1, -1), self.weight)
 
 
@@ -55,10 +66,15 @@ class PooledCritics(nn.Module):
 
     The action modulates the hidden features, as in `Critic`: the products of feature and action that tell one
     scene's best action from another's are there from the first update.
+
+    Args:
+        copies: how many critics.
+        features: length of the actor's pooled features.
+        actions: components of the action.
+        hidden: width of the layers.
     """
 
     def __init__(self, copies: int, features: int, actions: int = 15, hidden: int = 128) -> None:
-        """Makes `copies` untrained critics for `Predictor.pooled` features, (N, features)."""
         super().__init__()
         self.normalise = nn.LayerNorm(features, elementwise_affine=False)
         self.read = ParallelLinear(copies, features, hidden)
@@ -78,10 +94,16 @@ class PooledCritics(nn.Module):
 
 
 class Critics(nn.Module):
-    """Several CNN critics, each with weights of its own."""
+    """Several CNN critics, each with weights of its own.
+
+    Args:
+        copies: how many critics.
+        actions: components of the action.
+        width: channels of each.
+        hidden: width of their last layers.
+    """
 
     def __init__(self, copies: int, actions: int = 15, width: int = 32, hidden: int = 128) -> None:
-        """Makes `copies` untrained critics."""
         super().__init__()
         self.members = nn.ModuleList(Critic(actions, width, hidden=hidden) for _ in range(copies))
 
@@ -91,7 +113,7 @@ class Critics(nn.Module):
 
 
 def mlp(inputs: int, hidden: int) -> nn.Sequential:
-    """Two hidden layers, ReLU, one output: (N, inputs) -> (N, 1)."""
+    """Make two hidden layers with ReLU and one output: (N, inputs) -> (N, 1)."""
     return nn.Sequential(
         nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1)
     )

@@ -7,25 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from agents.agent import Agent, AgentConfig
-from agents.checkpoints import Path, under
+from agents.agent import Agent
+from agents.config import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SHARE, AgentConfig
 from agents.critics import Critics, PooledCritics
 from agents.networks import from_observation
 from agents.replay import Replay
+from generators.nearest import unknown
 
 
 def eq10(q: Tensor, reward: Tensor) -> Tensor:
-    """The critic's loss of Eq. 10, element by element: (r - Q)^2."""
+    """Give the critic's loss of Eq. 10, element by element: (r - Q)^2."""
     return (reward - q) ** 2
 
 
 def eq11(q: Tensor, reward: Tensor) -> Tensor:
-    """The critic's loss of Eq. 11, element by element: max(0, -sign(r) Q) + (r - Q)^2.
+    """Give the critic's loss of Eq. 11, element by element: max(0, -sign(r) Q) + (r - Q)^2.
 
     The first term punishes a critic that takes a worse action than the true code for a better one, or the reverse.
     """
@@ -33,32 +34,50 @@ def eq11(q: Tensor, reward: Tensor) -> Tensor:
 
 
 CRITIC_LOSSES = {"eq10": eq10, "eq11": eq11}
+"""Losses by their equation's number in the paper."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DDPGConfig(AgentConfig):
-    """DDPG's settings. The defaults are the recipe for a CPU, where a render costs far more than an update."""
+    """DDPG's settings. The defaults are the recipe for a CPU, where a render costs far more than an update.
 
-    critic_loss: str = "eq11"  # "eq10" or "eq11"
-    critic_lr: float = 1e-3  # of Adam
-    critics: int = 3  # the actor climbs the least of them, which keeps it from the errors of one
-    critic_width: int = 32  # channels of a CNN critic
-    hidden: int = 128  # width of the critics' last layers
-    frozen_trunk: bool = True  # the actor's trunk stays; its head and MLP critics learn on the trunk's pooled features
-    batch_size: int = 256  # transitions of an update
-    replay_size: int = 50_000  # transitions kept, of 12 KiB each for images of 64x64, less with a frozen trunk
-    critic_updates: int = 12  # for each step of the environment
-    actor_updates: int = 6  # for each step of the environment
-    actor_starts: int = 1_000  # renders before the actor's first update: until then only the critic learns
-    noise_final: float = 0.5  # the noise decays exponentially to this share over `learn`
+    Attributes:
+        critic_loss: `"eq10"` or `"eq11"`.
+        critic_lr: learning rate of the critics' Adam.
+        critics: how many; the actor climbs the least of them, which keeps it from the errors of one.
+        critic_width: channels of a CNN critic.
+        hidden: width of the critics' last layers.
+        frozen_trunk: the actor's trunk stays; its head and MLP critics learn on the trunk's pooled features.
+        batch_size: transitions of an update; the first one waits for as many.
+        replay_size: transitions kept, of 12 KiB each for images of 64x64, less with a frozen trunk.
+        critic_updates: for each step of the environment.
+        actor_updates: for each step of the environment.
+        actor_starts: transitions in the replay before the actor's first update: until then only the critic learns.
+            A full replay is enough. It holds again for an agent that was saved without its replay.
+        noise_final: the noise decays exponentially to this share over `learn`.
+    """
+
+    critic_loss: str = "eq11"
+    critic_lr: float = 1e-3
+    critics: int = 3
+    critic_width: int = 32
+    hidden: int = 128
+    frozen_trunk: bool = True
+    batch_size: int = 256
+    replay_size: int = 50_000
+    critic_updates: int = 12
+    actor_updates: int = 6
+    actor_starts: int = 1_000
+    noise_final: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuses settings that no run can use."""
+        super().__post_init__()
         if self.critic_loss not in CRITIC_LOSSES:
-            raise ValueError(f"critic_loss is one of {', '.join(CRITIC_LOSSES)}, not {self.critic_loss!r}")
-        for name in ("critics", "batch_size", "replay_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+            raise ValueError(unknown("critic_loss", self.critic_loss, CRITIC_LOSSES))
+        self.demand(ABOVE_0, "critic_lr")
+        self.demand(AT_LEAST_1, "critics", "critic_width", "hidden", "batch_size", "replay_size")
+        self.demand(AT_LEAST_0, "critic_updates", "actor_updates", "actor_starts")
+        self.demand(SHARE, "noise_final")
 
 
 class DDPG(Agent[DDPGConfig]):
@@ -72,7 +91,7 @@ class DDPG(Agent[DDPGConfig]):
     config_class: ClassVar[type[AgentConfig]] = DDPGConfig
 
     def setup(self) -> None:
-        """Makes the critics, the replay and the optimisers."""
+        """Make the critics, the replay and the optimisers."""
         config, settings = self.config, self.actor.settings
         actions, pooled = settings["actions"], self.actor.pooled_size
         self.critic: nn.Module = (
@@ -86,14 +105,13 @@ class DDPG(Agent[DDPGConfig]):
         self.adam("actor", learning, config.actor_lr)
         self.adam("critic", self.critic.parameters(), config.critic_lr)
         self.replay: Replay | None = None
-        self._with_replay = False
 
     def networks(self) -> dict[str, nn.Module]:
-        """Gives actor and critic."""
+        """Give actor and critic."""
         return {"actor": self.actor, "critic": self.critic}
 
     def iterate(self, observation: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Renders one noisy action a row, stores what came of it, and updates critic and actor."""
+        """Render one noisy action a row, store what came of it, and update critic and actor."""
         config = self.config
         assert self.world is not None
         with torch.no_grad():
@@ -102,31 +120,25 @@ class DDPG(Agent[DDPGConfig]):
             eps = torch.randn(len(seen), len(decayed), generator=self.rng, device=self.device)
             action = (self._act(seen) + decayed * eps).clamp(-1, 1)
         reward, following = self.world.act(action)
-        self._memory(seen).add(seen, action, reward)
+        memory = self._memory(seen)
+        memory.add(seen, action, reward)
         figures = {"reward": reward.mean()}
-        for _ in range(config.critic_updates):
-            figures |= self._update_critic()
-        if self.num_timesteps >= config.actor_starts:
-            for _ in range(config.actor_updates):
-                figures |= self._update_actor()
+        # The replay's own size decides, not the renders so far: an agent resumed without its replay has to fill it.
+        if len(memory) >= min(config.batch_size, config.replay_size):
+            for _ in range(config.critic_updates):
+                figures |= self._update_critic()
+            if len(memory) >= min(config.actor_starts, config.replay_size):
+                for _ in range(config.actor_updates):
+                    figures |= self._update_actor()
         return following, figures
 
-    def save(self, path: Path, *, with_replay: bool = False, **extra: Any) -> None:
-        """Writes the agent; `with_replay` adds the transitions, so that a resumed run equals an uninterrupted one."""
-        self._with_replay = with_replay
-        super().save(path, **extra)
+    def replay_state(self) -> dict[str, Tensor]:
+        """Give the replay's tensors."""
+        return self.replay.state() if self.replay is not None else {}
 
-    def extra_state(self) -> dict[str, Tensor]:
-        """Gives the replay, where it is asked for."""
-        if not self._with_replay or self.replay is None:
-            return {}
-        return {f"replay.{name}": tensor for name, tensor in self.replay.state().items()}
-
-    def load_extra_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Takes the replay out of a file that has one."""
-        state = under(tensors, "replay")
-        if state:
-            self._memory(state["seen"]).load_state(state)
+    def load_replay_state(self, state: Mapping[str, Tensor]) -> None:
+        """Fill the replay with what `replay_state` gave."""
+        self._memory(state["seen"]).load_state(state)
 
     def _act(self, seen: Tensor) -> Tensor:
         return self.actor.act(seen) if self.config.frozen_trunk else self.actor(from_observation(seen))

@@ -16,21 +16,36 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from agents.agent import Agent, AgentConfig
+from agents.agent import Agent
+from agents.config import ABOVE_0, AT_LEAST_1, AgentConfig
 from agents.networks import from_observation
 from agents.worlds import OneStepWorld
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroupPGConfig(AgentConfig):
-    """Settings of the group-relative policy gradient."""
+    """Settings of the group-relative policy gradient, which learns only where it explores: `noise` is above 0.
 
-    lr_final: float = 0.1  # learning rates decay exponentially to this share over `learn`
-    average: float = 0.98  # decay of the moving average of the actor's weights, which is what `predict` uses
-    epochs: int = 2  # updates with each step's renders
-    clip: float = 0.3  # the ratio of new to old probability counts within 1 +- clip
-    spread_floor: float = 0.02  # added to a scene's deviation: smaller differences are the metric's noise
-    advantage_clip: float = 3.0  # advantages are cut to +- this
+    Attributes:
+        lr_final: learning rates decay exponentially to this share over `learn`.
+        average: decay of the moving average of the actor's weights, which is what `predict` uses.
+        epochs: updates with each step's renders.
+        clip: the ratio of new to old probability counts within 1 +- clip.
+        spread_floor: added to a scene's deviation: smaller differences are the metric's noise.
+        advantage_clip: advantages are cut to +- this.
+    """
+
+    lr_final: float = 0.1
+    average: float = 0.98
+    epochs: int = 2
+    clip: float = 0.3
+    spread_floor: float = 0.02
+    advantage_clip: float = 3.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.demand(ABOVE_0, "noise", "clip", "spread_floor", "advantage_clip")
+        self.demand(AT_LEAST_1, "epochs")
 
 
 class GroupPG(Agent[GroupPGConfig]):
@@ -40,7 +55,7 @@ class GroupPG(Agent[GroupPGConfig]):
     config_class: ClassVar[type[AgentConfig]] = GroupPGConfig
 
     def check_world(self, world: OneStepWorld) -> None:
-        """Refuses an odd number of actions a scene."""
+        """Refuse an odd number of actions a scene."""
         if world.repeats % 2:
             raise ValueError(
                 f"group-pg renders pairs of actions a scene, the environment repeats each {world.repeats} times: "
@@ -48,13 +63,11 @@ class GroupPG(Agent[GroupPGConfig]):
             )
 
     def setup(self) -> None:
-        """Makes the optimiser."""
-        if min(self.config.noise) <= 0:
-            raise ValueError("group-pg learns only where it explores: noise must be above 0")
+        """Make the optimiser."""
         self.adam("actor", self.actor.parameters(), self.config.actor_lr)
 
     def iterate(self, observation: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Renders `repeats` actions a scene and updates the actor."""
+        """Render `repeats` actions a scene and update the actor."""
         assert self.world is not None
         config, repeats = self.config, self.world.repeats
         lr = from_observation(observation[::repeats])  # (S, 3, H, W): the rows of a scene show the same photo
@@ -76,20 +89,20 @@ class GroupPG(Agent[GroupPGConfig]):
 
 
 def antithetic(mean: Tensor, repeats: int, rng: torch.Generator) -> Tensor:
-    """Draws standard normal noise in pairs of opposite sign: (S, A) -> (S, repeats, A)."""
+    """Draw standard normal noise in pairs of opposite sign: (S, A) -> (S, repeats, A)."""
     scenes, actions = mean.shape
     half = torch.randn(scenes, repeats // 2, actions, generator=rng, device=mean.device)
     return torch.cat([half, -half], 1)
 
 
 def advantage(reward: Tensor, floor: float, clip: float) -> Tensor:
-    """Rewards less their scene's mean, over its deviation + floor, cut to +- clip: (S, R) -> (S, R)."""
+    """Take rewards less their scene's mean, over its deviation + floor, cut to +- clip: (S, R) -> (S, R)."""
     centred = reward - reward.mean(1, keepdim=True)
     return (centred / (reward.std(1, keepdim=True) + floor)).clamp(-clip, clip)
 
 
 def likelihood_ratio(mean: Tensor, action: Tensor, eps: Tensor, noise: Tensor) -> Tensor:
-    """Density of the actions under N(mean, noise^2) over that under which they were drawn.
+    """Give the density of the actions under N(mean, noise^2) over that under which they were drawn.
 
     Args:
         mean: (S, A), with gradient.
@@ -105,5 +118,8 @@ def likelihood_ratio(mean: Tensor, action: Tensor, eps: Tensor, noise: Tensor) -
 
 
 def surrogate(ratio: Tensor, better: Tensor, clip: float) -> Tensor:
-    """PPO's clipped objective, element by element: an action's gain counts until its probability changed by `clip`."""
+    """Give PPO's clipped objective, element by element.
+
+    An action's gain counts until its probability changed by `clip`.
+    """
     return torch.minimum(ratio * better, ratio.clamp(1 - clip, 1 + clip) * better)

@@ -19,12 +19,11 @@ class Interruption:
     """
 
     def __init__(self) -> None:
-        """Starts without a request."""
         self.requested = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interruption:
-        """Installs the handlers."""
+        """Install the handlers."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._request)
@@ -33,7 +32,7 @@ class Interruption:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Restores the former handlers."""
+        """Restore the former handlers."""
         self._restore()
 
     def _request(self, number: int, frame: FrameType | None) -> None:

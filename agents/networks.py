@@ -16,49 +16,54 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-#: What `build` knows: settings for `restore`.
+from generators.nearest import unknown
+
 PREDICTORS: dict[str, dict[str, Any]] = {
     "predictor": {"kind": "cnn", "width": 64, "blocks": 5},
     "predictor_s": {"kind": "spectral"},
 }
+"""What `build` knows: settings for `restore`."""
 
-WAVE = 8  # side of the spectral predictor's waves, LR pixels
-QUIET = 1e-5  # added to energies before the logarithm: about the energy of rounding to 8 bit
+WAVE = 8
+"""Side of the spectral predictor's waves, LR pixels."""
+
+QUIET = 1e-5
+"""Added to energies before the logarithm: about the energy of rounding to 8 bit."""
 
 
 def build(name: str = "predictor", *, actions: int = 15) -> Actor:
-    """Gives an untrained predictor.
+    """Give an untrained predictor.
 
     Args:
-        name: A key of `PREDICTORS`.
-        actions: Components of the action.
+        name: a key of `PREDICTORS`.
+        actions: components of the action.
 
     Returns:
         The network in training mode, on the CPU.
 
     Raises:
-        ValueError: If the name is unknown.
+        ValueError: the name is unknown.
     """
     if name not in PREDICTORS:
-        raise ValueError(f"unknown predictor {name!r}; there are {', '.join(PREDICTORS)}")
+        raise ValueError(unknown("predictor", name, PREDICTORS))
     return restore({**PREDICTORS[name], "actions": actions})
 
 
 def restore(settings: Mapping[str, Any]) -> Actor:
-    """Gives an untrained network of another one's `settings`.
+    """Give an untrained network of another one's `settings`.
 
     Raises:
-        ValueError: If the settings are of no known network.
+        ValueError: the settings are of no known network.
     """
     kinds: dict[str, type[Predictor] | type[SpectralPredictor]] = {"cnn": Predictor, "spectral": SpectralPredictor}
     kind = settings.get("kind")
     if kind not in kinds:
-        raise ValueError(f"unknown kind of predictor {kind!r}: this blindsr knows {', '.join(kinds)}")
+        raise ValueError(unknown("kind of predictor", kind, kinds))
     return kinds[kind](**{key: value for key, value in settings.items() if key != "kind"})
 
 
 def from_observation(observation: Tensor) -> Tensor:
-    """Turns observations into what the networks read.
+    """Turn observations into what the networks read.
 
     Args:
         observation: (N, H, W, 3) uint8, or float in [0, 1]. Any device.
@@ -67,7 +72,7 @@ def from_observation(observation: Tensor) -> Tensor:
         (N, 3, H, W) float32 in [0, 1]. A view in channels_last memory, so the permutation costs nothing.
 
     Raises:
-        ValueError: If the shape is not (N, H, W, 3).
+        ValueError: the shape is not (N, H, W, 3).
     """
     if observation.ndim != 4 or observation.shape[-1] != 3:
         raise ValueError(f"observations are (N, H, W, 3), not {tuple(observation.shape)}")
@@ -76,11 +81,11 @@ def from_observation(observation: Tensor) -> Tensor:
 
 
 def answer(observation: Any, device: torch.device, choose: Callable[[Tensor], Tensor]) -> Any:
-    """Answers one observation or a batch, NumPy or torch, with actions of the same kind.
+    """Answer one observation or a batch, NumPy or torch, with actions of the same kind.
 
     Args:
         observation: (H, W, 3) or (N, H, W, 3) uint8.
-        device: Where `choose` works.
+        device: where `choose` works.
         choose: (N, 3, H, W) in [0, 1] -> (N, actions).
 
     Returns:
@@ -94,40 +99,57 @@ def answer(observation: Any, device: torch.device, choose: Callable[[Tensor], Te
 
 
 class ChannelAttention(nn.Module):
-    """Scales each channel by a number in (0, 1) that all channels' means decide: (N, C, H, W) -> the same."""
+    """Scales each channel by a number in (0, 1) that all channels' means decide: (N, C, H, W) -> the same.
+
+    Args:
+        width: channels, C.
+        reduction: the two layers, both with bias, are width -> width / reduction -> width.
+    """
 
     def __init__(self, width: int, reduction: int = 16) -> None:
-        """Makes `width -> width / reduction -> width`, both layers with bias."""
         super().__init__()
         self.squeeze = nn.Linear(width, max(width // reduction, 1))
         self.excite = nn.Linear(max(width // reduction, 1), width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gives the scaled features."""
+        """Give the scaled features."""
         scale = torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3))))))  # (N, C)
         return x * scale[:, :, None, None]
 
 
 class ResidualBlock(nn.Module):
-    """Convolution, ReLU, convolution, channel attention; added to the input. (N, C, H, W) -> the same."""
+    """Convolution, ReLU, convolution, channel attention; added to the input. (N, C, H, W) -> the same.
+
+    Args:
+        width: channels, C; both convolutions are 3x3 with bias.
+        reduction: of the channel attention.
+    """
 
     def __init__(self, width: int, reduction: int = 16) -> None:
-        """Makes the block; all convolutions are 3x3 with bias."""
         super().__init__()
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
         self.attention = ChannelAttention(width, reduction)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gives the refined features."""
+        """Give the refined features."""
         return x + self.attention(self.conv2(torch.relu(self.conv1(x))))
 
 
 class Trunk(nn.Module):
-    """Convolution 3 -> width, ReLU, (stride-2 convolution, ReLU,) residual blocks: an LR photo's features."""
+    """Convolution 3 -> width, ReLU, (stride-2 convolution, ReLU,) residual blocks: an LR photo's features.
+
+    Args:
+        width: channels.
+        blocks: residual blocks.
+        stride: 1, or 2 to halve the resolution after the first convolution.
+        reduction: of the channel attention.
+
+    Raises:
+        ValueError: another stride.
+    """
 
     def __init__(self, width: int, blocks: int, stride: int = 1, reduction: int = 16) -> None:
-        """Makes the trunk; `stride` is 1 or 2."""
         super().__init__()
         if stride not in (1, 2):
             raise ValueError(f"stride is 1 or 2, not {stride}")
@@ -151,10 +173,10 @@ class Actor(nn.Module, ABC):
     environment would clip it and the critic has no data, nor get stuck outside, where a clamp has no gradient.
 
     Attributes:
-        settings: What `restore` needs to make the same network.
+        settings: what `restore` needs to make the same network.
         trunk: LR photo -> features with a place.
-        pooled_size: Length of what `pooled` gives.
-        head: Pooled features -> the action before its tanh.
+        pooled_size: length of what `pooled` gives.
+        head: pooled features -> the action before its tanh.
     """
 
     settings: dict[str, Any]
@@ -164,7 +186,7 @@ class Actor(nn.Module, ABC):
 
     @abstractmethod
     def pooled(self, lr: Tensor) -> Tensor:
-        """Gives a photo's features without a place: (N, 3, H, W) in [0, 1] -> (N, pooled_size)."""
+        """Give a photo's features without a place: (N, 3, H, W) in [0, 1] -> (N, pooled_size)."""
 
     @property
     @abstractmethod
@@ -172,24 +194,24 @@ class Actor(nn.Module, ABC):
         """The last linear layer, before the tanh."""
 
     def calibrate(self, lr: Tensor) -> None:
-        """Adapts constants to typical photos, (N, 3, H, W) in [0, 1], before training; most networks have none."""
+        """Adapt constants to typical photos, (N, 3, H, W) in [0, 1], before training; most networks have none."""
 
     def act(self, pooled: Tensor) -> Tensor:
-        """Gives the action for pooled features: (N, pooled_size) -> (N, actions) in (-1, 1)."""
+        """Give the action for pooled features: (N, pooled_size) -> (N, actions) in (-1, 1)."""
         return torch.tanh(self.head(pooled))
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Predicts the action: (N, 3, H, W) float in [0, 1] -> (N, actions) in (-1, 1)."""
+        """Predict the action: (N, 3, H, W) float in [0, 1] -> (N, actions) in (-1, 1)."""
         return self.act(self.pooled(lr))
 
     @torch.no_grad()
     def to_free_code(self, gain: Tensor) -> None:
-        """Turns a predictor of actions into one of codes, in place: x = gain * u.
+        """Turn a predictor of actions into one of codes, in place: x = gain * u.
 
         The last layer is scaled inside the tanh: exact where the gain is 1 or components small, within 0.06 between.
 
         Args:
-            gain: (actions,) the codec's gain.
+            gain: the codec's gain, `(actions,)`.
         """
         gain = gain.to(self.last.weight)
         self.last.weight.mul_(gain[:, None])
@@ -202,6 +224,13 @@ class Predictor(Actor):
     That last convolution and the mean are linear in the nine means of its shifted inputs (zero padding drops a border
     row or column from each). `pooled` gives those, `head` is the convolution's weight as a matrix: the same parameters
     and result, and it shows what a frozen trunk leaves to learn: a linear layer.
+
+    Args:
+        width: channels.
+        blocks: residual blocks.
+        stride: 2 halves the resolution after the first convolution.
+        reduction: of the channel attention.
+        actions: components of the action.
     """
 
     head: nn.Linear
@@ -209,15 +238,6 @@ class Predictor(Actor):
     def __init__(
         self, width: int = 64, blocks: int = 5, stride: int = 1, reduction: int = 16, actions: int = 15
     ) -> None:
-        """Makes an untrained predictor.
-
-        Args:
-            width: Channels.
-            blocks: Residual blocks.
-            stride: 2 halves the resolution after the first convolution.
-            reduction: Of the channel attention.
-            actions: Components of the action.
-        """
         super().__init__()
         sizes = {"width": width, "blocks": blocks, "stride": stride, "reduction": reduction, "actions": actions}
         self.settings = {"kind": "cnn", **sizes}
@@ -231,7 +251,7 @@ class Predictor(Actor):
         return self.head
 
     def pooled(self, lr: Tensor) -> Tensor:
-        """Gives the nine shifted means of the features: (N, 3, H, W) in [0, 1] -> (N, 9 * width)."""
+        """Give the nine shifted means of the features: (N, 3, H, W) in [0, 1] -> (N, 9 * width)."""
         return shifted_means(self.trunk(lr))
 
 
@@ -243,17 +263,15 @@ class SpectralPredictor(Actor):
     space (of the energy, of its logarithm, and of that where there is much to see) give 189 numbers, and two hidden
     layers read the code off them. The waves stay as they are: gradient steps make them see brightness, a million
     times the energy that tells one blur from another.
+
+    Args:
+        hidden: width of the two hidden layers.
+        actions: components of the action.
     """
 
     head: nn.Sequential
 
     def __init__(self, hidden: int = 256, actions: int = 15) -> None:
-        """Makes an untrained predictor.
-
-        Args:
-            hidden: Width of the two hidden layers.
-            actions: Components of the action.
-        """
         super().__init__()
         self.settings = {"kind": "spectral", "hidden": hidden, "actions": actions}
         self.trunk = Waves()
@@ -278,14 +296,14 @@ class SpectralPredictor(Actor):
         return layer
 
     def calibrate(self, lr: Tensor) -> None:
-        """Sets centre and spread of each pooled feature from typical photos, so that the head sees numbers near 1."""
+        """Set centre and spread of each pooled feature from typical photos, so that the head sees numbers near 1."""
         with torch.no_grad():
             raw = self._measure(lr)
             self.centre.copy_(raw.mean(0))
             self.spread.copy_(raw.std(0) + 1e-3)
 
     def pooled(self, lr: Tensor) -> Tensor:
-        """Gives the log-energies, standardised: (N, 3, H, W) in [0, 1] -> (N, 189)."""
+        """Give the log-energies, standardised: (N, 3, H, W) in [0, 1] -> (N, 189)."""
         return (self._measure(lr) - self.centre) / self.spread
 
     def _measure(self, lr: Tensor) -> Tensor:
@@ -301,21 +319,23 @@ class SpectralPredictor(Actor):
 
 
 class Waves(nn.Module):
-    """Energies of 8x8 cosine waves at every second pixel: (N, 1, H, W) -> (N, 63, h, w)."""
+    """Energies of 8x8 cosine waves at every second pixel: (N, 1, H, W) -> (N, 63, h, w).
+
+    The constant wave is left out: brightness tells nothing of a blur.
+    """
 
     def __init__(self) -> None:
-        """Makes the waves, all but the constant one: brightness tells nothing of a blur."""
         super().__init__()
         self.waves: Tensor
         self.register_buffer("waves", cosine_waves(WAVE)[1:, None], persistent=False)
 
     def forward(self, grey: Tensor) -> Tensor:
-        """Gives the energies."""
+        """Give the energies."""
         return functional.conv2d(grey, self.waves, stride=2).square()
 
 
 def cosine_waves(side: int) -> Tensor:
-    """The waves of the two-dimensional discrete cosine transform (type II), orthonormal: (side^2, side, side)."""
+    """Give the waves of the two-dimensional discrete cosine transform (type II), orthonormal: (side^2, side, side)."""
     k = torch.arange(side, dtype=torch.float64)
     wave = torch.cos(torch.pi * (k + 0.5) * k[:, None] / side) * (2 / side) ** 0.5  # (frequency, pixel)
     wave[0] /= 2**0.5
@@ -323,7 +343,7 @@ def cosine_waves(side: int) -> Tensor:
 
 
 def shifted_means(x: Tensor) -> Tensor:
-    """Means over space of the nine shifts that a zero-padded 3x3 convolution sees: (N, C, H, W) -> (N, 9 C).
+    """Give the means over space of the nine shifts that a zero-padded 3x3 convolution sees: (N, C, H, W) -> (N, 9 C).
 
     The order is that of a flattened (O, C, 3, 3) weight: channel, row, column.
     """
@@ -339,12 +359,7 @@ def _shifted_sums(x: Tensor, dim: int) -> list[Tensor]:
     return [total - x.select(dim, -1), total, total - x.select(dim, 0)]
 
 
-def parameter_count(network: nn.Module) -> int:
-    """Counts the parameters."""
-    return sum(p.numel() for p in network.parameters())
-
-
 def named_state(network: nn.Module, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Gives the network's tensors under `prefix.`."""
+    """Give the network's tensors under `prefix.`."""
     for name, tensor in network.state_dict().items():
         yield f"{prefix}.{name}", tensor

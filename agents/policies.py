@@ -2,42 +2,61 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from agents import checkpoints
 from agents.agent import Agent
-from agents.checkpoints import ActionMeaning, check_meaning, load_predictor
+from agents.checkpoints import (
+    SHIPPED_PREDICTOR,
+    ActionMeaning,
+    check_meaning,
+    core_of,
+    is_name,
+    load_predictor,
+    predictor_within,
+    translated,
+)
 from agents.ddpg import DDPG
 from agents.group_pg import GroupPG
 from agents.networks import Actor, answer
-from agents.shared_offset import OffsetPolicy, learn_offset, load_offset
+from agents.shared_offset import OffsetPolicy, learn_offset, offset_within
 from agents.worlds import Env
 from blindsr_env.core import BlindSRCore
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
+from generators.nearest import unknown
 
 NAMES = ("true-code", "mean-code", "random", "predictor", "shared-offset")
-ALGORITHMS: dict[str, type[Agent[Any]]] = {agent.algorithm: agent for agent in (DDPG, GroupPG)}
+"""Policies that need no file of their own."""
 
-#: The predictor that comes with the package.
-SHIPPED_PREDICTOR = Path(__file__).parent / "weights" / "predictor_s.safetensors"
+ALGORITHMS: dict[str, type[Agent[Any]]] = {agent.algorithm: agent for agent in (DDPG, GroupPG)}
+"""Agents by the name of their algorithm."""
+
+
+def algorithm(name: str) -> type[Agent[Any]]:
+    """Give the agents' class of an algorithm.
+
+    Raises:
+        ValueError: the name is unknown; the nearest are listed.
+    """
+    if name not in ALGORITHMS:
+        raise ValueError(unknown("algorithm", name, ALGORITHMS))
+    return ALGORITHMS[name]
 
 
 class Policy(Protocol):
-    """Chooses actions."""
+    """Choose actions."""
 
     def predict(self, observation: Any, info: Any = None) -> tuple[Any, None]:
-        """Answers (H, W, 3) or (N, H, W, 3) uint8 with (actions,) or (N, actions) float32 of the same kind.
+        """Answer (H, W, 3) or (N, H, W, 3) uint8 with (actions,) or (N, actions) float32 of the same kind.
 
         Args:
             observation: NumPy or torch.
-            info: What the environment said of these scenes.
+            info: what the environment said of these scenes.
         """
 
 
@@ -45,34 +64,42 @@ class TrueCode:
     """The scene's own kernel: reward 0 by definition."""
 
     def predict(self, observation: Any, info: Any = None) -> tuple[Any, None]:
-        """Reads the true action off `info`."""
+        """Read the true action off `info`."""
         if not info or "true_action" not in info:
             raise ValueError("the true code stands in the environment's info: predict(observation, info)")
         return info["true_action"], None
 
 
 class Constant:
-    """The same action for every scene."""
+    """The same action for every scene.
+
+    Args:
+        action: `(actions,)`.
+    """
 
     def __init__(self, action: Tensor) -> None:
-        """Takes the action, (actions,)."""
         self.action = action
 
     def predict(self, observation: Any, info: Any = None) -> tuple[Any, None]:
-        """Repeats the action."""
+        """Repeat the action."""
         return answer(observation, self.action.device, lambda lr: self.action.repeat(len(lr), 1)), None
 
 
 class Random:
-    """Uniform in the action box."""
+    """Uniform in the action box.
+
+    Args:
+        actions: components of the action.
+        seed: starts the random numbers.
+        device: where they are drawn.
+    """
 
     def __init__(self, actions: int, *, seed: int = 0, device: torch.device | str = "cpu") -> None:
-        """Starts the random numbers."""
         self.actions, self.device = actions, torch.device(device)
         self.rng = torch.Generator(self.device).manual_seed(seed)
 
     def predict(self, observation: Any, info: Any = None) -> tuple[Any, None]:
-        """Draws an action for each scene."""
+        """Draw an action for each scene."""
 
         def draw(lr: Tensor) -> Tensor:
             return torch.rand(len(lr), self.actions, generator=self.rng, device=self.device) * 2 - 1
@@ -81,22 +108,20 @@ class Random:
 
 
 class PredictorPolicy:
-    """The kernel that a predictor sees in the picture."""
+    """The kernel that a predictor sees in the picture.
 
-    def __init__(self, predictor: Actor, *, gain: Tensor | None = None, device: torch.device | str = "cpu") -> None:
-        """Takes a predictor of actions; with the codec's `gain` it answers in free codes."""
+    Args:
+        predictor: a network that speaks the environment's action space.
+        device: where it works.
+    """
+
+    def __init__(self, predictor: Actor, *, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self.predictor = predictor.to(self.device).eval()
-        self.gain = None if gain is None else gain.to(self.device, torch.float32)
 
     def predict(self, observation: Any, info: Any = None) -> tuple[Any, None]:
-        """Predicts."""
-
-        def choose(lr: Tensor) -> Tensor:
-            action = self.predictor(lr)
-            return action if self.gain is None else action * self.gain
-
-        return answer(observation, self.device, choose), None
+        """Predict."""
+        return answer(observation, self.device, self.predictor), None
 
 
 def load(
@@ -109,26 +134,26 @@ def load(
     seed: int = 0,
     device: torch.device | str | None = None,
 ) -> Policy:
-    """Gives a policy.
+    """Give a policy.
 
     Args:
-        name_or_path: One of `NAMES`, or the file of a predictor, of an agent or of a shared offset.
-        env: Where it shall act: checked against what the policy learned; its device is used. None for files only.
-        predictor: File of the predictor behind `"predictor"` and `"shared-offset"`; None for the shipped one.
-        learn_on: A BlindSR vector environment with an even `repeats` that `"shared-offset"` is learned on, on the spot.
-        renders: What that may cost, in actions rendered.
-        seed: Of `"random"` and of the offset's learning.
-        device: Where it works, if not where the environment does.
+        name_or_path: one of `NAMES`, or the file of a predictor, of an agent or of a shared offset.
+        env: where it shall act: checked against what the policy learned; its device is used. None for files only.
+        predictor: file of the predictor behind `"predictor"` and `"shared-offset"`; None for the shipped one.
+        learn_on: a BlindSR vector environment with an even `repeats` that `"shared-offset"` is learned on, on the spot.
+        renders: what that may cost, in actions rendered.
+        seed: of `"random"` and of the offset's learning.
+        device: where it works, if not where the environment does.
 
     Returns:
         The policy: `policy.predict(observation, info) -> (action, None)`.
 
     Raises:
-        ValueError: If the name is unknown (the nearest are listed), or something it needs is not given.
-        CheckpointError: If a file cannot be used, or was made for another scale, basis or action space.
+        ValueError: the name is unknown (the nearest are listed), or something it needs is not given.
+        CheckpointError: a file cannot be used, or was made for another scale, basis or action space.
     """
     name = os.fspath(name_or_path)
-    core = _core(env)
+    core = core_of(env)
     place = torch.device(device or (core.device if core is not None else "cpu"))
     if name in ("true-code", "mean-code", "random"):
         if name == "true-code":
@@ -145,45 +170,39 @@ def load(
             raise ValueError("the shared offset is learned: give learn_on=, an environment to learn it on, or its file")
         base = _predictor_policy(predictor or SHIPPED_PREDICTOR, env or learn_on, place)
         return OffsetPolicy(base, learn_offset(learn_on, base, renders, seed).to(place))
-    if not Path(name).exists():
-        near = difflib.get_close_matches(name, NAMES, 3, 0.4) or NAMES
-        raise ValueError(f"no policy or file {name!r}: the nearest names are {', '.join(near)}")
-    kind = checkpoint.read(name)[1]
-    if kind.get("kind") == "predictor":
-        return _predictor_policy(name, env, place)
-    if kind.get("kind") == "shared-offset":
-        offset, meaning = load_offset(name)
+    if is_name(name):
+        raise ValueError(unknown("policy", name, NAMES) + " Or give the path of a .safetensors file")
+    tensors, metadata = checkpoint.read(name)
+    kind = metadata.get("kind")
+    if kind == "predictor":
+        return _fitting(name, *predictor_within(name, tensors, metadata), env, place)
+    if kind == "shared-offset":
+        offset, meaning = offset_within(name, tensors, metadata)
         _check(name, meaning, env)
         return OffsetPolicy(_predictor_policy(predictor or SHIPPED_PREDICTOR, env, place), offset.to(place))
-    if kind.get("kind") == "agent":
-        return load_agent(name, env, device=place)
-    raise CheckpointError(f"{name} holds a {kind.get('kind')}: give the file of a predictor, an agent or an offset")
+    if kind == "agent":
+        return _agent_within(name, tensors, metadata, env, place)
+    raise CheckpointError(f"{name} holds a {kind}: give the file of a predictor, an agent or an offset")
 
 
 def load_agent(
-    path: checkpoints.Path, env: Env | None = None, *, device: torch.device | str | None = None
+    path: str | os.PathLike[str], env: Env | None = None, *, device: torch.device | str | None = None
 ) -> Agent[Any]:
-    """Reads an agent of any algorithm.
+    """Read an agent of any algorithm.
 
     Args:
-        path: Its file.
-        env: What it must fit; it does not become the agent's to learn on: `DDPG.load(path, env)` does that.
-        device: Where it works.
+        path: its file.
+        env: what it must fit; it does not become the agent's to learn on: `DDPG.load(path, env)` does that.
+        device: where it works.
 
     Raises:
-        CheckpointError: If the file cannot be used, or was made for another scale, basis or action space.
+        CheckpointError: the file cannot be used, or was made for another scale, basis or action space.
     """
-    _, metadata = checkpoint.read(path)
-    algorithm = metadata.get("algorithm", metadata.get("kind"))
-    if algorithm not in ALGORITHMS:
-        raise CheckpointError(f"{os.fspath(path)} holds a {algorithm}, not an agent of {', '.join(ALGORITHMS)}")
-    agent = ALGORITHMS[algorithm].load(path, device=device)
-    _check(os.fspath(path), agent.meaning, env)
-    return agent
+    return _agent_within(path, *checkpoint.read(path), env, device)
 
 
 def mean_action(core: BlindSRCore) -> Tensor:
-    """The action of the mean kernel, (actions,): all coefficients 0. In `"width"` actions, the middle width."""
+    """Give the action of the mean kernel, `(actions,)`: all coefficients 0. In `"width"` actions, the middle width."""
     if core.action == "width":
         return torch.zeros(1)
     codec = core.codec.to("cpu")
@@ -192,22 +211,37 @@ def mean_action(core: BlindSRCore) -> Tensor:
     return codec.code(action) if core.action == "free-code" else action
 
 
+def _agent_within(
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, Any],
+    env: Env | None,
+    device: torch.device | str | None,
+) -> Agent[Any]:
+    name = metadata.get("algorithm", metadata.get("kind"))
+    if name not in ALGORITHMS:
+        raise CheckpointError(f"{path} holds a {name}, not an agent of {', '.join(ALGORITHMS)}")
+    agent = ALGORITHMS[name].within(path, tensors, metadata, device=device)
+    _check(os.fspath(path), agent.meaning, env)
+    return agent
+
+
 def _predictor_policy(path: str | os.PathLike[str], env: Env | None, device: torch.device) -> PredictorPolicy:
-    network, learned = load_predictor(path)
-    core = _core(env)
-    if core is not None and core.action == "free-code" and learned is not None and learned.kind == "code":
-        wanted = ActionMeaning("code", core.scale, core.codec.fingerprint, core.generator.name)
-        check_meaning(os.fspath(path), learned, wanted)
-        return PredictorPolicy(network, gain=core.codec.gain, device=device)
-    _check(os.fspath(path), learned, env)
+    return _fitting(path, *load_predictor(path), env, device)
+
+
+def _fitting(
+    path: str | os.PathLike[str],
+    network: Actor,
+    learned: ActionMeaning | None,
+    env: Env | None,
+    device: torch.device,
+) -> PredictorPolicy:
+    if env is not None:
+        network = translated(os.fspath(path), network, learned, core_of(env))
     return PredictorPolicy(network, device=device)
 
 
 def _check(what: str, learned: ActionMeaning | None, env: Env | None) -> None:
     if env is not None:
         check_meaning(what, learned, ActionMeaning.of(env))
-
-
-def _core(env: Env | None) -> BlindSRCore | None:
-    core = getattr(getattr(env, "unwrapped", None), "core", None)
-    return core if isinstance(core, BlindSRCore) else None

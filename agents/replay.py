@@ -15,7 +15,18 @@ from torch import Tensor
 
 
 class Replay:
-    """A ring of transitions in preallocated tensors."""
+    """A ring of transitions in preallocated tensors; warns where it is more than the device has free.
+
+    Args:
+        capacity: transitions; the oldest are overwritten.
+        seen: shape of what the agent saw, such as `(64, 64, 3)`.
+        actions: components of the action.
+        dtype: of what was seen.
+        device: where the memory lies.
+
+    Raises:
+        ValueError: the capacity is below 1.
+    """
 
     def __init__(
         self,
@@ -26,18 +37,6 @@ class Replay:
         dtype: torch.dtype = torch.uint8,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Allocates the memory; warns where it is more than the device has free.
-
-        Args:
-            capacity: Transitions; the oldest are overwritten.
-            seen: Shape of what the agent saw, such as (64, 64, 3).
-            actions: Components of the action.
-            dtype: Of what was seen.
-            device: Where the memory lies.
-
-        Raises:
-            ValueError: If the capacity is below 1.
-        """
         if capacity < 1:
             raise ValueError(f"a replay needs room for at least one transition, not {capacity}")
         self.capacity = capacity
@@ -50,11 +49,11 @@ class Replay:
         self.reward = torch.zeros(capacity, device=self.device)
 
     def __len__(self) -> int:
-        """Counts the transitions held."""
+        """Count the transitions held."""
         return self._size
 
     def add(self, seen: Tensor, action: Tensor, reward: Tensor) -> None:
-        """Appends N transitions; the last `capacity` stay.
+        """Append N transitions; the last `capacity` stay.
 
         Args:
             seen: (N, *shape) of the replay's dtype.
@@ -75,17 +74,17 @@ class Replay:
             start += length
 
     def sample(self, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Draws n transitions, uniformly with replacement.
+        """Draw n transitions, uniformly with replacement.
 
         Args:
-            n: How many.
-            rng: On the replay's device.
+            n: how many.
+            rng: on the replay's device.
 
         Returns:
             seen (n, *shape), action (n, actions), reward (n,).
 
         Raises:
-            ValueError: If the replay is empty.
+            ValueError: the replay is empty.
         """
         if self._size == 0:
             raise ValueError("the replay is empty: add transitions before sampling")
@@ -93,7 +92,7 @@ class Replay:
         return self.seen[index], self.action[index], self.reward[index]
 
     def state(self) -> dict[str, Tensor]:
-        """Gives the transitions held and the cursor, for a checkpoint."""
+        """Give the transitions held and the cursor, for a checkpoint."""
         held = slice(self._size)
         return {
             "seen": self.seen[held],
@@ -103,9 +102,17 @@ class Replay:
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes over what `state` gave, of a replay of this capacity and these shapes."""
+        """Take over what `state` gave, of a replay of this capacity and these shapes.
+
+        Raises:
+            KeyError: a tensor is missing.
+            ValueError: the tensors are of another size or shape.
+        """
+        held = slice(len(state["reward"]))
+        for name, own in (("seen", self.seen), ("action", self.action), ("reward", self.reward)):
+            if state[name].shape != own[held].shape:
+                raise ValueError(f"{name} is {tuple(state[name].shape)}, this replay holds {tuple(own.shape)}")
         self._size = len(state["reward"])
-        held = slice(self._size)
         self.seen[held] = state["seen"].to(self.device)
         self.action[held] = state["action"].to(self.device)
         self.reward[held] = state["reward"].to(self.device)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class SB3VecEnv(VecEnv):
-    """Adapts a Gymnasium vector environment that resets itself within the step.
+    """Adapter of a Gymnasium vector environment that resets itself within the step.
 
     Rewards and scenes are the environment's own. What Stable-Baselines3 expects beside them is in each row's `info`:
     `terminal_observation`, `TimeLimit.truncated`, and the finished episode's `info`; `reset_infos` are the new scenes'.
@@ -22,14 +22,15 @@ class SB3VecEnv(VecEnv):
     >>> import blindsr_env, gymnasium
     >>> env = SB3VecEnv(gymnasium.make_vec("BlindSR-v0", num_envs=8))   # doctest: +SKIP
     >>> DDPG("CnnPolicy", env, buffer_size=20_000).learn(10_000)   # doctest: +SKIP
+
+    Args:
+        env: the environment; NumPy or torch output.
+
+    Raises:
+        ValueError: its autoreset mode is not "same step".
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
-        """Takes the environment; NumPy or torch output.
-
-        Raises:
-            ValueError: If its autoreset mode is not "same step".
-        """
         mode = env.metadata.get("autoreset_mode")
         if mode is not AutoresetMode.SAME_STEP:
             raise ValueError(
@@ -41,7 +42,7 @@ class SB3VecEnv(VecEnv):
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
     def reset(self) -> NDArray[Any]:
-        """Draws all scenes anew; a seed given before by `seed` is used now."""
+        """Draw all scenes anew; a seed given before by `seed` is used now."""
         options = self._options[0] if self._options and self._options[0] else None
         # SB3 seeds row i with seed + i, as Gymnasium's vector environments do with one number.
         observation, infos = self.env.reset(seed=self._seeds[0], options=options)
@@ -51,11 +52,11 @@ class SB3VecEnv(VecEnv):
         return _numpy(observation)
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Keeps the actions for `step_wait`."""
+        """Keep the actions for `step_wait`."""
         self._actions = actions
 
     def step_wait(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], list[dict[str, Any]]]:
-        """Plays one step: observations (of the new scenes where one ended), rewards float32, dones, infos."""
+        """Play one step: observations (of the new scenes where one ended), rewards float32, dones, infos."""
         observation, reward, terminated, truncated, infos = self.env.step(self._actions)
         terminated, truncated = _numpy(terminated), _numpy(truncated)
         done = terminated | truncated
@@ -70,30 +71,30 @@ class SB3VecEnv(VecEnv):
         return _numpy(observation), _numpy(reward).astype(np.float32), done, rows
 
     def close(self) -> None:
-        """Closes the environment."""
+        """Close the environment."""
         self.env.close()
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
-        """Gives every row's picture, where the render mode is "rgb_array"."""
+        """Give every row's picture, where the render mode is "rgb_array"."""
         pictures: Any = self.env.render()
         return list(pictures) if pictures is not None else [None] * self.num_envs
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """Gives an attribute of the environment, once for each row asked for."""
+        """Give an attribute of the environment, once for each row asked for."""
         value = getattr(self.env, attr_name, None) if attr_name == "render_mode" else getattr(self.env, attr_name)
         return [value for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Sets an attribute, which all rows share."""
+        """Set an attribute, which all rows share."""
         setattr(self.env.unwrapped, attr_name, value)
 
     def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
-        """Calls a method of the environment once; its result stands for each row asked for."""
+        """Call a method of the environment once; its result stands for each row asked for."""
         result = getattr(self.env, method_name)(*method_args, **method_kwargs)
         return [result for _ in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: Any = None) -> list[bool]:
-        """Says False: rows of a native vector environment have no wrappers of their own."""
+        """Say False: rows of a native vector environment have no wrappers of their own."""
         return [False for _ in self._get_indices(indices)]
 
 
@@ -102,7 +103,7 @@ def _numpy(x: Any) -> NDArray[Any]:
 
 
 def _rows(infos: dict[str, Any], n: int) -> list[dict[str, Any]]:
-    """Splits Gymnasium's arrays with `_key` masks into one dict a row."""
+    """Split Gymnasium's arrays with `_key` masks into one dict a row."""
     rows: list[dict[str, Any]] = [{} for _ in range(n)]
     for key, values in infos.items():
         if key.startswith("_") or key in ("final_obs", "final_info"):

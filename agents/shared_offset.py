@@ -6,33 +6,45 @@ by an antithetic evolution strategy: the group-relative gradient, with one vecto
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
-from agents.agent import per_component
-from agents.checkpoints import ActionMeaning, Path
+from agents.checkpoints import ActionMeaning, Path, only, whole
+from agents.config import per_component
 from agents.group_pg import advantage, antithetic
 from agents.worlds import Env, OneStepWorld
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
+from generators.codec import CODE_LENGTH
 
-NOISE = (0.15,) * 8 + (0.05,)  # deviation per component in the action box; the last value holds for the rest
-FREE_NOISE = (0.1,)  # among free codes all components weigh the same
-LEARNING_RATE = 0.03  # of Adam; decays linearly to 0
+NOISE = (0.15,) * 8 + (0.05,)
+"""Deviation per component in the action box; the last value holds for the rest."""
+
+FREE_NOISE = (0.1,)
+"""Among free codes all components weigh the same."""
+
+LEARNING_RATE = 0.03
+"""Of Adam; decays linearly to 0."""
 
 
 class OffsetPolicy:
-    """Another policy's action plus a constant, in [-1, 1]."""
+    """Another policy's action plus a constant, in [-1, 1].
+
+    Args:
+        base: the other policy.
+        offset: the constant, `(actions,)`.
+    """
 
     def __init__(self, base: Any, offset: Tensor) -> None:
-        """Takes a policy and the offset, (actions,)."""
         self.base, self.offset = base, offset
 
     def predict(self, observation: Any, info: Any = None) -> tuple[Any, None]:
-        """Shifts what the other policy chooses."""
+        """Shift what the other policy chooses."""
         action, _ = self.base.predict(observation, info)
         if isinstance(action, Tensor):
             return (action + self.offset.to(action.device)).clamp(-1, 1), None
@@ -40,19 +52,19 @@ class OffsetPolicy:
 
 
 def learn_offset(env: Env, policy: Any, renders: int = 5_760, seed: int = 0) -> Tensor:
-    """Learns the constant that wins most when added to a policy's actions.
+    """Learn the constant that wins most when added to a policy's actions.
 
     Args:
-        env: A vector environment with an even `repeats`, for pairs of actions in the same scene.
-        policy: What the constant is added to.
-        renders: The budget, in actions rendered.
-        seed: Fixes scenes and noise.
+        env: a vector environment with an even `repeats`, for pairs of actions in the same scene.
+        policy: what the constant is added to.
+        renders: the budget, in actions rendered.
+        seed: fixes scenes and noise.
 
     Returns:
-        The offset, (actions,) float32 on the environment's device.
+        The offset, `(actions,)` float32 on the environment's device.
 
     Raises:
-        ValueError: If `repeats` is odd, or a reward is not finite.
+        ValueError: `repeats` is odd, or a reward is not finite.
     """
     world = OneStepWorld(env, torch.device(getattr(env.unwrapped, "device", None) or "cpu"))
     if world.repeats % 2:
@@ -68,6 +80,7 @@ def learn_offset(env: Env, policy: Any, renders: int = 5_760, seed: int = 0) -> 
     steps = max(renders // world.num_envs, 1)
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, steps)
     observation = world.see(seed)
+    bar = tqdm(total=steps * world.num_envs, desc="learning the offset", unit=" renders", leave=False)
     for _ in range(steps):
         base, _ = policy.predict(observation[:: world.repeats])  # (S, A)
         mean = base + offset.detach()
@@ -78,22 +91,36 @@ def learn_offset(env: Env, policy: Any, renders: int = 5_760, seed: int = 0) -> 
         offset.grad = -(better[:, :, None] * eps).mean((0, 1)) * noise
         optimiser.step()
         schedule.step()
+        bar.update(world.num_envs)
+    bar.close()
     return offset.detach()
 
 
 def save_offset(path: Path, offset: Tensor, meaning: ActionMeaning | None, training: dict[str, Any]) -> None:
-    """Writes an offset to one safetensors file; see `checkpoints.save_predictor`."""
+    """Write an offset to one safetensors file; see `checkpoints.save_predictor`."""
     metadata = {"kind": "shared-offset", "meaning": asdict(meaning) if meaning else None, "training": training}
     checkpoint.save(path, {"offset": offset}, metadata)
 
 
 def load_offset(path: Path) -> tuple[Tensor, ActionMeaning | None]:
-    """Reads an offset: (actions,), and what its components mean.
+    """Read an offset, `(actions,)`, and what its components mean.
 
     Raises:
-        CheckpointError: If the file is missing, damaged, or holds no offset.
+        CheckpointError: the file is missing, damaged, or holds no offset.
     """
-    tensors, metadata = checkpoint.read(path)
+    return offset_within(path, *checkpoint.read(path))
+
+
+def offset_within(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
+) -> tuple[Tensor, ActionMeaning | None]:
+    """Do `load_offset`'s work on a file's contents; `path` is for messages."""
     if metadata.get("kind") != "shared-offset":
         raise CheckpointError(f"{path} holds a {metadata.get('kind')}, not a shared offset")
-    return tensors["offset"], ActionMeaning.from_metadata(metadata)
+    with whole(path, "shared offset"):
+        only(tensors, ["offset"])
+        offset, meaning = tensors["offset"].float(), ActionMeaning.from_metadata(metadata)
+        length = len(offset) if meaning is None else 1 if meaning.kind == "width" else CODE_LENGTH
+        if offset.shape != (length,):
+            raise ValueError(f"an offset of {length} components was expected, not {tuple(offset.shape)}")
+        return offset, meaning

@@ -15,26 +15,34 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from torch import Tensor
 
-from agents.checkpoints import ActionMeaning
+from agents.checkpoints import ActionMeaning, core_of
 
 Env = gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]
 
 
 class OneStepWorld:
-    """Shows scenes and takes one action for each: `see(seed)`, then `act(actions)` again and again."""
+    """Shows scenes and takes one action for each: `see(seed)`, then `act(actions)` again and again.
+
+    Attributes:
+        core: BlindSR's core, or None of another environment.
+        meaning: what actions mean there.
+        repeats: rows that share a scene.
+        invalid: share of the last actions that the metric gave no number for, a scalar on the device; None where the
+            environment does not say.
+
+    Args:
+        env: a vector environment, or a single one. Observations: uint8 images `(H, W, 3)`; actions: a flat float
+            `Box(-1, 1)`; every episode ends after one step.
+        device: where observations and rewards are wanted.
+
+    Raises:
+        ValueError: the spaces or the autoreset mode do not fit.
+    """
 
     def __init__(self, env: Env, device: torch.device) -> None:
-        """Wraps an environment.
-
-        Args:
-            env: A vector environment, or a single one. Observations: uint8 images `(H, W, 3)`; actions: a flat float
-                `Box(-1, 1)`; every episode ends after one step.
-            device: Where observations and rewards are wanted.
-
-        Raises:
-            ValueError: If the spaces or the autoreset mode do not fit.
-        """
-        self.meaning = ActionMeaning.of(env)
+        self.core = core_of(env)
+        self.meaning = ActionMeaning.within(self.core)
+        self.invalid: Tensor | None = None
         self.env = env if isinstance(env, VectorEnv) else _vectorised(env)
         self.device = device
         self.num_envs = self.env.num_envs
@@ -53,26 +61,26 @@ class OneStepWorld:
         self._checked = False
 
     def see(self, seed: int) -> Tensor:
-        """Starts all rows anew: observations (N, H, W, 3) uint8."""
+        """Start all rows anew: observations `(N, H, W, 3)` uint8."""
         observation, _ = self.env.reset(seed=seed)
         self._numpy = not isinstance(observation, Tensor)
         return self._tensor(observation)
 
     def act(self, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Plays one step in every row.
+        """Play one step in every row.
 
         Args:
-            action: (N, actions), float32 in [-1, 1].
+            action: `(N, actions)`, float32 in [-1, 1].
 
         Returns:
-            Rewards (N,) float32, and the next scenes' observations (N, H, W, 3) uint8.
+            Rewards `(N,)` float32, and the next scenes' observations `(N, H, W, 3)` uint8.
 
         Raises:
-            ValueError: If an episode does not end, or a reward is not finite. On a GPU rewards are not looked at, so as
+            ValueError: an episode does not end, or a reward is not finite. On a GPU rewards are not looked at, so as
                 not to wait for them; agents check the mean of several steps there.
         """
         sent = action.cpu().numpy() if self._numpy else action
-        observation, reward, terminated, truncated, _ = self.env.step(sent)
+        observation, reward, terminated, truncated, infos = self.env.step(sent)
         if not self._checked:
             self._checked = True
             if not bool((terminated | truncated).all()):
@@ -81,6 +89,8 @@ class OneStepWorld:
         if not reward.is_cuda and not torch.isfinite(reward).all():
             rows = (~torch.isfinite(reward)).nonzero().flatten().tolist()
             raise ValueError(f"the environment gave a reward that is not finite in rows {rows}: check its metric")
+        told = infos.get("final_info", infos)
+        self.invalid = self._tensor(told["invalid"]).float().mean() if "invalid" in told else None
         if self._resets:
             observation, _ = self.env.reset()
         return reward, self._tensor(observation)

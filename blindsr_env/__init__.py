@@ -11,8 +11,9 @@ Example:
 
 try:
     import gymnasium
-except ModuleNotFoundError:  # networks are trained on bare GPU machines, and need no environment
-    pass
+except ModuleNotFoundError as error:  # networks are trained on bare GPU machines, and need no environment
+    if error.name != "gymnasium":
+        raise
 else:
     if "BlindSR-v0" not in gymnasium.registry:  # a reload must not warn
         gymnasium.register(

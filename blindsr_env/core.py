@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,12 +16,18 @@ from torch import Tensor
 from blindsr_env import images as photos
 from blindsr_env import metrics, sharing
 from blindsr_env.degradation import blur, degrade, downsample, quantize
+from blindsr_env.exact import exact
 from blindsr_env.kernels import KERNEL_SIZE, gaussian, gaussian_profile
 from blindsr_env.metrics import Metric
-from blindsr_env.scenes import Degradation, SceneSampler, nearest
+from blindsr_env.scenes import Degradation, SceneSampler
+from generators.nearest import unknown
 
 ACTIONS = ("code", "free-code", "width")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+BROKEN_REWARD = -10.0
+"""Reward, in units of the metric's score, of a picture that the metric has no finite number for, though it has one for
+the true code's: a code that breaks the metric must not pay better than one that it can score."""
 
 MetricLike = str | Metric
 DegradationLike = str | Mapping[str, Any] | Degradation | None
@@ -37,6 +42,7 @@ class Scenes:
         lr: what the agent sees, `(N, h, w, 3)` uint8.
         place: image, top, left and flip, `(N, 4)` int64.
         width: kernel width in HR pixels, `(N,)` float32.
+        axes: widths along the kernel's two principal axes and the angle of the first, `(N, 3)` float32.
         kernel: `(N, 21, 21)` float32.
         code: the true kernel as the generator's action, `(N, 15)` float32.
         true_action: the same in the environment's action space, `(N, d)` float32.
@@ -47,6 +53,7 @@ class Scenes:
     lr: Tensor
     place: Tensor
     width: Tensor
+    axes: Tensor
     kernel: Tensor
     code: Tensor
     true_action: Tensor
@@ -102,9 +109,9 @@ class BlindSRCore:
         dtype: str,
     ) -> None:
         if action not in ACTIONS:
-            raise ValueError(nearest("action space", action, ACTIONS))
+            raise ValueError(unknown("action space", action, ACTIONS))
         if dtype not in DTYPES:
-            raise ValueError(nearest("dtype", dtype, tuple(DTYPES)))
+            raise ValueError(unknown("dtype", dtype, DTYPES))
         if not isinstance(patch_size, int) or patch_size < 1:
             raise ValueError(f"patch_size must be a whole number above 0, got {patch_size!r}")
         self.action, self.patch_size, self.dtype = action, patch_size, DTYPES[dtype]
@@ -122,6 +129,10 @@ class BlindSRCore:
             raise TypeError(f"report must be a list of metrics, got the string {report!r}: write [{report!r}]")
         self.metric = self._metric(metric)
         self.report = tuple(self._metric(name) for name in report)
+        named = [m.name for m in (self.metric, *self.report)]
+        for name in named:
+            if named.count(name) > 1:
+                raise ValueError(f"the metric {name!r} is named twice: name each once in metric and report together")
         zeta = [-1.0 if m.lower_is_better else 1.0 for m in (self.metric, *self.report)]
         self._zeta = torch.tensor(zeta, device=self.device)  # (1 + R,)
         self.pool = sharing.pool(images, split, self.device, self.crop)
@@ -169,41 +180,46 @@ class BlindSRCore:
             lr = quantize(clean + self.to_device(draw.noise))
         seen = (lr * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()  # (N, h, w, 3)
         code = self.codec.encode(kernel)
-        scores = self.scores(self._sr(seen, code), hr)
-        return Scenes(hr, seen, place, width.float(), kernel.float(), code, self.true_action(code, width), scores)
+        scores = self.scores(self.render_code(seen, code), hr)
+        axes = self.to_device(draw.axes).float()
+        return Scenes(hr, seen, place, width.float(), axes, kernel.float(), code, self.true_action(code, width), scores)
 
     @torch.no_grad()
     def play(self, scenes: Scenes, action: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Render each scene with the code of its action, and compare with the true code's picture (paper, Eq. 8).
 
-        A score that is no finite number (NIQE of a flat picture) gives the reward 0 and is marked in `invalid`.
+        Where the true score is no finite number (NIQE of a flat photo) there is nothing to compare with: the reward is
+        0, marked in `invalid`. Where only the chosen code's is none, the action broke the metric: the reward is
+        `BROKEN_REWARD`, marked in `broken`. Scores and gains in `info` are given as they are.
 
         Args:
             scenes: N scenes.
             action: `(N, d)` float32, checked by `to_action`; clipped here.
 
         Returns:
-            Rewards `(N,)` float32, and `info`: score, true_score, clipped, invalid, and a score and a gain for each
-            metric of the report; all new tensors of length N.
+            Rewards `(N,)` float32, and `info`: score, true_score, clipped, invalid, broken, and a score and a gain
+            for each metric of the report; all new tensors of length N.
         """
         sr = self.render(scenes.lr, action)
         scores = self.scores(sr, scenes.hr)  # (N, 1 + R)
         gain = self._zeta * (scores - scenes.true_scores)
-        invalid = ~torch.isfinite(gain[:, 0])
+        invalid = ~torch.isfinite(scenes.true_scores[:, 0])
+        broken = ~torch.isfinite(scores[:, 0]) & ~invalid
         info = {
             "score": scores[:, 0].clone(),
             "true_score": scenes.true_scores[:, 0].clone(),
             "clipped": (action.abs() > 1).sum(dim=1),
             "invalid": invalid,
+            "broken": broken,
         }
         for r, metric in enumerate(self.report, start=1):
             info[f"score_{metric.name}"] = scores[:, r].clone()
             info[f"gain_{metric.name}"] = gain[:, r].clone()
-        return gain[:, 0].masked_fill(invalid, 0.0), info
+        return gain[:, 0].masked_fill(invalid, 0.0).masked_fill(broken, BROKEN_REWARD), info
 
     def info(self, scenes: Scenes) -> dict[str, Tensor]:
         """What `info` says of scenes at their reset: new tensors of length N."""
-        return {
+        info = {
             "image": scenes.place[:, 0].clone(),
             "crop": scenes.place[:, 1:3].clone(),
             "flip": scenes.place[:, 3].clone(),
@@ -211,6 +227,12 @@ class BlindSRCore:
             "true_action": scenes.true_action.clone(),
             "true_score": scenes.true_scores[:, 0].clone(),
         }
+        kind = self.sampler.degradation.kind
+        if kind == "anisotropic":
+            info |= {"widths": scenes.axes[:, :2].clone(), "angle": scenes.axes[:, 2].clone()}
+        if kind == "kernel":
+            info["kernel"] = scenes.kernel.clone()
+        return info
 
     def to_action(self, action: Any, shape: tuple[int, ...]) -> Tensor:
         """Check an action, or a batch of them, and bring it to the device.
@@ -224,7 +246,8 @@ class BlindSRCore:
 
         Raises:
             ValueError: another shape, no numbers, or NaN or infinity among them. For a tensor on a GPU the last check
-                does not wait for the device: CUDA itself then reports a failed assertion at a later call.
+                does not wait for the device: CUDA itself then reports a failed assertion at a later call, and the
+                process's CUDA context is lost.
         """
         if not isinstance(action, Tensor):
             try:
@@ -266,7 +289,7 @@ class BlindSRCore:
         """
         action = action.clamp(-1, 1)
         sr = self.render(scenes.lr, action)
-        true = self._sr(scenes.lr, scenes.code)
+        true = self.render_code(scenes.lr, scenes.code)
 
         def eight_bit(x: Tensor) -> Tensor:
             return (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
@@ -297,10 +320,24 @@ class BlindSRCore:
         return self._sr(seen, self._code(action.clamp(-1, 1)), free=self.action == "free-code")
 
     @torch.no_grad()
+    def render_code(self, seen: Tensor, code: Tensor) -> Tensor:
+        """Render low-resolution pictures of any size with kernels' own codes, whatever the environment's action space.
+
+        Args:
+            seen: `(N, h, w, 3)` uint8.
+            code: `(N, 15)`, the generator's actions, as `codec.encode` gives them; not clipped, since the code of a
+                kernel outside the codec's family may lie outside the box.
+
+        Returns:
+            `(N, 3, s h, s w)`, 8-bit levels as float32 in [0, 1].
+        """
+        return self._sr(seen, code)
+
+    @torch.no_grad()
     def _sr(self, seen: Tensor, code: Tensor, free: bool = False) -> Tensor:
         """Render LR `(N, h, w, 3)` uint8 to what a viewer sees: `(N, 3, S, S)`, 8-bit levels as float32 in [0, 1]."""
         lr = (seen.permute(0, 3, 1, 2).float() / 255).to(self.dtype)  # channels_last, as the observation lies in memory
-        with self._deterministic():
+        with exact(self.device):
             return quantize(self.generator.render(lr, code) if free else self.generator(lr, code))
 
     def scores(self, sr: Tensor, hr: Tensor) -> Tensor:
@@ -315,7 +352,7 @@ class BlindSRCore:
         """
         every = (self.metric, *self.report)
         reference = hr.float() / 255 if any(m.needs_reference for m in every) else None
-        with self._deterministic():
+        with exact(self.device):
             return torch.stack([m(sr, reference if m.needs_reference else None) for m in every], dim=1).float()
 
     def _code(self, action: Tensor) -> Tensor:
@@ -337,9 +374,3 @@ class BlindSRCore:
             low, high = self.codec.width_range
             return (2 * (width - low) / (high - low) - 1).float()[:, None]
         return self.codec.code(code) if self.action == "free-code" else code
-
-    def _deterministic(self) -> AbstractContextManager[None]:
-        """Fix what would change scores from run to run on a GPU (autotuning, TF32, atomics), for our own calls only."""
-        if self.device.type != "cuda":
-            return nullcontext()
-        return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)

@@ -6,7 +6,7 @@ antialiasing, so the LR pixel (i, j) is centred on the middle of the s x s HR bl
 
 Both steps are linear and, for a separable kernel, act on rows and columns apart: the whole degradation of a batch is
 then two batched matrix products with `(h, H)` matrices made from each picture's kernel profile, an order of magnitude
-less work than convolving at full size.
+less work than convolving at full size. The LR is the same under whatever autocast and cuDNN settings the caller trains.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from blindsr_env.exact import exact
 
 
 def blur(x: Tensor, kernel: Tensor) -> Tensor:
@@ -35,14 +37,15 @@ def blur(x: Tensor, kernel: Tensor) -> Tensor:
     """
     kernel = _check(x, kernel)
     n, c, height, width = x.shape
-    if kernel.ndim == 2:
-        rows = _blur_matrix(kernel, torch.eye(height, dtype=x.dtype, device=x.device))
-        columns = _blur_matrix(kernel, torch.eye(width, dtype=x.dtype, device=x.device))
-        return _both_sides(rows, x, columns)
-    pad = kernel.shape[-1] // 2
-    padded = F.pad(x, (pad, pad, pad, pad), mode="reflect")
-    flipped = kernel.flip(1, 2)[:, None].repeat_interleave(c, dim=0)  # (N C, 1, k, k); conv2d correlates
-    return F.conv2d(padded.reshape(1, n * c, *padded.shape[2:]), flipped, groups=n * c).view(n, c, height, width)
+    with exact(x.device):
+        if kernel.ndim == 2:
+            rows = _blur_matrix(kernel, torch.eye(height, dtype=x.dtype, device=x.device))
+            columns = _blur_matrix(kernel, torch.eye(width, dtype=x.dtype, device=x.device))
+            return _both_sides(rows, x, columns)
+        pad = kernel.shape[-1] // 2
+        padded = F.pad(x, (pad, pad, pad, pad), mode="reflect")
+        flipped = kernel.flip(1, 2)[:, None].repeat_interleave(c, dim=0)  # (N C, 1, k, k); conv2d correlates
+        return F.conv2d(padded.reshape(1, n * c, *padded.shape[2:]), flipped, groups=n * c).view(n, c, height, width)
 
 
 def downsample(x: Tensor, s: int) -> Tensor:
@@ -56,7 +59,9 @@ def downsample(x: Tensor, s: int) -> Tensor:
         `(N, C, ceil(H / s), ceil(W / s))`, same dtype.
     """
     height, width = x.shape[-2:]
-    return _both_sides(resize_matrix(height, s, x.device, x.dtype), x, resize_matrix(width, s, x.device, x.dtype))
+    rows, columns = (resize_matrix(side, s, x.device, x.dtype) for side in (height, width))
+    with exact(x.device):
+        return _both_sides(rows, x, columns)
 
 
 def quantize(x: Tensor) -> Tensor:
@@ -82,9 +87,10 @@ def degrade(hr: Tensor, kernel: Tensor, s: int) -> Tensor:
     if kernel.ndim == 3:
         return quantize(downsample(blur(hr, kernel), s))
     height, width = hr.shape[-2:]
-    rows = _blur_matrix(kernel, resize_matrix(height, s, hr.device, hr.dtype))
-    columns = rows if height == width else _blur_matrix(kernel, resize_matrix(width, s, hr.device, hr.dtype))
-    return quantize(_both_sides(rows, hr, columns))
+    with exact(hr.device):
+        rows = _blur_matrix(kernel, resize_matrix(height, s, hr.device, hr.dtype))
+        columns = rows if height == width else _blur_matrix(kernel, resize_matrix(width, s, hr.device, hr.dtype))
+        return quantize(_both_sides(rows, hr, columns))
 
 
 @lru_cache(maxsize=256)

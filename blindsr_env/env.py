@@ -37,13 +37,17 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
     - `"free-code"`: the code as the network's layers see it, which reaches far outside the kernels' own box.
     - `"width"`: the width of a Gaussian kernel; -1 is the generator's narrowest, 1 its widest.
 
-    Numbers outside [-1, 1] are clipped, and counted in `info["clipped"]`.
+    Numbers outside [-1, 1] are clipped, and counted in `info["clipped"]`. NaN and infinity are a ValueError; but in a
+    tensor on a GPU, where looking would wait for the device, they fail an assertion there, and the process's CUDA
+    context is lost: where they can occur, look for them before.
 
     ## Reward
 
     `reward = zeta * (M(G(LR, action)) - M(G(LR, true code)))` (paper, Eq. 8), zeta = -1 where a lower score is better
     and 1 otherwise: 0 means as good as the true kernel. Pictures are clamped and rounded to 8 bit before M sees them.
-    Where M gives no finite number (NIQE of a flat picture), the reward is 0 and `info["invalid"]` is True.
+    Where M has no finite number for the true code's picture (NIQE of a flat photo), the reward is 0 and
+    `info["invalid"]` is True. Where it has one for that picture but none for the agent's, the agent broke the metric:
+    the reward is -10 (`core.BROKEN_REWARD`), in units of M's score, and `info["broken"]` is True.
 
     ## Starting state
 
@@ -58,8 +62,13 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
     ## Info
 
     After `reset`: `image` (index), `image_name`, `crop`, `flip`, `width`, `true_action`, `true_score`. After `step`:
-    `score`, `true_score`, `clipped`, `invalid`, and for each metric of the report `score_NAME` and `gain_NAME`, its own
-    zeta times its difference to the true code's picture: positive is better.
+    `score`, `true_score`, `clipped`, `invalid`, `broken`, and for each metric of the report `score_NAME` and
+    `gain_NAME`, its own zeta times its difference to the true code's picture: positive is better.
+
+    Where the degradation is anisotropic, `reset` also gives `widths` (two, HR pixels) and `angle` (radians,
+    counter-clockwise, of the first), and where it is one given kernel, `kernel`; `width` is then that of the Gaussian
+    with the same second moments. For kernels outside the generator's family, `true_action` may lie outside the action
+    box, and is clipped like any other action; `true_score` is that of the true code unclipped.
 
     Args:
         metric: M: a name of `blindsr_env.metrics`, or a metric.
@@ -171,7 +180,7 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
 
         Raises:
             ResetNeeded: no episode is running.
-            ValueError: the action has another shape, or is not finite.
+            ValueError: the action has another shape, or is not finite (for tensors on a GPU see the class).
         """
         self._check_open()
         if self._scene is None or self._action is not None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blindsr_env.core import BlindSRCore, Scenes
-from blindsr_env.scenes import nearest
+from generators.nearest import unknown
 
 Picture = NDArray[np.uint8]
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 def checked_mode(mode: str | None) -> str | None:
     """Return a render mode, or raise a ValueError that lists the nearest ones."""
     if mode is not None and mode not in MODES:
-        raise ValueError(nearest("render mode", mode, MODES))
+        raise ValueError(unknown("render mode", mode, MODES))
     return mode
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -12,18 +11,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from blindsr_env.kernels import KERNEL_SIZE, anisotropic
+from generators.nearest import unknown
 
 KINDS = ("isotropic", "anisotropic", "kernel")
 """Degradations by name."""
 
 OPTIONS = ("image", "crop", "flip", "width", "kernel")
 """What `options` of reset can fix in a scene."""
-
-
-def nearest(what: str, name: object, known: Sequence[str]) -> str:
-    """Say that a name is unknown and which known ones come nearest, in one line."""
-    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4) or list(known[:8])
-    return f"unknown {what} {name!r}: did you mean {' or '.join(repr(n) for n in near)}?"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +42,7 @@ class Degradation:
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other or that no kernel has."""
         if self.kind not in KINDS:
-            raise ValueError(nearest("degradation", self.kind, KINDS))
+            raise ValueError(unknown("degradation", self.kind, KINDS))
         if (self.kind == "kernel") != (self.kernel is not None):
             raise ValueError("degradation kind 'kernel' and the field `kernel` belong together: give both or neither")
         if (self.kind == "kernel") + (self.width_range is not None) + (self.widths is not None) > 1:
@@ -84,7 +78,7 @@ class Degradation:
             known = [field.name for field in fields(cls)]
             for key in value:
                 if key not in known:
-                    raise ValueError(nearest("degradation field", key, known))
+                    raise ValueError(unknown("degradation field", key, known))
             return cls(**value)
         raise TypeError(f"degradation must be a name, a dict or a Degradation, got {type(value).__name__}")
 
@@ -99,6 +93,8 @@ class Draw:
         left: first column of the HR crop, `(G,)` int64.
         flip: 0 to 7, `(G,)` int64; bit 0 horizontal, bit 1 vertical, bit 2 transpose.
         width: Gaussian width in HR pixels, `(G,)` float64; of a given kernel, the one with its second moments.
+        axes: widths along the kernel's two principal axes, and the angle from the picture's x axis to the first,
+            radians, counter-clockwise, `(G, 3)` float64; twice `width` and 0 where the kernel is isotropic or given.
         kernel: `(G, 21, 21)` float64, or None where all kernels are isotropic Gaussians of `width`.
         noise: `(G, 3, h, w)` float32 in units of the picture's [0, 1], or None.
     """
@@ -108,6 +104,7 @@ class Draw:
     left: NDArray[np.int64]
     flip: NDArray[np.int64]
     width: NDArray[np.float64]
+    axes: NDArray[np.float64]
     kernel: NDArray[np.float64] | None
     noise: NDArray[np.float32] | None
 
@@ -166,30 +163,30 @@ class SceneSampler:
                 f"option 'crop' {tuple(corner[g].tolist())} leaves photo {self.names[image[g]]!r}: "
                 f"crops of {self.crop} start at (0, 0) to {tuple(room[g].tolist())} there"
             )
-        width, kernel = self._blur(uniform[:, 4:], fixed)
+        width, axes, kernel = self._blur(uniform[:, 4:], fixed)
         noise = None
         if self.degradation.noise:
             shape = (3, self.patch, self.patch)
             noise = np.stack([stream.standard_normal(shape, dtype=np.float32) for stream in streams])
             noise *= np.float32(self.degradation.noise / 255)
-        return Draw(image, corner[:, 0], corner[:, 1], flip, width, kernel, noise)
+        return Draw(image, corner[:, 0], corner[:, 1], flip, width, axes, kernel, noise)
 
     def _blur(
         self, uniform: NDArray[np.float64], fixed: Mapping[str, NDArray[Any]]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-        """Widths `(G,)` and, where any kernel is no isotropic Gaussian, all kernels `(G, 21, 21)`."""
-        if "width" in fixed:
-            return fixed["width"], None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
+        """Widths `(G,)`, axes `(G, 3)` and, where any kernel is no isotropic Gaussian, all kernels `(G, 21, 21)`."""
         given = fixed.get("kernel")
-        if given is None and self.degradation.kind == "isotropic":
-            return self._width(uniform[:, 0]), None
+        if "width" in fixed or (given is None and self.degradation.kind == "isotropic"):
+            width = fixed["width"] if "width" in fixed else self._width(uniform[:, 0])
+            return width, _round(width), None
         if given is None and self.degradation.kind == "anisotropic":
-            axes = (self._width(uniform[:, 0]), self._width(uniform[:, 1]), uniform[:, 2] * np.pi)
-            width_x, width_y, angle = (torch.from_numpy(axis) for axis in axes)
-            given = anisotropic(width_x, width_y, angle).numpy()
+            axes = np.stack([self._width(uniform[:, 0]), self._width(uniform[:, 1]), uniform[:, 2] * np.pi], axis=1)
+            width_x, width_y, angle = torch.from_numpy(axes).unbind(1)
+            kernel = anisotropic(width_x, width_y, angle).numpy()
+            return _moment_width(kernel), axes, kernel
         if given is None:
             given = np.stack([_kernel(self.degradation.kernel, "")] * len(uniform))  # type: ignore[arg-type]
-        return _moment_width(given), given
+        return _moment_width(given), _round(_moment_width(given)), given
 
     def _width(self, uniform: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.degradation.widths is not None:
@@ -214,7 +211,7 @@ class SceneSampler:
         fixed: dict[str, NDArray[Any]] = {}
         for key, value in (options or {}).items():
             if key not in OPTIONS:
-                raise ValueError(nearest("reset option", key, (*OPTIONS, "reset_mask")))
+                raise ValueError(unknown("reset option", key, (*OPTIONS, "reset_mask")))
             if value is not None:
                 fixed[key] = getattr(self, f"_fix_{key}")(value, scenes)
         if "width" in fixed and "kernel" in fixed:
@@ -233,7 +230,7 @@ class SceneSampler:
 
     def _index(self, name: str) -> int:
         if name not in self.names:
-            raise ValueError(nearest("photo", name, self.names))
+            raise ValueError(unknown("photo", name, self.names))
         return self.names.index(name)
 
     def _fix_crop(self, value: Any, scenes: int) -> NDArray[np.int64]:
@@ -283,6 +280,11 @@ def _kernel(value: ArrayLike, what: str) -> NDArray[np.float64]:
     if not np.isfinite(kernel).all() or abs(kernel.sum() - 1) > 1e-3:
         raise ValueError(f"{what} must be finite and sum to 1, got a sum of {kernel.sum():.4g}: divide it by that")
     return kernel / kernel.sum()
+
+
+def _round(width: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Axes `(G, 3)` of kernels that are as wide in all directions."""
+    return np.stack([width, width, np.zeros_like(width)], axis=1)
 
 
 def _moment_width(kernel: NDArray[np.float64]) -> NDArray[np.float64]:

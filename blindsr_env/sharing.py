@@ -13,6 +13,10 @@ import torch
 
 import generators
 from blindsr_env import images as photos
+from blindsr_env.pool import PhotoPool
+
+ATTRIBUTES = ("scale", "codec", "name", "render")
+"""What the environments use of a generator, beside calling it."""
 
 
 def device_of(device: str | torch.device) -> torch.device:
@@ -28,16 +32,11 @@ def generator(source: str | os.PathLike[str] | torch.nn.Module | None, device: t
     """Return a frozen generator; one from a name or a file is loaded once for each device and dtype.
 
     Raises:
-        ValueError: unknown name, unreadable file, or a module that is elsewhere or of another dtype.
+        ValueError: unknown name, unreadable file, or a module that is no generator, is in training mode, is elsewhere
+            or of another dtype.
     """
     if isinstance(source, torch.nn.Module):
-        weight = next(source.parameters())
-        if (weight.device, weight.dtype) != (device, dtype):
-            raise ValueError(
-                f"the generator is on {weight.device} in {weight.dtype}, the environment on {device} in {dtype}: "
-                f"move it with generator.to(device, dtype), or make the environment with its device and dtype"
-            )
-        return source
+        return _checked(source, device, dtype)
     stamp = None
     if source is not None and Path(source).is_file():
         status = Path(source).stat()  # a checkpoint written anew is another generator
@@ -45,15 +44,34 @@ def generator(source: str | os.PathLike[str] | torch.nn.Module | None, device: t
     return _load_generator(source if source is None else os.fspath(source), stamp, device, dtype)
 
 
+def _checked(module: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
+    """Return a module that was handed in, as it is, once it is known to serve."""
+    missing = [name for name in ATTRIBUTES if not hasattr(module, name)]
+    if missing:
+        raise ValueError(
+            f"the generator {type(module).__name__} lacks {', '.join(missing)}: give it {', '.join(ATTRIBUTES)}, as "
+            f"generators.AMNet has them"
+        )
+    if any(part.training for part in module.modules()):
+        raise ValueError("the generator is in training mode: freeze it with generator.eval().requires_grad_(False)")
+    weight = next(module.parameters(), None)
+    if weight is not None and (weight.device, weight.dtype) != (device, dtype):
+        raise ValueError(
+            f"the generator is on {weight.device} in {weight.dtype}, the environment on {device} in {dtype}: "
+            f"move it with generator.to(device, dtype), or make the environment with its device and dtype"
+        )
+    return module
+
+
 @functools.lru_cache(maxsize=8)
 def _load_generator(name: str | None, stamp: object, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
     return generators.load(name, device=device, dtype=dtype)
 
 
-_pools: weakref.WeakValueDictionary[tuple[Any, ...], photos.PhotoPool] = weakref.WeakValueDictionary()
+_pools: weakref.WeakValueDictionary[tuple[Any, ...], PhotoPool] = weakref.WeakValueDictionary()
 
 
-def pool(source: photos.Source, split: str, device: torch.device, crop: int) -> photos.PhotoPool:
+def pool(source: photos.Source, split: str, device: torch.device, crop: int) -> PhotoPool:
     """Return photos on the device; environments that live at the same time share those of one folder or split.
 
     Raises:
@@ -71,11 +89,11 @@ def pool(source: photos.Source, split: str, device: torch.device, crop: int) -> 
 
 
 @functools.lru_cache(maxsize=4)
-def _builtin_pool(split: str, device: torch.device, crop: int) -> photos.PhotoPool:
+def _builtin_pool(split: str, device: torch.device, crop: int) -> PhotoPool:
     return _load_pool(None, split, device, crop)
 
 
-def _load_pool(source: photos.Source, split: str, device: torch.device, crop: int) -> photos.PhotoPool:
+def _load_pool(source: photos.Source, split: str, device: torch.device, crop: int) -> PhotoPool:
     """Load photos and leave out those smaller than a crop.
 
     Raises:
@@ -91,4 +109,4 @@ def _load_pool(source: photos.Source, split: str, device: torch.device, crop: in
             raise photos.ImageError(f"no photo is large enough: {what}; give larger photos or a smaller patch_size")
         if source is not None:
             warnings.warn(f"{len(every) - len(large)} of {len(every)} photos left out: {what}", stacklevel=2)
-    return photos.PhotoPool(large, device)
+    return PhotoPool(large, device)

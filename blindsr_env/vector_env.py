@@ -18,7 +18,7 @@ from torch import Tensor
 from blindsr_env import rendering
 from blindsr_env.core import BlindSRCore, DegradationLike, MetricLike, Scenes
 from blindsr_env.images import Source
-from blindsr_env.scenes import nearest
+from generators.nearest import unknown
 
 OUTPUTS = ("numpy", "torch")
 MODES = {"same step": AutoresetMode.SAME_STEP, "next step": AutoresetMode.NEXT_STEP, "disabled": AutoresetMode.DISABLED}
@@ -42,6 +42,10 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
 
     **Output.** With `output="torch"` everything returned is a tensor on `device`, and `step` never waits for the
     device. Tensors and arrays are new on every call.
+
+    **Actions** that are NaN or infinite are a ValueError; but in a tensor on a GPU, where looking would wait for the
+    device, they fail an assertion there, and the process's CUDA context is lost: where they can occur, look for them
+    before.
 
     **Options** of `reset` are the single environment's, each one value for all, or a sequence of one for each group;
     and `reset_mask`, `(num_envs,)` bool, the rows to reset (whole groups).
@@ -92,7 +96,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         if not isinstance(repeats, int) or repeats < 1 or num_envs % repeats:
             raise ValueError(f"repeats must divide num_envs={num_envs}, got {repeats!r}")
         if output not in OUTPUTS:
-            raise ValueError(nearest("output", output, OUTPUTS))
+            raise ValueError(unknown("output", output, OUTPUTS))
         self.render_mode = rendering.checked_mode(render_mode)
         self.autoreset_mode = _mode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
@@ -171,7 +175,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
 
         Raises:
             ResetNeeded: before the first reset; in the mode `"disabled"`, also where an episode is over.
-            ValueError: the actions have another shape, or are not finite.
+            ValueError: the actions have another shape, or are not finite (for tensors on a GPU see the class).
         """
         self._check_open()
         if self._scenes is None:
@@ -352,5 +356,5 @@ def _mode(value: AutoresetMode | str) -> AutoresetMode:
     known = {name.replace(" ", ""): mode for name, mode in MODES.items()}
     word = str(value).lower().replace(" ", "").replace("_", "").replace("-", "")
     if word not in known:
-        raise ValueError(nearest("autoreset mode", value, tuple(MODES)))
+        raise ValueError(unknown("autoreset mode", value, MODES))
     return known[word]

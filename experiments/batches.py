@@ -8,7 +8,11 @@ import torch
 from torch import Tensor
 
 from blindsr_env import degradation, kernels
-from blindsr_env.images import ImageError, PhotoPool
+from blindsr_env.images import ImageError
+from blindsr_env.pool import PhotoPool
+
+SHARP = 0.1
+"""Width at which a sampled Gaussian is a single pixel."""
 
 
 class Batches:
@@ -20,6 +24,8 @@ class Batches:
         patch_size: LR side of a patch, pixels.
         batch_size: patches a batch.
         width_range: kernel widths, uniform.
+        soften: half of the HR crops are first blurred by a Gaussian of random width up to this, HR pixels. Photos
+            differ in how sharp they are, and a predictor that takes softness for blur makes pictures ring.
         rng: on the pool's device; its state is the stream's state.
 
     Raises:
@@ -34,9 +40,11 @@ class Batches:
         patch_size: int,
         batch_size: int,
         width_range: tuple[float, float],
+        soften: float = 0.0,
         rng: torch.Generator,
     ) -> None:
         self.pool, self.scale, self.batch_size, self.width_range, self.rng = pool, scale, batch_size, width_range, rng
+        self.soften = soften
         self.size = size = scale * patch_size
         # Photos are weighted by their number of crops, so each crop of the whole set is as likely.
         crops = (pool.heights - size + 1).clamp(min=0) * (pool.widths - size + 1).clamp(min=0)
@@ -53,5 +61,9 @@ class Batches:
             top = (u[1] * (pool.heights[image] - self.size + 1)).long()
             left = (u[2] * (pool.widths[image] - self.size + 1)).long()
             hr = pool.crops(image, top, left, self.size, (u[3] * 8).long()).float().div_(255)
+            if self.soften > 0:
+                half = hr[: self.batch_size // 2]
+                v = torch.rand(len(half), generator=self.rng, device=pool.device, dtype=torch.float64)
+                half.copy_(degradation.blur(half, kernels.gaussian_profile(SHARP + (self.soften - SHARP) * v)))
             width = low + (high - low) * u[4]
             yield hr, degradation.degrade(hr, kernels.gaussian_profile(width), self.scale), kernels.gaussian(width)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 import blindsr_env  # noqa: F401  registers the environment
 from blindsr_env import images, metrics
+from blindsr_env.pool import PhotoPool
 from experiments.run_folder import write_results
 from experiments.training import pick_device
 
@@ -112,7 +113,7 @@ def bench(settings: Bench) -> dict[str, Any]:
 
 def _crops(count: int, device: torch.device, seed: int) -> torch.Tensor:
     """Random 256x256 crops of the built-in photos, `(count, 3, 256, 256)` float32 in [0, 1]."""
-    pool = images.PhotoPool(images.builtin("train"), device)
+    pool = PhotoPool(images.builtin("train"), device)
     rng = torch.Generator(device).manual_seed(seed)
     u = torch.rand(3, count, generator=rng, device=device)
     image = (u[0] * len(pool)).long()

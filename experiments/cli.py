@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
 import sys
@@ -11,6 +10,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
+
+from generators.nearest import unknown
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"blindsr {version('blindsr')}")
         return 0
     if name not in COMMANDS:
-        return _fail(f"unknown command {name!r}: did you mean {_nearest(name, list(COMMANDS))}?")
+        return _fail(unknown("command", name, COMMANDS))
     command = COMMANDS[name]
     module = importlib.import_module(f"experiments.{command.module}")
     try:
@@ -93,10 +94,9 @@ def parse(settings: type, arguments: Sequence[str], *, prog: str, summary: str =
 
 
 def _explain(message: str, known: list[str]) -> str:
-    unknown = re.search(r"Option '([^']+)' is not accepted|unrecognized arguments: -*([\w.-]+)", message)
-    if unknown:
-        name = unknown.group(1) or unknown.group(2)
-        return f"unknown setting {name!r}: did you mean {_nearest(name.replace('-', '_'), known)}?"
+    refused = re.search(r"Option '([^']+)' is not accepted|unrecognized arguments: -*([\w.-]+)", message)
+    if refused:
+        return unknown("setting", (refused.group(1) or refused.group(2)).replace("-", "_"), known)
     missing = re.search(r"arguments are required: (.+)", message)
     if missing:
         name = missing.group(1)
@@ -114,11 +114,6 @@ _PLAIN = {  # what jsonargparse says, and what it means to users
     r"^Problems parsing config: ": "the config file is not valid YAML: ",
     r"^Unexpected config:.*": "the config file holds no settings: it should have lines of KEY: VALUE",
 }
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or sorted(known)
-    return ", ".join(near)
 
 
 def _overview() -> str:

@@ -53,6 +53,11 @@ class Evaluate:
     device: str = "auto"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse tables without rows or columns."""
+        if not self.widths or not self.metrics or not self.policies:
+            raise ValueError("give at least one policy, one width and one metric")
+
 
 def evaluate(settings: Evaluate) -> dict[str, Any]:
     """Score policies, print the table and write the results.
@@ -64,8 +69,6 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     Raises:
         ValueError: unknown names, photos or files that cannot be used.
     """
-    if not settings.widths or not settings.metrics or not settings.policies:
-        raise ValueError("give at least one policy, one width and one metric")
     device = pick_device(settings.device)
     first, *others = settings.metrics
     # The core's own photos are not looked at: it brings generator, metrics and action space together.
@@ -74,7 +77,7 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     )
     photos = images.load(settings.images, split="test")
     names = ["true-code", *(name for name in settings.policies if name != "true-code")]
-    actors = {name: _policy(name, env, settings) for name in names}
+    actors = {name: _policy(name, env, settings) for name in names[1:]}
     shape = (len(photos), len(settings.widths), len(settings.metrics))
     scores = {name: np.full(shape, np.nan) for name in names}
     with tqdm(photos, unit="photo", desc="scoring") as bar:
@@ -92,7 +95,7 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     for name in names:
         of_metric = {}
         for m, metric in enumerate(settings.metrics):
-            gain = zeta[m] * (scores[name] - scores["true-code"])[:, :, m].mean(axis=1)  # (photos,)
+            gain = zeta[m] * np.nanmean((scores[name] - scores["true-code"])[:, :, m], axis=1)  # (photos,)
             of_metric[metric] = {
                 "mean": float(np.nanmean(scores[name][:, :, m])),
                 "mean_by_width": np.nanmean(scores[name][:, :, m], axis=0).tolist(),
@@ -110,7 +113,7 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
 def score_photo(
     core: BlindSRCore, photo: Photo, widths: tuple[float, ...], actors: dict[str, policies.Policy]
 ) -> dict[str, NDArray[np.float64]]:
-    """Score each policy's rendering of a whole photo.
+    """Score the true code's rendering of a whole photo, and each policy's.
 
     Args:
         core: generator, metrics and action space.
@@ -119,7 +122,7 @@ def score_photo(
         actors: policies by name.
 
     Returns:
-        By name, `(widths, metrics)`: the core's metric first, then its report.
+        By name, and for `true-code`, `(widths, metrics)`: the core's metric first, then its report.
 
     Raises:
         ImageError: the photo is too small for a metric.
@@ -135,8 +138,11 @@ def score_photo(
     sigma = torch.tensor(widths, dtype=torch.float64, device=core.device)
     lr = degradation.degrade(hr.float() / 255, kernels.gaussian_profile(sigma), core.scale)
     seen = (lr * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()  # (K, h, w, 3)
-    info = {"true_action": core.true_action(core.codec.encode(kernels.gaussian(sigma)), sigma)}
-    scores = {}
+    code = core.codec.encode(kernels.gaussian(sigma))
+    info = {"true_action": core.true_action(code, sigma)}
+    scores = {
+        "true-code": core.scores(core.render_code(seen, code), hr).double().cpu().numpy()
+    }  # not clipped to the box
     for name, policy in actors.items():
         action, _ = policy.predict(seen, info)
         scores[name] = core.scores(core.render(seen, action), hr).double().cpu().numpy()

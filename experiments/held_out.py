@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,13 @@ import numpy as np
 import torch
 from gymnasium.utils import seeding
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from agents.policies import Policy
+from blindsr_env import images
 from blindsr_env.core import BlindSRCore, Scenes
 from blindsr_env.env import BlindSREnv
+from blindsr_env.images import Photo, Source
 
 SEED = 2021
 """First of the scenes' seeds; no training uses it."""
@@ -37,6 +41,27 @@ class Scored:
     gain: dict[str, NDArray[np.float64]]
 
 
+def check_disjoint(training: Source, held_out: Source) -> None:
+    """Refuse to score an agent on photos that it learned on.
+
+    Args:
+        training: where training photos come from; None for the built-in ones of the train split.
+        held_out: where held-out photos come from; None for those of the test split.
+
+    Raises:
+        ValueError: a photo is in both, pixel for pixel.
+    """
+    learned = {_digest(photo): photo.name for photo in images.load(training, "train")}
+    for photo in images.load(held_out, "test"):
+        name = learned.get(_digest(photo))
+        if name is not None:
+            raise ValueError(f"the held-out photo {photo.name} is the training photo {name}: hold out other photos")
+
+
+def _digest(photo: Photo) -> str:
+    return hashlib.sha256(str(photo.pixels.shape).encode() + photo.pixels.tobytes()).hexdigest()
+
+
 class HeldOut:
     """The same scenes each time: photo after photo in turn, the rest of each scene from a seed of its own.
 
@@ -50,12 +75,13 @@ class HeldOut:
     def __init__(
         self, count: int, *, metric: str, report: Sequence[str] = ("psnr", "grid"), environment: dict[str, Any]
     ) -> None:
+        report = [name for name in report if name != metric]  # psnr as the reward needs no second psnr
         self.env = BlindSREnv(metric=metric, report=report, **environment)
         self.core: BlindSRCore = self.env.core
         photos = len(self.core.sampler.names)
         with torch.inference_mode():
             self.parts: list[Scenes] = []
-            for start in range(0, count, ROWS):
+            for start in tqdm(range(0, count, ROWS), desc="rendering the true codes", unit="batch", leave=False):
                 rows = range(start, min(start + ROWS, count))
                 fixed = self.core.sampler.fix({"image": [row % photos for row in rows]}, len(rows))
                 self.parts.append(self.core.scenes([seeding.np_random(SEED + row)[0] for row in rows], fixed))
@@ -73,7 +99,7 @@ class HeldOut:
         """Let a policy act in every scene."""
         actions, rewards = [], []
         gains: dict[str, list[NDArray[np.float64]]] = {}
-        for scenes in self.parts:
+        for scenes in tqdm(self.parts, desc="scoring", unit="batch", leave=False):
             action, _ = policy.predict(scenes.lr, {"true_action": scenes.true_action})
             reward, info = self.core.play(scenes, action)
             actions.append(action.cpu().numpy())

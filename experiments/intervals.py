@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 RESAMPLES = 10_000
+FEWEST = 10
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Interval:
 
     Attributes:
         mean: of the values.
-        low: lower end; equal to the mean where there is one value only.
+        low: lower end; NaN where there is one value only.
         high: upper end.
         count: number of independent values (photos, scenes or seeds).
     """
@@ -32,7 +33,10 @@ class Interval:
 
 
 def bootstrap(values: ArrayLike, seed: int = 0) -> Interval:
-    """Give the mean of independent values with its percentile bootstrap interval (Efron and Tibshirani 1993).
+    """Give the mean of independent values with its 95% interval.
+
+    The percentile bootstrap (Efron and Tibshirani 1993) from ten values on; below that it is too narrow, and
+    Student's t takes its place.
 
     Args:
         values: one number for each independent unit; NaN is left out.
@@ -46,8 +50,13 @@ def bootstrap(values: ArrayLike, seed: int = 0) -> Interval:
     if kept.size == 0:
         raise ValueError("no finite value to average: every score was NaN (flat pictures?)")
     mean = float(kept.mean())
-    if kept.size == 1 or np.ptp(kept) == 0:
+    if kept.size == 1:
+        return Interval(mean, float("nan"), float("nan"), 1)
+    if np.ptp(kept) == 0:
         return Interval(mean, mean, mean, int(kept.size))
+    if kept.size < FEWEST:
+        low, high = stats.t.interval(0.95, kept.size - 1, loc=mean, scale=stats.sem(kept))
+        return Interval(mean, float(low), float(high), int(kept.size))
     result = stats.bootstrap(
         (kept,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
     )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from generators.checkpoint import atomic_write
+from generators.atomic import atomic_write
 
 
 def comparison(

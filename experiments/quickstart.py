@@ -7,14 +7,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from agents import policies
-from experiments.held_out import HeldOut, Scored
+from experiments.held_out import HeldOut, Scored, check_disjoint
 from experiments.intervals import Interval, bootstrap
 from experiments.plots import comparison
 from experiments.run_folder import RunFolder
-from experiments.train_agent import TrainAgent, learn
+from experiments.train_agent import FREE, TrainAgent, learn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,12 @@ class Quickstart:
     device: str = "auto"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse budgets of nothing."""
+        for name in ("renders", "scenes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
 
 def quickstart(settings: Quickstart) -> dict[str, Any]:
     """Score the predictor, train an agent from it, score that, and write what came of it.
@@ -61,7 +68,10 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
         device=settings.device,
         seed=settings.seed,
     )
+    check_disjoint(settings.images, settings.held_out)
     folder = RunFolder(settings.output)
+    if (folder.path / "agent.safetensors").exists():
+        folder.check_config(training, FREE)  # before minutes of scoring
     print(f"1/3 scoring the predictor on {settings.scenes} held-out scenes", flush=True)
     held_out = HeldOut(
         settings.scenes,
@@ -85,6 +95,9 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
         "before": _figures(before, settings.seed),
         "after": _figures(after, settings.seed),
         "difference": asdict(bootstrap(after.reward - before.reward, settings.seed)),
+        "difference_by_photo": {
+            name: float(np.nanmean((after.reward - before.reward)[row :: len(held_out.photos)])) for name, row in shown
+        },
         "rewards": {"before": before.reward.tolist(), "after": after.reward.tolist()},
     }
     results = folder.write_results(figures, settings, settings.seed)
@@ -93,20 +106,28 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
     return figures
 
 
+TITLES = {"psnr": "PSNR gain, dB", "grid": "grid gain, 1e-3"}
+"""What the table calls the gains over the true code."""
+
+
 def report(figures: dict[str, Any], settings: Quickstart) -> str:
     """Lay the figures out as text."""
     count, photos = figures["difference"]["count"], len(figures["photos"])
     lines = [
         f"{settings.metric} on {count} held-out scenes of {photos} photos: 0 is as good as the true kernel, "
         "more is better [95% interval over scenes]",
-        f"{'':8}{'reward':>26}{'PSNR gain, dB':>26}{'grid gain, 1e-3':>26}",
+        f"{'':8}{'reward':>26}" + "".join(f"{TITLES.get(name, name):>26}" for name in figures["before"]["gain"]),
     ]
     for name in ("before", "after"):
-        row = figures[name]
-        reward, psnr, grid = (Interval(**entry) for entry in (row["reward"], row["gain"]["psnr"], row["gain"]["grid"]))
-        thousand = Interval(1e3 * grid.mean, 1e3 * grid.low, 1e3 * grid.high, grid.count)
-        lines.append(f"{name:8}{reward!s:>26}{psnr!s:>26}{thousand!s:>26}")
+        line = f"{name:8}{Interval(**figures[name]['reward'])!s:>26}"
+        for metric, entry in figures[name]["gain"].items():
+            unit = 1e3 if metric == "grid" else 1.0
+            gain = Interval(unit * entry["mean"], unit * entry["low"], unit * entry["high"], entry["count"])
+            line += f"{gain!s:>26}"
+        lines.append(line)
     lines.append(f"{'gain':8}{Interval(**figures['difference'])!s:>26}   (after minus before, paired)")
+    by_photo = ", ".join(f"{name} {value:+.2f}" for name, value in figures["difference_by_photo"].items())
+    lines.append(f"gain by photo: {by_photo}")
     return "\n".join(lines)
 
 

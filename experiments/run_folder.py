@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ import yaml
 from torch import Tensor
 
 from generators import checkpoint
-from generators.checkpoint import CheckpointError, atomic_write
+from generators.atomic import atomic_write
+from generators.checkpoint import CheckpointError
 
 STATE = "training-state"  # kind of checkpoint
 
@@ -40,6 +41,27 @@ class RunFolder:
         """Write the resolved config (a dataclass) as `config.yaml`."""
         with atomic_write(self.path / "config.yaml") as partial:
             partial.write_text(yaml.safe_dump(plain(config), sort_keys=False))
+
+    def check_config(self, config: Any, free: Collection[str] = ()) -> None:
+        """Refuse to go on with a run under other settings than it was begun with.
+
+        Args:
+            config: a dataclass of settings.
+            free: names of settings that may change from one stretch of a run to the next.
+
+        Raises:
+            ValueError: another setting changed; the message names it with both values.
+        """
+        path = self.path / "config.yaml"
+        if not path.exists():
+            return
+        before, now = yaml.safe_load(path.read_text()), plain(config)
+        for key, value in now.items():
+            if key not in free and before.get(key) != value:
+                raise ValueError(
+                    f"the run in {self.path} was begun with {key}={before.get(key)!r}, not {value!r}: "
+                    "give another output folder, or that setting"
+                )
 
     def save_state(self, step: int, parts: Mapping[str, Mapping[str, Tensor]], metadata: Mapping[str, Any]) -> None:
         """Write the training state of a step and remove all others.

@@ -12,10 +12,11 @@ import gymnasium
 import blindsr_env  # noqa: F401  registers the environment
 from agents import policies
 from agents.agent import Agent
-from experiments.held_out import HeldOut
+from experiments.held_out import HeldOut, check_disjoint
 from experiments.intervals import bootstrap
 from experiments.run_folder import RunFolder, commit
 from experiments.training import pick_device
+from generators.nearest import unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,12 @@ class TrainAgent:
     device: str = "auto"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained with."""
+        for name in ("total_timesteps", "num_envs", "repeats", "held_out_scenes", "patch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
     def environment(self) -> dict[str, Any]:
         """Arguments that the training environment and the held-out one share."""
         return {
@@ -72,6 +79,10 @@ class TrainAgent:
             "dtype": self.dtype,
             "device": str(pick_device(self.device)),
         }
+
+
+FREE = ("total_timesteps", "held_out", "held_out_scenes", "output", "checkpoint_seconds", "device")
+"""Settings that may change when a run goes on."""
 
 
 def train_agent(settings: TrainAgent) -> Path:
@@ -84,6 +95,7 @@ def train_agent(settings: TrainAgent) -> Path:
         ValueError: unknown names, photos or files that cannot be used.
         CheckpointError: the folder's agent is of another algorithm, basis or action space.
     """
+    check_disjoint(settings.images, settings.held_out)
     folder = RunFolder(settings.output)
     agent = learn(settings, folder)
     path = folder.path / "agent.safetensors"
@@ -120,7 +132,7 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
         ValueError: an unknown algorithm or setting of it; see also `train_agent`.
     """
     if settings.algorithm not in policies.ALGORITHMS:
-        raise ValueError(f"unknown algorithm {settings.algorithm!r}: there are {', '.join(policies.ALGORITHMS)}")
+        raise ValueError(unknown("algorithm", settings.algorithm, policies.ALGORITHMS))
     kind = policies.ALGORITHMS[settings.algorithm]
     config = kind.config_class.from_dict(settings.agent)
     env = gymnasium.make_vec(
@@ -134,11 +146,13 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
         **settings.environment(),
     )
     path = folder.path / "agent.safetensors"
-    folder.write_config(settings)
     if path.exists():
+        folder.check_config(settings, FREE)
         agent = kind.load(path, env)
     else:
-        agent = kind(env, config, actor=settings.actor or policies.SHIPPED_PREDICTOR, seed=settings.seed)
+        agent = kind(env, config, actor=settings.actor, seed=settings.seed)
+    folder.write_config(settings)
+    trained = {"metric": settings.metric, "photos": Path(settings.images or "built-in").name, "commit": commit()}
     log = folder.log()
     saved_at = time.monotonic()
 
@@ -148,13 +162,15 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
             if name != "timesteps":
                 log.add_scalar(f"train/{name}", value, agent.num_timesteps)
         if time.monotonic() - saved_at > settings.checkpoint_seconds:
-            agent.save(path, commit=commit())
+            agent.save(path, with_replay=True, **trained)
             saved_at = time.monotonic()
 
     left = settings.total_timesteps - agent.num_timesteps
     if left > 0:
         agent.learn(left, callback, progress_bar=True, reset_num_timesteps=False)
-        agent.save(path, commit=commit())
+        agent.save(path, with_replay=agent.interrupted, **trained)  # a finished agent needs what it saw no more
+    else:
+        print(f"{path} has learned from {agent.num_timesteps} renders already: nothing left to learn")
     log.close()
     env.close()
     return agent

@@ -23,7 +23,8 @@ class TrainPredictor(TrainingSettings):
     Attributes:
         network: `predictor` (the paper's, 383K parameters) or `predictor_s` (for CPUs).
         generator: name or checkpoint of the frozen generator; None for the best that ships.
-        loss: `image`, L1 between G(LR, predicted action) and HR (Eq. 3), or `code`, squared error of the code.
+        loss: `image`, L1 between G(LR, predicted action) and HR (Eq. 3); `psnr`, the same with each picture's PSNR, so
+            that soft pictures, whose errors are small, count as much as sharp ones; `code`, squared error of the code.
         init: a predictor's checkpoint to start from.
     """
 
@@ -31,8 +32,12 @@ class TrainPredictor(TrainingSettings):
     steps: int = 100_000
     network: str = "predictor"
     generator: str | None = None
-    loss: Literal["image", "code"] = "image"
+    loss: Literal["image", "psnr", "code"] = "image"
     init: str | None = None
+
+
+DARKEST = 1e-6
+"""Added to a squared error before its logarithm: pictures that are right to a quarter of a grey level count no more."""
 
 
 class PredictorTrainer(Trainer):
@@ -60,14 +65,17 @@ class PredictorTrainer(Trainer):
             network.calibrate(typical)
             ema.load_state_dict(network.state_dict())
         self.generator = generator
-        self._by_image = settings.loss == "image"
+        self._kind = settings.loss
         self._predict: Any = torch.compile(network) if settings.compile else network
 
     def loss(self, hr: Tensor, lr: Tensor, kernel: Tensor) -> Tensor:
-        """Loss of a batch, by the image or by the code."""
+        """Loss of a batch, by the image, its PSNR or the code."""
         action = self._predict(lr.contiguous(memory_format=torch.channels_last))
-        if self._by_image:
+        if self._kind == "image":
             return F.l1_loss(self.generator(lr, action).float(), hr)
+        if self._kind == "psnr":
+            error = (self.generator(lr, action).float() - hr).square().mean((1, 2, 3))  # (N,)
+            return 10 * (error + DARKEST).log10().mean()  # minus the mean PSNR, dB
         # Errors count as far as they reach G: in the code, not in the action, whose last components hardly do.
         codec = self.generator.codec
         return F.mse_loss(codec.code(action.float()), codec.code(codec.encode(kernel)))

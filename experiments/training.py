@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from agents.interruption import Interruption
 from blindsr_env import images
+from blindsr_env.pool import PhotoPool
 from experiments.batches import Batches
 from experiments.run_folder import RunFolder, commit, plain
 
@@ -52,6 +53,7 @@ class TrainingSettings:
         compile: fuse the network with torch.compile (on the CPU it needs a C++ compiler).
         amp: autocast to bfloat16, for GPUs.
         device: `auto`, `cpu` or `cuda`.
+        soften: widest Gaussian, HR pixels, that half of the HR crops are blurred by beforehand; 0 for none.
         seed: of weights, crops and kernels.
     """
 
@@ -74,6 +76,7 @@ class TrainingSettings:
     compile: bool = False
     amp: bool = False
     device: str = "auto"
+    soften: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -124,11 +127,12 @@ class Trainer(ABC):
         photos = [photo for folder in settings.data for photo in images.load(folder)]
         self._stream = iter(
             Batches(
-                images.PhotoPool(photos, self.device),
+                PhotoPool(photos, self.device),
                 scale=scale,
                 patch_size=settings.patch_size,
                 batch_size=settings.batch_size,
                 width_range=width_range,
+                soften=settings.soften,
                 rng=self.rng,
             )
         )
@@ -143,8 +147,9 @@ class Trainer(ABC):
         settings = self.settings
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate_at(self.done)
+        batch = next(self._stream)  # outside autocast: photos are degraded in float32
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.amp):
-            loss = self.loss(*next(self._stream))
+            loss = self.loss(*batch)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
         self.optimizer.step()

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from generators import checkpoint
 from generators.amnet import AMNet, Architecture
 from generators.checkpoint import CheckpointError
 from generators.codec import KernelCodec
+from generators.nearest import unknown
 
 __all__ = ["AMNet", "Architecture", "CheckpointError", "KernelCodec", "build", "load", "names", "save"]
 
@@ -56,7 +56,7 @@ def build(
         ValueError: unknown architecture (the nearest names are listed), scale or modulation.
     """
     if arch not in ARCHITECTURES:
-        raise ValueError(_unknown("architecture", arch, list(ARCHITECTURES)))
+        raise ValueError(unknown("architecture", arch, ARCHITECTURES))
     shape = ARCHITECTURES[arch]
     architecture = Architecture(shape.blocks, shape.width, scale, modulation)  # type: ignore[arg-type]
     return AMNet(architecture, codec or KernelCodec.isotropic(scale), name=arch)
@@ -109,7 +109,7 @@ def load(
     path = _WEIGHTS / f"{name}.safetensors" if name in SHIPPED else Path(name)
     is_name = path.name == name and not path.suffix
     if name not in SHIPPED and is_name and not path.exists():
-        raise ValueError(_unknown("generator", name, list(SHIPPED)) + " Or give the path of a .safetensors file")
+        raise ValueError(unknown("generator", name, SHIPPED) + " Or give the path of a .safetensors file")
     tensors, metadata = checkpoint.read(path)
     if metadata.get("kind") != "generator":
         raise CheckpointError(f"{path} holds a {metadata.get('kind')}, not a generator: give a generator's checkpoint")
@@ -123,8 +123,3 @@ def load(
         raise CheckpointError(f"{path} is not a whole generator's checkpoint: copy or train it again") from error
     generator = generator.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return generator.eval().requires_grad_(False)
-
-
-def _unknown(what: str, name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known
-    return f"unknown {what} {name!r}: did you mean {' or '.join(repr(n) for n in near)}?"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,44 +13,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
 
+from generators.atomic import atomic_write
+
 METADATA_KEY = "blindsr"
 FORMAT_VERSION = 1
 
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used; the message names the file, the cause and the cure."""
-
-
-@contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a path beside `path` to write to, and move it into place when the block ends well.
-
-    The new file is flushed to disk before it replaces the old one, so a process killed at any moment leaves either the
-    old file or the new one. When the block raises, the old file stays and the partial one is removed.
-
-    Args:
-        path: the file to write; its folder is created.
-
-    Yields:
-        A temporary path in the same folder with the same suffix; hidden, since a kill leaves it behind.
-
-    Raises:
-        OSError: the folder cannot be made or written to.
-    """
-    path = Path(path)
-    partial = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch(exist_ok=False)
-    except OSError as error:
-        raise OSError(f"cannot write into the folder {path.parent} ({error.strerror}): choose another") from error
-    try:
-        yield partial
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def save(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:

@@ -27,13 +27,17 @@ def gaussian_profile(width: Tensor | float, size: int = KERNEL_SIZE) -> Tensor:
         `(N, size)` in the dtype of `width`; each row sums to 1.
 
     Raises:
-        ValueError: an even size, which has no centre.
+        ValueError: an even size, which has no centre; on the host, a width that is not finite and
+            above 0 (widths on another device are not looked at: that would wait for it).
     """
     if size % 2 == 0:
         raise ValueError(f"a kernel's size must be odd, got {size}")
     widths = torch.as_tensor(width).reshape(-1)
     if not widths.is_floating_point():
         widths = widths.to(torch.get_default_dtype())
+    if widths.device.type == "cpu" and not (torch.isfinite(widths) & (widths > 0)).all():
+        bad = widths[~(torch.isfinite(widths) & (widths > 0))]
+        raise ValueError(f"a kernel's width must be a finite number above 0, in HR pixels, got {bad[0].item():g}")
     offset = torch.arange(size, dtype=widths.dtype, device=widths.device) - size // 2
     profile = torch.exp(-0.5 * (offset / widths[:, None]) ** 2)  # (N, size)
     return profile / profile.sum(dim=1, keepdim=True)
@@ -48,6 +52,9 @@ def gaussian(width: Tensor | float, size: int = KERNEL_SIZE) -> Tensor:
 
     Returns:
         `(N, size, size)` in the dtype of `width`; each kernel sums to 1.
+
+    Raises:
+        ValueError: as `gaussian_profile`.
 
     Example:
         >>> gaussian(torch.tensor([1.3], dtype=torch.float64)).sum().item()

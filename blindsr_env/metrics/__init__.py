@@ -11,16 +11,18 @@
 A metric of your own is any callable with the attributes of `Metric`; `register` gives it a name.
 """
 
-import difflib
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import torch
 
-from .fidelity import Psnr, Ssim
-from .grid import Grid
-from .iqa import Iqa
-from .metric import ATTRIBUTES, Metric
-from .niqe import Niqe
+from blindsr_env.metrics.fidelity import Psnr, Ssim
+from blindsr_env.metrics.grid import Grid
+from blindsr_env.metrics.iqa import Iqa
+from blindsr_env.metrics.metric import ATTRIBUTES, Metric
+from blindsr_env.metrics.niqe import Niqe
+from generators.nearest import unknown
 
 __all__ = ["Factory", "Grid", "Iqa", "Metric", "Niqe", "Psnr", "Ssim", "get", "names", "register"]
 
@@ -40,7 +42,7 @@ _ours = frozenset(_factories)
 
 
 def names() -> list[str]:
-    """Names that `get` knows, besides `pyiqa:NAME`."""
+    """List the names that `get` knows, besides `pyiqa:NAME`."""
     return sorted(_factories)
 
 
@@ -48,12 +50,12 @@ def register(name: str, factory: Factory) -> None:
     """Give a metric a name that `get`, environments and the command line know. A second time replaces the first.
 
     Args:
-        name: The name.
-        factory: Makes the metric, given the scale: `register("mine", lambda scale: Mine())`.
+        name: not one of ours.
+        factory: makes the metric, given the scale: `register("mine", lambda scale: Mine())`.
 
     Raises:
-        ValueError: A name that is one of ours, is empty, or begins with "pyiqa:".
-        TypeError: A factory that cannot be called.
+        ValueError: the name is one of ours, is empty, or begins with `"pyiqa:"`.
+        TypeError: the factory cannot be called.
     """
     if not name or name in _ours or name.startswith(_PYIQA):
         raise ValueError(f"the metric name {name!r} is taken; register yours under another")
@@ -63,19 +65,20 @@ def register(name: str, factory: Factory) -> None:
 
 
 def get(metric: str | Metric, *, scale: int = 4) -> Metric:
-    """The metric of this name, or the given callable itself once its attributes are checked.
+    """Make the metric of this name, or return the given callable itself once its attributes are checked.
 
     Args:
-        metric: A name of `names()`, "pyiqa:NAME", "pyiqa:NAME@FILE", or a callable with the attributes of `Metric`.
-        scale: Scale of super-resolution: the border of `psnr` and `ssim`, the period of `grid`.
+        metric: a name of `names()`, `"pyiqa:NAME"`, `"pyiqa:NAME@FILE"`, or a callable with the attributes of `Metric`.
+        scale: of super-resolution: the border of `psnr` and `ssim`, the period of `grid`.
 
     Raises:
-        ValueError: An unknown name; the message lists the nearest ones. A scale below 1.
-        TypeError: A callable without the attributes of a metric.
-        PyiqaMissingError: "pyiqa:NAME" without pyiqa; an ImportError and a ValueError.
+        ValueError: unknown name (the nearest ones are listed), or a scale below 1.
+        TypeError: the callable lacks attributes of a metric.
+        PyiqaMissingError: `"pyiqa:NAME"` without pyiqa; an ImportError and a ValueError.
 
-    >>> get("psnr", scale=3).border
-    3
+    Example:
+        >>> get("psnr", scale=3).border
+        3
     """
     if scale < 1:
         raise ValueError(f"the scale of super-resolution must be at least 1, got {scale}")
@@ -85,14 +88,12 @@ def get(metric: str | Metric, *, scale: int = 4) -> Metric:
         name, _, weights = metric.removeprefix(_PYIQA).partition("@")
         return Iqa(name, weights or None)
     if metric not in _factories:
-        near = difflib.get_close_matches(metric.lower(), names(), cutoff=0.4)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(names())}, pyiqa:NAME"
-        raise ValueError(f"unknown metric {metric!r}; {hint}")
+        raise ValueError(unknown("metric", metric, [*names(), f"{_PYIQA}NAME"]))
     return _checked(_factories[metric](scale))
 
 
 def _checked(metric: Metric) -> Metric:
-    """`metric` itself if it is one."""
+    """Return `metric` itself if it is one."""
     if isinstance(metric, type) or not callable(metric):
         raise TypeError(f"a metric is a name or a callable object, got {metric!r}")
     missing = [attribute for attribute in ATTRIBUTES if not hasattr(metric, attribute)]

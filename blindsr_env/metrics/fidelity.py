@@ -1,17 +1,19 @@
 """PSNR and SSIM on the luminance: how close a picture is to its reference. Both are differentiable."""
 
+from __future__ import annotations
+
 import math
 
 import torch
 from torch import Tensor
 
-from .luminance import luminance, weighted
-from .metric import check
-from .window import gaussian_taps, smooth
+from blindsr_env.metrics.luminance import luminance, weighted
+from blindsr_env.metrics.metric import check
+from blindsr_env.metrics.window import gaussian_taps, smooth
 
 
 def inside(x: Tensor, border: int) -> Tensor:
-    """`x` (..., H, W) without `border` pixels on each side."""
+    """Take `border` pixels off each side of x `(..., H, W)`."""
     return x[..., border : x.shape[-2] - border, border : x.shape[-1] - border]
 
 
@@ -20,6 +22,9 @@ class Psnr:
 
     As super-resolution papers report it. Equal pictures give `Psnr.highest`, not infinity, so that differences and
     means of scores stay numbers.
+
+    Args:
+        scale: pixels taken off each side before comparing.
     """
 
     name = "psnr"
@@ -28,12 +33,11 @@ class Psnr:
     highest = 100.0
 
     def __init__(self, scale: int = 4) -> None:
-        """Crop `scale` pixels on each side before comparing."""
         self.border = scale
         self.min_size = 2 * scale + 1
 
     def __call__(self, sr: Tensor, hr: Tensor | None = None) -> Tensor:
-        """Score `sr` against `hr`, both (N, 3, H, W) in [0, 1]: (N,) float32 in dB, at most `highest`."""
+        """Score `sr` against `hr`, both `(N, 3, H, W)` in [0, 1]: `(N,)` float32 in dB, at most `highest`."""
         check(self, sr, hr)
         assert hr is not None  # by check
         error = weighted(inside(sr.float() - hr.float(), self.border))
@@ -46,6 +50,9 @@ class Ssim:
 
     Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural similarity", IEEE
     TIP 2004, with its settings: 11x11 Gaussian of width 1.5, only where it lies inside, K1 = 0.01, K2 = 0.03, L = 255.
+
+    Args:
+        scale: pixels taken off each side before comparing.
     """
 
     name = "ssim"
@@ -57,12 +64,11 @@ class Ssim:
     c2 = (0.03 * 255) ** 2
 
     def __init__(self, scale: int = 4) -> None:
-        """Crop `scale` pixels on each side before comparing."""
         self.border = scale
         self.min_size = 2 * scale + len(self.taps)
 
     def __call__(self, sr: Tensor, hr: Tensor | None = None) -> Tensor:
-        """Score `sr` against `hr`, both (N, 3, H, W) in [0, 1]: (N,) float32, 1 for equal pictures."""
+        """Score `sr` against `hr`, both `(N, 3, H, W)` in [0, 1]: `(N,)` float32, 1 for equal pictures."""
         check(self, sr, hr)
         assert hr is not None  # by check
         x = luminance(inside(sr.float(), self.border))

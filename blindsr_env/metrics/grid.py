@@ -1,12 +1,14 @@
 """The mark of pixel shuffle: how much of a picture's fine detail repeats with the period of the upscaling."""
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .luminance import luminance
-from .metric import check
-from .window import smooth
+from blindsr_env.metrics.luminance import luminance
+from blindsr_env.metrics.metric import check
+from blindsr_env.metrics.window import smooth
 
 
 class Grid:
@@ -15,6 +17,9 @@ class Grid:
     High-pass: the luminance (not rounded) less its 9x9 box mean (border reflected without repeating the edge). The
     share is the variance of its scale x scale phase means over its variance. Photos have about 2e-4 at 256x256; a
     generator whose code was bent until a printed grid pleased NIQE has 7e-3. A flat picture has no grid: 0.
+
+    Args:
+        scale: the period to look for.
     """
 
     name = "grid"
@@ -27,12 +32,11 @@ class Grid:
     least_variance = 1e-8
 
     def __init__(self, scale: int = 4) -> None:
-        """Look for the period `scale`."""
         self.scale = scale
         self.min_size = max(len(self.box), 2 * scale)
 
     def __call__(self, sr: Tensor, hr: Tensor | None = None) -> Tensor:
-        """Score `sr` (N, 3, H, W) in [0, 1], whole periods of it: (N,) float32. `hr` is ignored."""
+        """Score whole periods of `sr`, `(N, 3, H, W)` in [0, 1]: `(N,)` float32. `hr` is ignored."""
         check(self, sr, hr)
         y = luminance(sr.float()) - 128.0  # (N, H, W)
         margin = len(self.box) // 2

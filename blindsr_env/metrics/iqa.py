@@ -1,6 +1,7 @@
 """Any metric of pyiqa (https://github.com/chaofengc/IQA-PyTorch), which is imported only when one is asked for."""
 
-import difflib
+from __future__ import annotations
+
 import importlib
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .metric import check
+from blindsr_env.metrics.metric import check
+from generators.nearest import unknown
 
 INSTALL = 'pip install "blindsr[pyiqa]"'
 # Kinds of pyiqa's networks that compare whole sets of pictures: their scores are nobody's reward.
@@ -24,42 +26,39 @@ class Iqa:
 
     Scores only, no gradient. The network moves to the device of the pictures that it is given. What is too small for
     it is its own error: pyiqa's table states no minimum.
+
+    Args:
+        name: as in `pyiqa.list_models()`.
+        weights: a local file of the metric's weights, for machines without a network, whose stem joins the metric's
+            name; without it pyiqa takes its cache or downloads. pyiqa unpickles it, so it can run code: use only files
+            that you trust.
+
+    Raises:
+        PyiqaMissingError: pyiqa, or a package that this metric needs, is not installed.
+        ValueError: pyiqa has no such metric, it scores sets of pictures, or it cannot use these weights.
+        FileNotFoundError: `weights` is not a file.
+        OSError: the weights are neither in pyiqa's cache nor to be downloaded.
     """
 
     min_size = 1
 
     def __init__(self, name: str, weights: str | Path | None = None) -> None:
-        """Load pyiqa's metric `name`.
-
-        Args:
-            name: As in `pyiqa.list_models()`.
-            weights: A local file of the metric's weights, for machines without a network; without it pyiqa takes
-                its cache or downloads. pyiqa unpickles it, so it can run code: use only files that you trust.
-
-        Raises:
-            PyiqaMissingError: pyiqa, or a package that this metric needs, is not installed.
-            ValueError: pyiqa has no such metric, it scores sets of pictures, or it cannot use these weights.
-            FileNotFoundError: `weights` is not a file.
-            OSError: The weights are neither in pyiqa's cache nor to be downloaded.
-        """
         table = _import("pyiqa.default_model_configs").DEFAULT_CONFIGS
         if name not in table:
-            near = difflib.get_close_matches(name.lower(), table, cutoff=0.4)
-            hint = f"did you mean {' or '.join(f'pyiqa:{n}' for n in near)}?" if near else "see pyiqa.list_models()"
-            raise ValueError(f"pyiqa has no metric {name!r}; {hint}")
+            raise ValueError(unknown("metric of pyiqa", name, table) + " pyiqa.list_models() has them all")
         entry = table[name]
         if entry["metric_opts"]["type"] in OF_SETS:
             raise ValueError(f"pyiqa:{name} scores sets of pictures; a reward needs a score for each picture")
         if weights is not None and not Path(weights).is_file():
             raise FileNotFoundError(f"pyiqa:{name}: no weights file {str(weights)!r}")
-        self.name = f"pyiqa:{name}"
+        self.name = f"pyiqa:{name}" if weights is None else f"pyiqa:{name}@{Path(weights).stem}"
         self.lower_is_better = bool(entry.get("lower_better", False))
         self.needs_reference = entry["metric_mode"] == "FR"
         self.network = _load(name, weights)
 
     @torch.no_grad()
     def __call__(self, sr: Tensor, hr: Tensor | None = None) -> Tensor:
-        """Score `sr` (N, 3, H, W) in [0, 1], against `hr` if the metric needs it: (N,) float32."""
+        """Score `sr`, `(N, 3, H, W)` in [0, 1], against `hr` if the metric needs it: `(N,)` float32."""
         check(self, sr, hr)
         network = self.network.to(sr.device)
         scores: Tensor = network(sr, hr) if self.needs_reference else network(sr)
@@ -67,7 +66,7 @@ class Iqa:
 
 
 def _import(module: str) -> Any:
-    """A module of pyiqa, or one line that says why not."""
+    """Import a module of pyiqa, or say in one line why not."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -77,7 +76,7 @@ def _import(module: str) -> Any:
 
 
 def _load(name: str, weights: str | Path | None) -> torch.nn.Module:
-    """The network, in evaluation mode, on the CPU."""
+    """Load the network, in evaluation mode, on the CPU."""
     options = {} if weights is None else {"pretrained_model_path": str(weights)}
     try:
         # Its check of the range would wait for the device at every call.
@@ -101,12 +100,12 @@ def _load(name: str, weights: str | Path | None) -> torch.nn.Module:
 
 
 def _missing(error: ModuleNotFoundError) -> PyiqaMissingError:
-    """What to say when `error` is about pyiqa itself or about one of its packages."""
+    """Say whether pyiqa itself is missing or one of its packages."""
     package = (error.name or "").split(".")[0]
     what = "pyiqa is not installed" if package == "pyiqa" else f"pyiqa needs the package {package!r}"
     return PyiqaMissingError(f"{what}; {INSTALL}")
 
 
 def _line(error: Exception) -> str:
-    """An error's kind and first line."""
+    """Cut an error down to its kind and first line."""
     return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,5 +1,7 @@
 """Y of ITU-R BT.601 in [16, 235], as MATLAB's rgb2ycbcr gives it."""
 
+from __future__ import annotations
+
 from torch import Tensor
 
 # Y = 16 + (65.481 R + 128.553 G + 24.966 B) for R, G, B in [0, 1]. For 8-bit levels r, g, b in 0..255 that is
@@ -11,34 +13,34 @@ _ROUNDING = 128.0 * sum(_WEIGHTS) + (16.0 - 128.0 + 0.5) * _DIVISOR
 
 
 def luminance(rgb: Tensor) -> Tensor:
-    """Unrounded Y, differentiable.
+    """Compute Y, unrounded; differentiable.
 
     Args:
-        rgb: (N, 3, H, W) float in [0, 1].
+        rgb: `(N, 3, H, W)` floating point in [0, 1].
 
     Returns:
-        (N, H, W) in [16, 235], the dtype of `rgb`.
+        `(N, H, W)` in [16, 235], the dtype of `rgb`.
     """
     return weighted(rgb) + 16.0
 
 
 def weighted(rgb: Tensor) -> Tensor:
-    """Y less its offset of 16: linear, so the Y of a difference is the difference of the Ys. Shapes as `luminance`."""
+    """Compute Y less its offset of 16: linear, so Y of a difference is a difference of Ys. Shapes as `luminance`."""
     red, green, blue = rgb.unbind(1)
     return (red * 65.481).add(green, alpha=128.553).add(blue, alpha=24.966)
 
 
 def rounded(rgb: Tensor) -> Tensor:
-    """The Y of the 8-bit picture in whole grey levels, less 128. Exact: halves go up, on every device.
+    """Compute the Y of 8-bit pictures in whole grey levels, less 128. Exact: halves go up, on every device.
 
     With 128 taken off the levels every product and sum is a whole number below 2^24, and a quotient of such numbers by
     85000 is rounded by less than its distance to the next grey level: float32 arithmetic makes no error here.
 
     Args:
-        rgb: (N, 3, H, W) float in [0, 1]; clamped and rounded to 8 bit first.
+        rgb: `(N, 3, H, W)` floating point in [0, 1]; clamped and rounded to 8 bit first.
 
     Returns:
-        (N, H, W) float32, whole numbers in [-112, 107].
+        `(N, H, W)` float32, whole numbers in [-112, 107].
     """
     levels = (rgb.float() * 255.0).round_().clamp_(0.0, 255.0).sub_(128.0)
     red, green, blue = levels.unbind(1)

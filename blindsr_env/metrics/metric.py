@@ -1,5 +1,7 @@
 """What a metric is: four attributes and a call; and the checks that every metric of ours begins with."""
 
+from __future__ import annotations
+
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -12,10 +14,10 @@ class Metric(Protocol):
     """A picture's score. Any callable with these attributes is one.
 
     Attributes:
-        name: What tables and `info` call it.
+        name: what tables and `info` call it.
         lower_is_better: True for NIQE, False for PSNR: the sign of the reward.
-        needs_reference: Whether `hr` must be given.
-        min_size: The smallest height and width in pixels that it can score.
+        needs_reference: whether `hr` must be given.
+        min_size: the smallest height and width in pixels that it can score.
     """
 
     name: str
@@ -27,11 +29,11 @@ class Metric(Protocol):
         """Score a batch, each picture for itself.
 
         Args:
-            sr: Pictures, (N, 3, H, W) float RGB in [0, 1].
-            hr: What they should look like, the same shape; metrics without a reference ignore it.
+            sr: pictures `(N, 3, H, W)`, RGB, floating point in [0, 1].
+            hr: what they should look like, the same shape; metrics without a reference ignore it.
 
         Returns:
-            (N,) float32 on the device of `sr`. The same pictures always give the same scores.
+            `(N,)` float32 on the device of `sr`. The same pictures always give the same scores.
         """
         ...
 
@@ -40,8 +42,8 @@ def check(metric: Metric, sr: Tensor, hr: Tensor | None = None) -> None:
     """Raise one clear line if `metric` cannot score these pictures. Looks at shapes only: never waits for the device.
 
     Raises:
-        TypeError: Pictures that are not float tensors.
-        ValueError: A wrong shape, pictures below the metric's minimum, a missing or different-sized reference.
+        TypeError: the pictures are no floating-point tensor.
+        ValueError: wrong shape, pictures below the metric's minimum, a missing or different-sized reference.
     """
     if not isinstance(sr, Tensor) or not sr.is_floating_point():
         what = f"a {sr.dtype} tensor" if isinstance(sr, Tensor) else type(sr).__name__

@@ -10,6 +10,8 @@ Mittal, Soundararajan, Bovik, "Making a 'completely blind' image quality analyze
 4. Mean and covariance of the features over the blocks, and their distance to those of the pristine photos.
 """
 
+from __future__ import annotations
+
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import luminance
-from .metric import check
-from .window import gaussian_taps, moments
+from blindsr_env.metrics import luminance
+from blindsr_env.metrics.metric import check
+from blindsr_env.metrics.window import gaussian_taps, moments
 
 BLOCK = 96
 TAPS = gaussian_taps(7, 7 / 6)
@@ -36,6 +38,13 @@ class Niqe:
     Needs at least one block of 96x96 pixels; rows and columns beyond a multiple of 96 are left out. A picture with a
     single usable block has no covariance: it counts as zero. A picture without any usable block (a flat one) gives NaN
     for itself alone.
+
+    Args:
+        name: what tables call it.
+        threshold: smaller MSCN coefficients count as zero. In flat areas they are rounding noise, whose signs enter the
+            fits and move the score by up to 0.1 between two correct implementations; 0 is the official NIQE.
+        dtype: of the arithmetic over pixels, float32 or float64. With the default threshold they agree to 3e-5 in the
+            mean of 100 crops of 256x256, and to 0.0015 where a shape falls to its neighbour in the table.
     """
 
     lower_is_better = True
@@ -43,22 +52,13 @@ class Niqe:
     min_size = BLOCK
 
     def __init__(self, name: str = "niqe", threshold: float = 3e-4, dtype: torch.dtype = torch.float32) -> None:
-        """Choose the conditioning.
-
-        Args:
-            name: What tables call it.
-            threshold: Smaller MSCN coefficients count as zero. In flat areas they are rounding noise, whose signs enter
-                the fits and move the score by up to 0.1 between two correct implementations; 0 is the official NIQE.
-            dtype: Of the arithmetic over pixels, float32 or float64. With the default threshold they agree to 3e-5 in
-                the mean of 100 crops of 256x256, and to 0.0015 where a shape falls to its neighbour in the table.
-        """
         self.name = name
         self.threshold = threshold
         self.dtype = dtype
 
     @torch.no_grad()
     def __call__(self, sr: Tensor, hr: Tensor | None = None) -> Tensor:
-        """Score `sr` (N, 3, H, W) in [0, 1]: (N,) float32. `hr` is ignored."""
+        """Score `sr`, `(N, 3, H, W)` in [0, 1]: `(N,)` float32. `hr` is ignored."""
         check(self, sr, hr)
         rows, columns = sr.shape[2] // BLOCK, sr.shape[3] // BLOCK
         sr = sr[..., : rows * BLOCK, : columns * BLOCK]
@@ -69,7 +69,7 @@ class Niqe:
 
 
 def block_features(sr: Tensor, threshold: float, dtype: torch.dtype) -> Tensor:
-    """The features of every block: pictures (N, 3, H, W) with sides of whole blocks to (N, blocks, 36) float64."""
+    """Measure every block of pictures `(N, 3, H, W)`, sides whole blocks: `(N, blocks, 36)` float64."""
     y = luminance.rounded(sr).to(dtype)  # (N, H, W), less 128: float32 loses less on small numbers
     fine = fitted(neighbour_products(mscn(y, threshold), BLOCK))
     coarse = fitted(neighbour_products(mscn(halved(y), threshold), BLOCK // 2))
@@ -77,7 +77,7 @@ def block_features(sr: Tensor, threshold: float, dtype: torch.dtype) -> Tensor:
 
 
 def mscn(y: Tensor, threshold: float) -> Tensor:
-    """Mean-subtracted contrast-normalised coefficients of y (N, H, W), same shape; the border repeats the edge."""
+    """Subtract the mean of y `(N, H, W)` and normalise its contrast, same shape; the border repeats the edge."""
     margin = len(TAPS) // 2
     padded = F.pad(y[:, None], (margin,) * 4, mode="replicate")[:, 0]
     mean, variance = moments(padded, TAPS)
@@ -86,7 +86,7 @@ def mscn(y: Tensor, threshold: float) -> Tensor:
 
 
 def halved(y: Tensor) -> Tensor:
-    """MATLAB's imresize(y, 0.5): y (N, H, W) with even sides to (N, H/2, W/2)."""
+    """Halve y `(N, H, W)`, sides even, as MATLAB's imresize(y, 0.5) does: `(N, H/2, W/2)`."""
     for dim in (1, 2):
         phases = [y.index_select(dim, index) for index in alternate(y.shape[dim], y.device)]
         size = y.shape[dim] // 2
@@ -98,19 +98,19 @@ def halved(y: Tensor) -> Tensor:
 
 @lru_cache(maxsize=64)
 def alternate(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Every second position from -3 and from -2 on, to 3 beyond the end; mirrored at the border, edge repeated."""
+    """List every second position from -3 and from -2 on, to 3 beyond the end; mirrored at the border, edge repeated."""
     position = torch.arange(-3, size + 3, device=device)
     inside = torch.where(position < 0, -1 - position, torch.minimum(position, 2 * size - 1 - position))
     return inside[0::2], inside[1::2]
 
 
 def neighbour_products(x: Tensor, size: int) -> Tensor:
-    """Cut x (N, H, W) into blocks, and multiply each with itself shifted by (0, 1), (1, 0), (1, 1) and (1, -1).
+    """Cut x `(N, H, W)` into blocks, and multiply each with itself shifted by (0, 1), (1, 0), (1, 1) and (1, -1).
 
     What leaves a block on one side enters it on the other.
 
     Returns:
-        (N, blocks, 5, size^2): the block itself, then the four products.
+        `(N, blocks, 5, size^2)`: the block itself, then the four products.
     """
     rows, columns = x.shape[1] // size, x.shape[2] // size
     blocks = x.reshape(len(x), rows, size, columns, size).transpose(2, 3).flatten(1, 2)  # (N, blocks, size, size)
@@ -124,7 +124,7 @@ def neighbour_products(x: Tensor, size: int) -> Tensor:
 
 
 def fitted(x: Tensor) -> Tensor:
-    """Fit an asymmetric generalised Gaussian to each row of x (N, blocks, 5, n): (N, blocks, 18) float64.
+    """Fit an asymmetric generalised Gaussian to each row of x `(N, blocks, 5, n)`: `(N, blocks, 18)` float64.
 
     By its moments; x is used up. A row without a negative or without a positive number has no fit on that side: NaN
     there, and the smallest shape.
@@ -147,21 +147,21 @@ def fitted(x: Tensor) -> Tensor:
 
 
 def norm(x: Tensor) -> Tensor:
-    """Euclidean norms over the last dimension, handed on in float64."""
+    """Take Euclidean norms over the last dimension, handed on in float64."""
     return torch.linalg.vector_norm(x, dim=-1).double()
 
 
 def total(x: Tensor) -> Tensor:
-    """Sums over the last dimension, handed on in float64."""
+    """Sum over the last dimension, handed on in float64."""
     return x.sum(-1).double()
 
 
 @lru_cache(maxsize=8)
 def shapes(device: torch.device) -> tuple[Tensor, Tensor]:
-    """The shapes 0.2, 0.201, ..., 10 that are tried, by what they predict.
+    """Tabulate the shapes 0.2, 0.201, ..., 10 that are tried, by what they predict.
 
     Returns:
-        The moment ratio Gamma(2/a)^2 / (Gamma(1/a) Gamma(3/a)) of each shape a, rising, (9801,); and (9801, 3): a
+        The moment ratio Gamma(2/a)^2 / (Gamma(1/a) Gamma(3/a)) of each shape a, rising, `(9801,)`; and `(9801, 3)`: a
         itself, the width over the deviation, sqrt(Gamma(1/a) / Gamma(3/a)), and Gamma(2/a) / Gamma(1/a). Float64.
     """
     a = torch.arange(200, 10001, dtype=torch.float64) / 1000
@@ -182,14 +182,14 @@ def nearest_shape(r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @lru_cache(maxsize=8)
 def pristine(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean (36,) and covariance (36, 36) of undistorted photos' features, float64, as the LIVE lab published them."""
+    """Read mean `(36,)` and covariance `(36, 36)` of undistorted photos' features, float64, as LIVE published them."""
     with np.load(Path(__file__).with_name("niqe_pristine.npz")) as file:
         mean, covariance = file["mu_pris_param"][0], file["cov_pris_param"]
     return torch.from_numpy(mean).to(device), torch.from_numpy(covariance).to(device)
 
 
 def distance(features: Tensor) -> Tensor:
-    """Distance of (N, blocks, 36) float64 features to the pristine model: (N,); NaN where no block has them all."""
+    """Measure how far features `(N, blocks, 36)` are from the pristine model: `(N,)`; NaN where no block has all."""
     pristine_mean, pristine_covariance = pristine(features.device)
     usable = features.isfinite().all(-1, keepdim=True)  # (N, blocks, 1)
     count = usable.sum(1, keepdim=True)  # (N, 1, 1)

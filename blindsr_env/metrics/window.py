@@ -4,19 +4,21 @@ Shifted sums need no padding to whole tiles and no channels, so for one channel 
 convolutions of torch on a CPU several times over; they are differentiable, and no TF32 setting changes them.
 """
 
+from __future__ import annotations
+
 import math
 
 from torch import Tensor
 
 
 def gaussian_taps(size: int, sigma: float) -> tuple[float, ...]:
-    """A Gaussian at `size` whole positions around its centre, summing to 1 (one side of MATLAB's fspecial)."""
+    """Sample a Gaussian at `size` whole positions around its centre, sum 1 (one side of MATLAB's fspecial)."""
     taps = [math.exp(-0.5 * ((i - size // 2) / sigma) ** 2) for i in range(size)]
     return tuple(tap / sum(taps) for tap in taps)
 
 
 def slide(x: Tensor, taps: tuple[float, ...], dim: int) -> Tensor:
-    """Weighted mean along one dimension, where the window lies wholly inside: len(taps) - 1 positions fewer."""
+    """Average along one dimension where the window lies wholly inside: len(taps) - 1 positions fewer."""
     size = x.shape[dim] - len(taps) + 1
     out = x.narrow(dim, 0, size) * taps[0]
     for i, tap in enumerate(taps[1:], 1):
@@ -25,20 +27,20 @@ def slide(x: Tensor, taps: tuple[float, ...], dim: int) -> Tensor:
 
 
 def smooth(x: Tensor, taps: tuple[float, ...]) -> Tensor:
-    """Weighted mean over a square window, where it lies wholly inside.
+    """Average over a square window where it lies wholly inside.
 
     Args:
-        x: (..., H, W) float.
-        taps: The window's odd number of weights in each direction, symmetric.
+        x: `(..., H, W)` floating point.
+        taps: the window's weights in each direction, an odd number, symmetric.
 
     Returns:
-        (..., H - len(taps) + 1, W - len(taps) + 1).
+        `(..., H - len(taps) + 1, W - len(taps) + 1)`.
     """
     return slide(slide(x, taps, -2), taps, -1)
 
 
 def moments(x: Tensor, taps: tuple[float, ...]) -> tuple[Tensor, Tensor]:
-    """Weighted mean and variance over a square window; shapes as `smooth`.
+    """Compute weighted mean and variance over a square window; shapes as `smooth`.
 
     The variance is the mean of the columns' variances plus the variance of the columns' means: sums of squared
     differences only, so float32 keeps the small variances that the mean square less the squared mean loses.
@@ -54,7 +56,7 @@ def moments(x: Tensor, taps: tuple[float, ...]) -> tuple[Tensor, Tensor]:
 
 
 def spread(x: Tensor, mean: Tensor, taps: tuple[float, ...], dim: int) -> Tensor:
-    """Weighted mean squared difference from `mean`, which is `slide` of x, along one dimension."""
+    """Average the squared difference from `mean`, which is `slide` of x, along one dimension."""
     out = (x.narrow(dim, 0, mean.shape[dim]) - mean).square_().mul_(taps[0])
     for i, tap in enumerate(taps[1:], 1):
         difference = x.narrow(dim, i, mean.shape[dim]) - mean

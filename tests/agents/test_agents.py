@@ -10,10 +10,9 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
 from toy_worlds import ColourWorld, SingleColour
 
-from agents.agent import per_component
 from agents.ddpg import DDPG, DDPGConfig
 from agents.group_pg import GroupPG, GroupPGConfig
-from agents.networks import Predictor
+from agents.networks import Predictor, SpectralPredictor
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
 
@@ -33,9 +32,8 @@ def agent(kind, env=None, seed=0, **changes):
         config = GroupPGConfig(noise=(0.2, 0.1), average=0.9, actor_lr=1e-2, **changes)
     else:
         sizes = dict(critics=2, critic_width=8, hidden=8, batch_size=16, critic_updates=1, actor_updates=1)
-        config = DDPGConfig(
-            frozen_trunk=kind == "ddpg", actor_starts=12, replay_size=40, actor_lr=1e-2, **sizes | changes
-        )
+        sizes |= dict(actor_starts=12, replay_size=40, actor_lr=1e-2)
+        config = DDPGConfig(frozen_trunk=kind == "ddpg", **sizes | changes)
     return CLASSES[kind](env or world(kind), config, actor=actor, seed=seed)
 
 
@@ -94,6 +92,7 @@ def test_predict_answers_in_kind(kind):
     several = subject.predict(torch.from_numpy(np.stack([one, one])))[0]
     assert torch.is_tensor(several) and several.shape == (2, 3)
     np.testing.assert_allclose(several[0], action, atol=1e-6)
+    torch.testing.assert_close(subject.predict(one, None, np.ones(1, bool), True)[0], action)  # as SB3 orders them
     noisy = subject.predict(one, deterministic=False)[0]
     assert not np.allclose(noisy, action) and np.abs(noisy).max() <= 1
     assert subject.predict(np.zeros((30, 17, 3), np.uint8))[0].shape == (3,)
@@ -152,7 +151,7 @@ def test_the_callback_can_stop_and_gets_means():
 def test_learning_rates_and_counters_follow_the_schedule():
     subject = agent("ddpg", lr_final=0.01, critic_lr=1e-3)
     rates = []
-    subject.learn(BATCH * 4, lambda a, f: rates.append(a._optimisers["critic"].param_groups[0]["lr"]), log_interval=1)
+    subject.learn(BATCH * 4, lambda a, f: rates.append(a.optimisers["critic"].param_groups[0]["lr"]), log_interval=1)
     np.testing.assert_allclose(rates, 1e-3 * 0.01 ** np.array([0, 0.25, 0.5, 0.75]))
     subject.learn(BATCH)
     assert subject.num_timesteps == BATCH  # as in Stable-Baselines3, a new learn counts from 0
@@ -168,7 +167,7 @@ def test_a_loss_that_is_not_finite_is_named():
     subject = agent("ddpg")
     with torch.no_grad():
         next(subject.critic.parameters()).fill_(float("nan"))
-    with pytest.raises(ValueError, match="critic_loss.* not finite at step 12: lower the learning rates"):
+    with pytest.raises(ValueError, match="critic_loss.* not finite at step 24: lower the learning rates"):
         subject.learn(BATCH * 5, log_interval=1)
 
 
@@ -200,15 +199,152 @@ def test_worlds_that_do_not_fit_are_refused():
 
 
 def test_bad_settings_are_refused():
-    with pytest.raises(ValueError, match="unknown key 'criticlr' in DDPGConfig; the nearest are critic_lr"):
+    with pytest.raises(ValueError, match="unknown key of DDPGConfig 'criticlr': did you mean 'critic_lr'"):
         DDPGConfig.from_dict({"criticlr": 1})
-    with pytest.raises(ValueError, match="eq10, eq11, not 'eq12'"):
+    with pytest.raises(ValueError, match="unknown critic_loss 'eq12': did you mean 'eq1[01]' or 'eq1[01]'"):
         DDPGConfig(critic_loss="eq12")
-    with pytest.raises(ValueError, match="at least 0"):
-        per_component((-1.0,), 3)
-    with pytest.raises(ValueError, match="above 0"):
-        GroupPG(None, GroupPGConfig(noise=(0.0,)))
     assert DDPGConfig.from_dict({"noise": [0.1, 0.2]}).noise == (0.1, 0.2)
+
+
+def test_settings_come_in_their_types():
+    config = DDPGConfig.from_dict({"noise": 0.3, "actor_lr": 1, "critics": 2, "frozen_trunk": False})
+    assert config.noise == (0.3,) and config.actor_lr == 1.0 and type(config.actor_lr) is float
+    assert GroupPGConfig(noise=[1, 0.5]).noise == (1.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    "kind, key, value, expected",
+    [
+        (DDPGConfig, "actor_lr", "1e-4", r"a number, got '1e-4' \(str\)"),
+        (DDPGConfig, "actor_lr", True, r"a number, got True \(bool\)"),
+        (DDPGConfig, "actor_lr", 0, "above 0, got 0"),
+        (DDPGConfig, "critic_lr", -1.0, "above 0, got -1.0"),
+        (DDPGConfig, "critic_lr", float("nan"), "a number, got nan"),
+        (DDPGConfig, "batch_size", 2.5, r"a whole number, got 2.5 \(float\)"),
+        (DDPGConfig, "batch_size", 0, "at least 1, got 0"),
+        (DDPGConfig, "replay_size", 0, "at least 1, got 0"),
+        (DDPGConfig, "actor_starts", -1, "at least 0, got -1"),
+        (DDPGConfig, "frozen_trunk", 1, r"true or false, got 1 \(int\)"),
+        (DDPGConfig, "critic_loss", 11, r"a string, got 11 \(int\)"),
+        (DDPGConfig, "noise", [], "one or more numbers, got none"),
+        (DDPGConfig, "noise", [0.1, -0.1], "at least 0, got -0.1"),
+        (DDPGConfig, "noise", [0.1, "x"], "a list of numbers, got"),
+        (DDPGConfig, "noise", {"a": 1}, "a list of numbers, got"),
+        (DDPGConfig, "average", 1.0, "at least 0 and below 1, got 1.0"),
+        (DDPGConfig, "lr_final", 0.0, "above 0 and at most 1, got 0.0"),
+        (GroupPGConfig, "epochs", 0, "at least 1, got 0"),
+        (GroupPGConfig, "clip", 0.0, "above 0, got 0.0"),
+        (GroupPGConfig, "noise", 0.0, "above 0, got 0.0"),
+    ],
+)
+def test_a_setting_of_another_type_or_out_of_range_is_named(kind, key, value, expected):
+    with pytest.raises(ValueError, match=f"^{key} in {kind.__name__} must be {expected}") as error:
+        kind.from_dict({key: value})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("with_replay", [False, True])
+def test_an_agent_resumed_without_its_replay_fills_it_before_it_learns(with_replay, tmp_path):
+    path = tmp_path / "agent.safetensors"
+    settings = dict(actor_starts=BATCH * 3, batch_size=BATCH * 2, replay_size=BATCH * 5)
+    agent("ddpg", **settings).learn(BATCH * 4).save(path, with_replay=with_replay)
+    start, loaded = DDPG.load(path), DDPG.load(path, world())
+    moved = []
+
+    def callback(now, figures):
+        pairs = [(start.networks()[name], network) for name, network in now.networks().items()]
+        moved.append(
+            [any(not torch.equal(a, b) for a, b in zip(x.parameters(), y.parameters(), strict=True)) for x, y in pairs]
+        )
+
+    loaded.learn(BATCH * 3, callback, log_interval=1, reset_num_timesteps=False)
+    assert moved == ([[True, True]] * 3 if with_replay else [[False, False], [False, True], [True, True]])
+
+
+def test_a_full_replay_is_enough_for_the_actor():
+    subject = agent("ddpg", actor_starts=10_000, replay_size=BATCH * 2, batch_size=10_000)
+    before = [p.clone() for p in subject.actor.head.parameters()]
+    subject.learn(BATCH * 2)
+    assert not all(torch.equal(a, b) for a, b in zip(before, subject.actor.head.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_agent_can_be_asked_to_save_its_replay(kind, tmp_path):
+    path = tmp_path / "agent.safetensors"
+    subject = agent(kind).learn(BATCH * 2)
+    for with_replay in (False, True):
+        subject.save(path, with_replay=with_replay, note="x")
+        tensors, metadata = checkpoint.read(path)
+        assert any(name.startswith("replay.") for name in tensors) == (with_replay and kind != "group-pg")
+        assert metadata["training"] == {"note": "x"}
+
+
+@pytest.mark.parametrize("name", [None, "predictor_s"])
+@pytest.mark.parametrize("make", [SingleColour, lambda: world(side=16)])
+def test_an_untrained_small_actor_is_calibrated_on_the_first_scenes(make, name):
+    actor = DDPG(make(), actor=name, seed=5).actor
+    assert isinstance(actor, SpectralPredictor) and actor.settings["actions"] == 3
+    assert actor.centre.abs().min() > 0 and (actor.spread < 1).all() and torch.isfinite(actor.spread).all()
+    assert torch.equal(actor.centre, DDPG(make(), actor=name, seed=5).actor.centre)
+
+
+def test_an_unknown_untrained_actor_is_named():
+    with pytest.raises(ValueError, match="unknown predictor 'predictor_m': did you mean 'predictor"):
+        DDPG(world(), actor="predictor_m")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_share_of_invalid_scenes_is_logged_where_the_world_tells_it(kind):
+    class Telling(ColourWorld):
+        def step(self, actions):
+            *rest, infos = super().step(actions)
+            infos["final_info"]["invalid"] = torch.arange(self.num_envs) < 3
+            return *rest, infos
+
+    env, seen = Telling(BATCH, repeats=4 if kind == "group-pg" else 1), []
+    agent(kind, env).learn(BATCH * 2, lambda _, figures: seen.append(figures))
+    assert seen[0]["invalid"] == pytest.approx(3 / BATCH)
+    agent(kind).learn(BATCH, lambda _, figures: seen.append(figures))
+    assert "invalid" not in seen[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_agents_are_refused_in_one_line(kind, tmp_path):
+    path, bad = tmp_path / "agent.safetensors", tmp_path / "bad.safetensors"
+    agent(kind).learn(BATCH * 3).save(path, with_replay=True)
+    tensors, metadata = checkpoint.read(path)
+    moment = next(name for name in tensors if name.startswith("optimiser.actor.") and name.endswith("exp_avg"))
+    weight = next(name for name in tensors if name.startswith("actor.") and tensors[name].ndim > 1)
+    damages = [
+        ({name: tensor for name, tensor in tensors.items() if name != gone}, metadata)
+        for gone in (weight, weight.replace("actor.", "averaged."), moment, "rng")
+    ]
+    damages += [({**tensors, extra: torch.zeros(2)}, metadata) for extra in ("foreign", "actor.x", "optimiser.actor.x")]
+    damages += [({**tensors, name: tensors[name][:1]}, metadata) for name in (weight, moment, "rng")]
+    damages += [
+        (tensors, {key: value for key, value in metadata.items() if key != gone})
+        for gone in ("config", "settings", "seed", "num_timesteps", "total_timesteps", "rng_device")
+    ]
+    damages += [
+        (tensors, {**metadata, "config": {**metadata["config"], "unknown": 1}}),
+        (tensors, {**metadata, "config": {**metadata["config"], "actor_lr": "fast"}}),
+        (tensors, {**metadata, "settings": {**metadata["settings"], "unknown": 1}}),
+        (tensors, {**metadata, "settings": {**metadata["settings"], "kind": "transformer"}}),
+        (tensors, {**metadata, "meaning": {"unknown": 1}}),
+    ]
+    if kind != "group-pg":
+        damages += [
+            ({name: tensor for name, tensor in tensors.items() if name != "replay.cursor"}, metadata),
+            ({**tensors, "replay.reward": torch.zeros(41)}, metadata),
+        ]
+    for number, (some, values) in enumerate(damages):
+        checkpoint.save(bad, some, values)
+        with pytest.raises(CheckpointError, match="bad.safetensors is not a whole agent's checkpoint: copy") as error:
+            CLASSES[kind].load(bad, world(kind))
+        assert "\n" not in str(error.value), number
+    checkpoint.save(bad, tensors, {key: value for key, value in metadata.items() if key != "algorithm"})
+    with pytest.raises(CheckpointError, match="holds a None agent"):
+        CLASSES[kind].load(bad)
 
 
 def test_bad_files_are_refused(tmp_path):

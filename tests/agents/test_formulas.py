@@ -7,7 +7,7 @@ import torch
 from toy_worlds import ColourWorld
 
 from agents import group_pg
-from agents.agent import per_component
+from agents.config import per_component
 from agents.ddpg import eq10, eq11
 from agents.group_pg import GroupPG, GroupPGConfig
 from agents.networks import Predictor, from_observation
@@ -89,7 +89,7 @@ def test_rows_of_a_scene_get_actions_around_one_mean():
     step = world.step
     world.step = lambda actions: (sent.append(torch.as_tensor(actions).clone()), step(actions))[1]
     actor = Predictor(width=8, blocks=1, actions=3)
-    agent = GroupPG(world, GroupPGConfig(noise=(0.1,), actor_lr=0.0), actor=actor)
+    agent = GroupPG(world, GroupPGConfig(noise=(0.1,), actor_lr=1e-12), actor=actor)
     observation = agent.world.see(0)
     agent.iterate(observation)
     with torch.no_grad():

@@ -8,12 +8,16 @@ from torch.nn import functional
 from agents import critics, networks
 
 
+def parameter_count(network):
+    return sum(p.numel() for p in network.parameters())
+
+
 def test_predictor_has_the_papers_parameters():
-    assert networks.parameter_count(networks.build("predictor")) == 382_627
+    assert parameter_count(networks.build("predictor")) == 382_627
 
 
 def test_small_predictor_size_is_fixed():
-    assert networks.parameter_count(networks.build("predictor_s")) == 118_287
+    assert parameter_count(networks.build("predictor_s")) == 118_287
 
 
 def test_head_equals_convolution_and_global_average():
@@ -50,8 +54,10 @@ def test_observations_become_channels_last_floats_without_a_copy_of_order():
 
 
 def test_unknown_predictor_and_stride_are_refused():
-    with pytest.raises(ValueError, match="predictor_s"):
+    with pytest.raises(ValueError, match="unknown predictor 'predictor_m': did you mean 'predictor"):
         networks.build("predictor_m")
+    with pytest.raises(ValueError, match="unknown kind of predictor 'cmn': did you mean 'cnn'"):
+        networks.restore({"kind": "cmn"})
     with pytest.raises(ValueError, match="stride is 1 or 2, not 3"):
         networks.Predictor(stride=3)
 

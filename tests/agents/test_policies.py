@@ -1,6 +1,7 @@
 """Policies on the real environment (an untrained generator, photos made here) and their files."""
 
 import dataclasses
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from agents.networks import Predictor, answer
 from blindsr_env.vector_env import BlindSRVectorEnv
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
+from generators.codec import KernelCodec
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,9 @@ def test_predictor_policy_gives_the_predictors_actions_and_free_codes(make, pred
         policies.load("predictor", env, predictor=predictor_file).predict(observation)[0], expected
     )
     free = policies.load(predictor_file, make(action="free-code")).predict(observation)[0]
-    torch.testing.assert_close(free, env.core.codec.code(expected))
+    torch.testing.assert_close(free, env.core.codec.code(expected), rtol=0, atol=0.06)
+    started = DDPG(make(action="free-code"), actor=predictor_file)  # "before" is where the agent starts, to the bit
+    torch.testing.assert_close(started.predict(observation)[0], free, rtol=0, atol=0)
 
 
 def test_agents_start_from_a_predictor_file_in_both_code_spaces(make, predictor_file):
@@ -95,6 +99,76 @@ def test_agents_start_from_a_predictor_file_in_both_code_spaces(make, predictor_
     torch.testing.assert_close(started.predict(observation)[0], expected)
     free = DDPG(make(action="free-code"), actor=predictor_file).predict(observation)[0]
     torch.testing.assert_close(free, env.core.codec.code(expected), rtol=0, atol=0.06)
+
+
+@pytest.mark.parametrize("kind", ["code", "free-code"])
+def test_agents_start_as_the_shipped_predictor_where_its_actions_have_a_meaning(make, kind):
+    env = make(action=kind)
+    observation, _ = env.reset(seed=0)
+    expected = policies.load("predictor", env).predict(observation)[0]
+    torch.testing.assert_close(DDPG(env).predict(observation)[0], expected, rtol=0, atol=0)
+    assert expected.std(0).min() > 0 and DDPG(make(action="width")).predict(observation)[0].shape == (4, 1)
+
+
+def test_agents_start_untrained_at_another_basis(generator):
+    narrow = generators.build("amnet_s", codec=KernelCodec.isotropic(2), scale=2).eval()
+    photo = np.random.default_rng(0).integers(0, 256, (100, 120, 3), np.uint8)
+    env = BlindSRVectorEnv(4, metric="psnr", patch_size=16, images=[photo], generator=narrow, output="torch")
+    actor, shipped = DDPG(env).actor, checkpoints.load_predictor(policies.SHIPPED_PREDICTOR)[0]
+    assert actor.settings == shipped.settings and not torch.equal(actor.last.weight, shipped.last.weight)
+    assert not torch.equal(actor.centre, torch.zeros_like(actor.centre))
+
+
+def test_damaged_predictors_and_offsets_are_refused_in_one_line(make, predictor_file, tmp_path):
+    bad, offset = tmp_path / "bad.safetensors", tmp_path / "offset.safetensors"
+    shared_offset.save_offset(offset, torch.zeros(15), ActionMeaning.of(make()), {})
+    tensors, metadata = checkpoint.read(predictor_file)
+    weight = "predictor.head.weight"
+    damages = [
+        ({name: tensor for name, tensor in tensors.items() if name != weight}, metadata),
+        ({**tensors, "predictor.x": torch.zeros(1)}, metadata),
+        ({**tensors, "x": torch.zeros(1)}, metadata),
+        ({**tensors, weight: tensors[weight][:3]}, metadata),
+        (tensors, {key: value for key, value in metadata.items() if key != "settings"}),
+        (tensors, {**metadata, "settings": {**metadata["settings"], "unknown": 1}}),
+        (tensors, {**metadata, "settings": {"kind": "transformer"}}),
+        (tensors, {**metadata, "meaning": {"unknown": 1}}),
+    ]
+    damages = [("predictor", *damage) for damage in damages]
+    tensors, metadata = checkpoint.read(offset)
+    damages += [
+        ("shared offset", *damage)
+        for damage in [
+            ({"x": torch.zeros(15)}, metadata),
+            ({"offset": torch.zeros(15), "x": torch.zeros(1)}, metadata),
+            ({"offset": torch.zeros(3)}, metadata),
+            ({"offset": torch.zeros(15, 2)}, metadata),
+            ({"offset": torch.tensor(0.0)}, metadata),
+            (tensors, {**metadata, "meaning": {"unknown": 1}}),
+        ]
+    ]
+    for what, some, values in damages:
+        checkpoint.save(bad, some, values)
+        with pytest.raises(CheckpointError, match=f"bad.safetensors is not a whole {what}'s checkpoint") as error:
+            policies.load(bad, make(), predictor=predictor_file)
+        assert "\n" not in str(error.value)
+
+
+def test_a_policys_file_is_read_once(make, predictor_file, tmp_path, monkeypatch):
+    path = tmp_path / "agent.safetensors"
+    DDPG(make(), actor=predictor_file).save(path)
+    reads, read = [], checkpoint.read
+    monkeypatch.setattr(checkpoint, "read", lambda *args: reads.append(args[0]) or read(*args))
+    for file in (path, predictor_file):
+        reads.clear()
+        policies.load(file, make())
+        assert len(reads) == 1
+
+
+def test_unknown_algorithms_are_named():
+    assert policies.algorithm("ddpg") is DDPG
+    with pytest.raises(ValueError, match="unknown algorithm 'dpg': did you mean 'ddpg'"):
+        policies.algorithm("dpg")
 
 
 @pytest.mark.parametrize("field, value, word", [("scale", 2, "scale 2"), ("basis", "f00", "code basis 'f00'")])
@@ -141,9 +215,12 @@ def test_agents_learn_in_the_real_environment_and_load_as_policies(make, algorit
     torch.testing.assert_close(warm.predict(observation)[0], agent.predict(observation)[0])
 
 
-def test_shared_offset_is_learned_saved_and_loaded(make, predictor_file, tmp_path):
-    env = make(repeats=2)
+def test_shared_offset_is_learned_saved_and_loaded(make, predictor_file, tmp_path, monkeypatch):
+    env, bars = make(repeats=2), []
+    monkeypatch.setattr(shared_offset, "tqdm", lambda **settings: bars.append(Mock(**settings)) or bars[-1])
     policy = policies.load("shared-offset", env, predictor=predictor_file, learn_on=env, renders=8)
+    assert bars[0].desc == "learning the offset" and bars[0].unit.strip() == "renders" and bars[0].total == 8
+    assert sum(call.args[0] for call in bars[0].update.call_args_list) == 8
     offset = shared_offset.learn_offset(env, policy.base, renders=16)
     assert torch.equal(offset, shared_offset.learn_offset(env, policy.base, renders=16)) and offset.abs().max() > 0
     path = tmp_path / "offset.safetensors"
@@ -160,7 +237,7 @@ def test_shared_offset_is_learned_saved_and_loaded(make, predictor_file, tmp_pat
 
 
 def test_what_is_missing_or_unknown_is_named(make, predictor_file, tmp_path):
-    with pytest.raises(ValueError, match="no policy or file 'true-cod': the nearest names are true-code"):
+    with pytest.raises(ValueError, match="unknown policy 'true-cod': did you mean 'true-code'.* Or give the path"):
         policies.load("true-cod")
     with pytest.raises(ValueError, match="give learn_on="):
         policies.load("shared-offset", make())

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import stable_baselines3 as sb3
 from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecMonitor
 from toy_worlds import ColourWorld
 
+from agents.ddpg import DDPG
+from agents.networks import Predictor
 from agents.sb3 import SB3VecEnv
 
 SIDE = 36  # the least that CnnPolicy takes
@@ -64,3 +67,17 @@ def test_its_algorithms_run(algorithm):
     assert model.num_timesteps >= 24 and len(model.ep_info_buffer) > 0
     assert all(e["l"] == 1 and np.isfinite(e["r"]) for e in model.ep_info_buffer)
     assert model.predict(env.reset())[0].shape == (4, 3)
+
+
+def test_its_evaluation_takes_our_agents():
+    agent = DDPG(None, actor=Predictor(width=8, blocks=1, actions=3))
+    mean, _ = evaluate_policy(agent, VecMonitor(SB3VecEnv(ColourWorld(4))), n_eval_episodes=12)
+    rewards, lengths = evaluate_policy(
+        agent,
+        SB3VecEnv(ColourWorld(4)),
+        n_eval_episodes=12,
+        deterministic=False,
+        return_episode_rewards=True,
+        warn=False,
+    )
+    assert -6 < mean < 0 and len(rewards) == 12 and set(lengths) == {1}

@@ -6,10 +6,10 @@ import torch
 
 import generators
 from blindsr_env import metrics, sharing
-from blindsr_env.core import BlindSRCore
+from blindsr_env.core import BROKEN_REWARD, BlindSRCore
 from blindsr_env.degradation import degrade
 from blindsr_env.images import ImageError, write
-from blindsr_env.kernels import GAUSSIAN8, gaussian
+from blindsr_env.kernels import GAUSSIAN8, anisotropic, gaussian
 from blindsr_env.scenes import Degradation
 
 
@@ -109,6 +109,47 @@ def test_degradation_kinds(make):
     assert torch.allclose(oblong.kernel.sum(dim=(1, 2)), torch.ones(8))
 
 
+def test_info_tells_the_shape_of_other_kernels(make):
+    core = make(degradation="anisotropic")
+    scenes = core.scenes(streams(6))
+    info = core.info(scenes)
+    assert info["widths"].shape == (6, 2) and info["angle"].shape == (6,) and "kernel" not in info
+    width_x, width_y = info["widths"].double().unbind(1)
+    again = anisotropic(width_x, width_y, info["angle"].double())
+    assert (again - scenes.kernel).abs().max() < 1e-6 and (width_x - width_y).abs().min() > 1e-3
+    fixed = core.info(core.scenes(streams(2), core.sampler.fix({"width": [1.5, 2.5]}, 2)))
+    assert fixed["widths"].tolist() == [[1.5, 1.5], [2.5, 2.5]] and fixed["angle"].tolist() == [0, 0]
+    kernel = anisotropic(*(torch.tensor([v]) for v in (3.0, 1.0, 0.3)))[0]
+    core = make(degradation={"kind": "kernel", "kernel": kernel})
+    given = core.info(core.scenes(streams(1)))
+    assert "widths" not in given and (given["kernel"][0] - kernel).abs().max() < 1e-6
+    assert not {"kernel", "widths", "angle"} & set(make().info(make().scenes(streams(1))))
+
+
+def test_a_kernels_own_code_is_rendered_unclipped(make, tiny_generator):
+    kernel = anisotropic(*(torch.tensor([v], dtype=torch.float64) for v in (4.0, 0.3, 0.0)))
+    for action in ("code", "free-code", "width"):
+        core = make(action=action)
+        scenes = core.scenes(streams(1), core.sampler.fix({"kernel": kernel[0]}, 1))
+        assert scenes.code.abs().max() > 1  # outside the box
+        sr = core.render_code(scenes.lr, scenes.code)
+        own = seen(tiny_generator(scenes.lr.permute(0, 3, 1, 2) / 255, tiny_generator.codec.encode(kernel)))
+        assert (sr - own).abs().max() < 1.5 / 255 and ((sr - own).abs() > 0.5 / 255).float().mean() < 1e-3
+        assert torch.equal(core.scores(sr, scenes.hr), scenes.true_scores)
+    assert not torch.equal(make().render(scenes.lr, scenes.code), sr)
+
+
+def test_autocast_of_the_caller_changes_nothing(make):
+    core = make(report=("grid",))
+    plain = core.scenes(streams(3))
+    action = torch.rand(3, 15, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = core.scenes(streams(3))
+        rewards = core.play(cast, action)[0]
+    assert torch.equal(plain.lr, cast.lr) and torch.equal(plain.true_scores, cast.true_scores)
+    assert torch.equal(rewards, core.play(plain, action)[0])
+
+
 def test_noise_has_the_asked_deviation_and_comes_from_the_stream(make, photo):
     grey = [np.full((96, 96, 3), 128, np.uint8)]
     core = make(images=grey, degradation={"noise": 5.0})
@@ -184,21 +225,22 @@ def test_impossible_options(make, options, message):
 
 @pytest.mark.parametrize("name", ["psnr", "niqe", "grid"])
 def test_reward_is_equation_8(make, tiny_generator, name):
-    core = make(metric=name, report=("psnr", "grid"))
+    others = {"psnr", "grid"} - {name}
+    core = make(metric=name, report=sorted(others))
     scenes = core.scenes(streams(3))
     action = torch.rand(3, 15, generator=torch.Generator().manual_seed(2)) * 2 - 1
     reward, info = core.play(scenes, action)
     lr, hr = scenes.lr.permute(0, 3, 1, 2) / 255, scenes.hr / 255
     true = tiny_generator.codec.encode(gaussian(scenes.width.double()))
     pictures = [seen(tiny_generator(lr, code)) for code in (action, true)]
-    for key, metric in (("", metrics.get(name)), ("_psnr", metrics.get("psnr")), ("_grid", metrics.get("grid"))):
+    for key, metric in [("", metrics.get(name))] + [("_" + other, metrics.get(other)) for other in others]:
         chosen, best = (metric(sr, hr) for sr in pictures)
         zeta = -1 if metric.lower_is_better else 1
         assert torch.allclose(info["score" + key], chosen, rtol=1e-3)
         gain = info["gain" + key] if key else reward
         assert torch.allclose(gain, zeta * (chosen - best), rtol=1e-2, atol=1e-3)
     assert torch.equal(info["true_score"], core.info(scenes)["true_score"])
-    assert reward.abs().min() > 1e-4 and not info["invalid"].any()
+    assert reward.abs().min() > 1e-4 and not info["invalid"].any() and not info["broken"].any()
 
 
 @pytest.mark.parametrize("action", ["code", "free-code", "width"])
@@ -291,6 +333,26 @@ def test_a_flat_picture_earns_zero_and_is_marked(make, tiny_photos):
     assert reward[0] == 0 and torch.isfinite(reward).all() and scenes.true_scores[0].isnan()
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("lower_is_better", [False, True])
+def test_a_score_that_is_no_number(make, bad, lower_is_better):
+    """Row 0: for the agent's picture alone; row 1: for the true code's; row 2: for both; row 3: for neither."""
+
+    class Fragile:
+        name, needs_reference, min_size = "fragile", False, 1
+
+        def __call__(self, sr, hr=None):
+            return next(scores).clone()
+
+    Fragile.lower_is_better = lower_is_better
+    scores = iter(torch.tensor([[1, bad, bad, 3.0], [bad, 1, bad, 5.0]]))
+    core = make(metric=Fragile())
+    reward, info = core.play(core.scenes(streams(4)), torch.zeros(4, 15))
+    assert info["broken"].tolist() == [True, False, False, False]
+    assert info["invalid"].tolist() == [False, True, True, False]
+    assert reward.tolist() == [BROKEN_REWARD, 0, 0, -2 if lower_is_better else 2] and BROKEN_REWARD == -10
+
+
 class Nearest(torch.nn.Module):
     """Enlarges, and adds the first component of the action as contrast."""
 
@@ -357,6 +419,36 @@ def test_a_metric_of_ones_own(make):
 def test_impossible_settings(make, changes, message):
     with pytest.raises(ValueError, match=message):
         make(**changes)
+
+
+@pytest.mark.parametrize(("metric", "report"), [("psnr", ["grid", "psnr"]), ("psnr", ["grid", "grid"])])
+def test_each_metric_is_named_once(make, metric, report):
+    with pytest.raises(ValueError, match=f"the metric '{report[1]}' is named twice"):
+        make(metric=metric, report=report)
+
+
+def test_generators_of_ones_own(make, tiny_generator):
+    class Plain(torch.nn.Module):
+        """A generator without parameters."""
+
+        codec, scale, name = tiny_generator.codec, 4, "plain"
+
+        def forward(self, lr, action):
+            return self.render(lr, self.codec.code(action))
+
+        def render(self, lr, code):
+            return torch.nn.functional.interpolate(lr, scale_factor=4.0) + 0.1 * code[:, :1, None, None]
+
+    core = make(generator=Plain().eval())
+    assert core.play(core.scenes(streams(2)), torch.ones(2, 15))[0].abs().min() > 0
+    with pytest.raises(ValueError, match=r"training mode: .* generator.eval\(\).requires_grad_\(False\)"):
+        make(generator=Plain())
+    halfway = Plain().eval()
+    halfway.part = torch.nn.Dropout()
+    with pytest.raises(ValueError, match="training mode"):
+        make(generator=halfway)
+    with pytest.raises(ValueError, match="the generator Conv2d lacks scale, codec, name, render: give it"):
+        make(generator=torch.nn.Conv2d(3, 3, 1).eval())
 
 
 def test_report_is_a_list(make):

@@ -241,6 +241,25 @@ def test_gradients_are_those_of_the_formula():
     assert torch.autograd.gradcheck(lambda x: downsample(blur(x, profile), 2), x)
 
 
+def test_autocast_of_the_caller_changes_nothing():
+    x, width = picture(2, 3, 40, 44, dtype=torch.float32), torch.tensor([0.7, 2.6])
+    for kernel in (gaussian(width), gaussian_profile(width)):
+        for function in (blur, lambda x, k: downsample(x, 4), lambda x, k: degrade(x, k, 4)):
+            plain = function(x, kernel)
+            with torch.autocast("cpu", torch.bfloat16):
+                cast = function(x, kernel)
+            assert cast.dtype == plain.dtype and torch.equal(cast, plain)
+
+
+@pytest.mark.gpu
+def test_settings_of_the_caller_change_nothing_on_the_gpu():
+    x, width = picture(8, 3, 64, 80, dtype=torch.float32).cuda(), torch.linspace(0.2, 4, 8).cuda()
+    for kernel in (gaussian(width), gaussian_profile(width)):
+        plain = degrade(x, kernel, 4)
+        with torch.autocast("cuda", torch.bfloat16), torch.backends.cudnn.flags(benchmark=True, allow_tf32=True):
+            assert torch.equal(degrade(x, kernel, 4), plain)
+
+
 @pytest.mark.gpu
 def test_the_gpu_degrades_as_the_cpu():
     x, profile = picture(4, 3, 64, 80, dtype=torch.float32), gaussian_profile(torch.linspace(0.2, 4, 4))

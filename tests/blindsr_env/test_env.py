@@ -56,7 +56,7 @@ def test_an_episode(env):
     after, reward, terminated, truncated, end = env.step(env.action_space.sample())
     assert np.array_equal(after, observation) and after is not observation
     assert type(reward) is float and terminated is True and truncated is False
-    assert list(end) == ["score", "true_score", "clipped", "invalid", "score_grid", "gain_grid"]
+    assert list(end) == ["score", "true_score", "clipped", "invalid", "broken", "score_grid", "gain_grid"]
     assert reward == pytest.approx(end["score"] - info["true_score"], abs=1e-4)
     env.reset(seed=3)
     assert env.step(info["true_action"])[1] == 0.0
@@ -158,6 +158,28 @@ heavy = {"pyiqa", "torchvision", "sklearn", "skimage", "matplotlib"} & set(sys.m
 assert not heavy, heavy
 print(cost)
 """.replace("import torch, gymnasium\n", "import torch, gymnasium\nBEFORE = set(sys.modules)\n", 1)
+
+
+WITHOUT = """
+import sys
+
+class Absent:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == sys.argv[1]:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent)
+import blindsr_env, blindsr_env.degradation
+"""
+
+
+@pytest.mark.parametrize(("package", "passes"), [("gymnasium", True), ("gymnasium.core", False)])
+def test_only_gymnasium_itself_may_be_missing(package, passes):
+    """A part of Gymnasium, or a package that it needs, is another matter: the import must say so."""
+    result = subprocess.run([sys.executable, "-c", WITHOUT, package], capture_output=True, text=True)
+    assert (result.returncode == 0) is passes, result.stderr
+    assert passes or f"No module named '{package}" in result.stderr
 
 
 def test_importing_is_cheap():

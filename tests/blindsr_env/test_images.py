@@ -6,10 +6,9 @@ import zlib
 
 import numpy as np
 import pytest
-import torch
 
 from blindsr_env import images
-from blindsr_env.images import ImageError, Photo, PhotoPool
+from blindsr_env.images import ImageError, Photo
 
 Image = pytest.importorskip("PIL.Image")
 ImageOps = pytest.importorskip("PIL.ImageOps")
@@ -277,55 +276,3 @@ def test_the_builtin_photos():
     assert len(prints) == len(names)
     with pytest.raises(ValueError, match="'train' or 'test', got 'valid'"):
         images.builtin("valid")
-
-
-@pytest.fixture
-def pool():
-    rng = np.random.default_rng(1)
-    sizes = [(9, 30), (25, 8), (17, 17)]
-    photos = [Photo(f"p{i}", rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for i, size in enumerate(sizes)]
-    return photos, PhotoPool(photos)
-
-
-def test_pool(pool):
-    photos, pool = pool
-    assert pool.names == ["p0", "p1", "p2"] and len(pool) == 3 and pool.device == torch.device("cpu")
-    assert pool.heights.tolist() == [9, 25, 17] and pool.widths.tolist() == [30, 8, 17]
-    assert pool.heights.dtype == torch.int64
-    with pytest.raises(ImageError, match="at least one photo"):
-        PhotoPool([])
-
-
-def test_crops_are_slices(pool):
-    photos, pool = pool
-    rng, size = np.random.default_rng(2), 7
-    n = 64
-    image = rng.integers(0, 3, n)
-    top = np.array([rng.integers(0, photos[i].pixels.shape[0] - size + 1) for i in image])
-    left = np.array([rng.integers(0, photos[i].pixels.shape[1] - size + 1) for i in image])
-    flip = np.arange(n) % 8
-    top[:2], left[:2] = 0, 0
-    image[-1], top[-1], left[-1] = 2, 10, 10  # the last pixel of the buffer
-    batch = pool.crops(*(torch.from_numpy(a) for a in (image, top, left)), size, torch.from_numpy(flip))
-    assert batch.shape == (n, 3, size, size) and batch.dtype == torch.uint8
-    assert batch.is_contiguous(memory_format=torch.channels_last)
-    for k in range(n):
-        crop = photos[image[k]].pixels[top[k] : top[k] + size, left[k] : left[k] + size]
-        crop = crop[:, ::-1] if flip[k] & 1 else crop
-        crop = crop[::-1] if flip[k] & 2 else crop
-        crop = crop.transpose(1, 0, 2) if flip[k] & 4 else crop
-        assert np.array_equal(batch[k].permute(1, 2, 0).numpy(), crop), (k, flip[k])
-
-
-def test_crops_are_fresh_memory(pool):
-    photos, pool = pool
-    zero = torch.zeros(1, dtype=torch.int64)
-    pool.crops(zero, zero, zero, 5, zero).zero_()
-    assert np.array_equal(pool.crops(zero, zero, zero, 5, zero)[0].permute(1, 2, 0).numpy(), photos[0].pixels[:5, :5])
-
-
-def test_views_are_taken(photo):
-    pixels = photo(20, 30, 0)[::-1, ::2]
-    zero = torch.zeros(1, dtype=torch.int64)
-    crop = PhotoPool([Photo("view", pixels)]).crops(zero, zero, zero, 10, zero)
-    assert np.array_equal(crop[0].permute(1, 2, 0).numpy(), pixels[:10, :10])

@@ -44,5 +44,13 @@ def test_dtype_size_and_sum():
         kernels.anisotropic(width, width, width, size=14)
 
 
+@pytest.mark.parametrize("width", [0.0, -1.0, float("nan"), float("inf")])
+def test_impossible_widths_are_refused(width):
+    for function in (kernels.gaussian, kernels.gaussian_profile):
+        for given in (width, torch.tensor([1.0, width, 2.0])):
+            with pytest.raises(ValueError, match=f"width must be a finite number above 0, in HR pixels, got {width:g}"):
+                function(given)
+
+
 def test_gaussian8():
     assert kernels.GAUSSIAN8 == tuple(round(1.8 + 0.2 * i, 1) for i in range(8))

@@ -81,7 +81,7 @@ def test_local_weights(fake, tmp_path):
     weights = tmp_path / "musiq@home.pth"
     weights.touch()
     metric = metrics.get(f"pyiqa:musiq@{weights}")
-    assert metric.name == "pyiqa:musiq"
+    assert metric.name == "pyiqa:musiq@musiq@home"
     assert metric.network.options == {"pretrained_model_path": str(weights)}
     with pytest.raises(FileNotFoundError, match=r"pyiqa:musiq: no weights file '.*nowhere.pth'"):
         metrics.get("pyiqa:musiq@nowhere.pth")
@@ -95,9 +95,9 @@ def test_missing_weights(fake):
 
 
 def test_unknown_name(fake):
-    with pytest.raises(ValueError, match="pyiqa has no metric 'lpip'; did you mean pyiqa:lpips"):
+    with pytest.raises(ValueError, match="unknown metric of pyiqa 'lpip': did you mean 'lpips'"):
         metrics.get("pyiqa:lpip")
-    with pytest.raises(ValueError, match=r"see pyiqa.list_models\(\)"):
+    with pytest.raises(ValueError, match=r"pyiqa.list_models\(\) has them all"):
         metrics.get("pyiqa:")
 
 

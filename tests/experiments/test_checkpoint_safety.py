@@ -11,7 +11,7 @@ import torch
 
 from experiments.run_folder import RunFolder, write_results
 from generators import CheckpointError, checkpoint
-from generators.checkpoint import atomic_write
+from generators.atomic import atomic_write
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 

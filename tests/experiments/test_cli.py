@@ -46,9 +46,9 @@ def test_unknown_commands(fails, name, near):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--stepz", "3"], "unknown setting 'stepz': did you mean steps"),
-        (["--data", "[a]", "--step", "3"], "unknown setting 'step': did you mean steps"),  # no abbreviations
-        (["--data", "[a]", "--batch-size", "3"], "did you mean batch_size"),
+        (["--stepz", "3"], "unknown setting 'stepz': did you mean 'steps'"),
+        (["--data", "[a]", "--step", "3"], "unknown setting 'step': did you mean 'steps'"),  # no abbreviations
+        (["--data", "[a]", "--batch-size", "3"], "did you mean 'batch_size'"),
         (["stray"], "unknown setting 'stray'"),
         ([], "missing setting data: give it as --data or in the config file"),
         (["--data"], "expected one argument"),
@@ -73,7 +73,7 @@ def test_mistakes_on_the_command_line(fails, arguments, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("data: [a]\nstepz: 3\n", "unknown setting 'stepz': did you mean steps"),
+        ("data: [a]\nstepz: 3\n", "unknown setting 'stepz': did you mean 'steps'"),
         ("data: [a]\nsteps: many\n", "expected int, got many"),
         ("steps: 3\n", "missing setting data"),
         ("data: [a\n", "the config file is not valid YAML"),
@@ -153,8 +153,12 @@ def test_mistakes_of_the_program_are_not_hidden(monkeypatch):
 
 def test_shipped_configs_are_valid():
     folder = Path(cli.__file__).parent / "configs"
-    configs = sorted(folder.glob("amnet*.yaml"))
+    configs = sorted(folder.glob("*.yaml"))
     assert configs
+    kinds = {"amnet": ("train-generator", "TrainGenerator"), "predictor": ("train-predictor", "TrainPredictor")}
+    agent = ("train-agent", "TrainAgent")
     for path in configs:
-        settings = parse("--config", str(path))
-        assert settings.arch == path.stem and settings.output == f"runs/{path.stem}"
+        name, settings = next((kinds[kind] for kind in kinds if path.stem.startswith(kind)), agent)
+        module = importlib.import_module(f"experiments.{cli.COMMANDS[name].module}")
+        parsed = cli.parse(getattr(module, settings), ["--config", str(path)], prog=name)
+        assert parsed.output == f"runs/{path.stem}"

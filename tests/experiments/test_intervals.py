@@ -25,10 +25,20 @@ def test_nan_is_left_out_and_counted_out():
     assert interval.count == 2 and interval.mean == 2.0
 
 
-@pytest.mark.parametrize("values", [[2.0], [2.0, 2.0]])
-def test_values_without_spread_have_no_width(values):
-    interval = bootstrap(values)
+def test_values_without_spread_have_no_width():
+    interval = bootstrap([2.0, 2.0])
     assert (interval.low, interval.mean, interval.high) == (2.0, 2.0, 2.0)
+
+
+def test_one_value_has_no_interval():
+    interval = bootstrap([2.0])
+    assert interval.mean == 2.0 and np.isnan([interval.low, interval.high]).all()
+
+
+def test_few_values_take_students_t():
+    # n = 4, deviation 1: the half-width is 3.182 / 2 (tables of Student's t with three degrees of freedom)
+    values = np.array([-1.0, 0.0, 0.0, 1.0]) / np.sqrt(2 / 3)
+    assert bootstrap(values).high == pytest.approx(3.182 / 2, abs=1e-3)
 
 
 def test_nothing_finite_is_an_error():

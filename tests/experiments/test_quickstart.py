@@ -1,6 +1,10 @@
 """The main job at a toy budget: every part is real, only the numbers are small."""
 
 import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +15,8 @@ from experiments.held_out import HeldOut
 from experiments.quickstart import Quickstart, quickstart
 from experiments.train_agent import TrainAgent, train_agent
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 @pytest.fixture
 def folder(tmp_path, photo):
@@ -19,13 +25,20 @@ def folder(tmp_path, photo):
     return str(tmp_path / "photos")
 
 
-def test_quickstart_writes_all_that_it_promises(tmp_path, folder, tiny_checkpoint, capsys):
+@pytest.fixture
+def other_folder(tmp_path, photo):
+    for seed in range(2):
+        images.write(tmp_path / "held-out" / f"h{seed}.png", photo(260, 270, 10 + seed))
+    return str(tmp_path / "held-out")
+
+
+def test_quickstart_writes_all_that_it_promises(tmp_path, folder, other_folder, tiny_checkpoint, capsys):
     output = tmp_path / "out"
     settings = Quickstart(
         renders=48,
         scenes=4,
         images=folder,
-        held_out=folder,
+        held_out=other_folder,
         output=str(output),
         generator=tiny_checkpoint,
         device="cpu",
@@ -38,7 +51,7 @@ def test_quickstart_writes_all_that_it_promises(tmp_path, folder, tiny_checkpoin
     assert figures["timesteps"] == 48
     assert agents.load(output / "agent.safetensors").num_timesteps == 48
     assert list((output / "tensorboard").iterdir())
-    for name in ("p0", "p1"):
+    for name in ("h0", "h1"):
         assert images.read(output / f"{name}.png").std() > 10
     assert "after minus before" in capsys.readouterr().out
 
@@ -57,13 +70,13 @@ def test_held_out_scenes_are_the_same_each_time_and_spread_over_photos(folder, t
 
 
 @pytest.mark.parametrize("algorithm", ["ddpg", "group-pg"])
-def test_training_goes_on_where_it_stopped(tmp_path, folder, tiny_checkpoint, algorithm):
+def test_training_goes_on_where_it_stopped(tmp_path, folder, other_folder, tiny_checkpoint, algorithm):
     settings = {
         "algorithm": algorithm,
         "num_envs": 4,
         "repeats": 2,
         "images": folder,
-        "held_out": folder,
+        "held_out": other_folder,
         "held_out_scenes": 2,
         "generator": tiny_checkpoint,
         "output": str(tmp_path / "run"),
@@ -79,3 +92,31 @@ def test_unknown_setting_of_the_algorithm_lists_the_nearest(tmp_path, tiny_check
     settings = TrainAgent(agent={"actor_rl": 1.0}, output=str(tmp_path), generator=tiny_checkpoint)
     with pytest.raises(ValueError, match="actor_lr"):
         train_agent(settings)
+
+
+def test_a_run_under_other_settings_is_not_continued(tmp_path, folder, tiny_checkpoint):
+    settings = {"images": folder, "held_out_scenes": 1, "generator": tiny_checkpoint, "output": str(tmp_path / "run")}
+    few = {"num_envs": 2, "repeats": 2, "total_timesteps": 2}
+    train_agent(TrainAgent(metric="psnr", **settings, **few))
+    with pytest.raises(ValueError, match="begun with metric='psnr', not 'ssim'"):
+        train_agent(TrainAgent(metric="ssim", **settings, **few))
+
+
+def test_photos_are_not_learned_and_held_out_at_once(tmp_path, folder, tiny_checkpoint):
+    with pytest.raises(ValueError, match="the held-out photo p0 is the training photo p0"):
+        quickstart(Quickstart(images=folder, held_out=folder, output=str(tmp_path / "o"), generator=tiny_checkpoint))
+
+
+def test_ctrl_c_leaves_an_agent_that_learns_on(tmp_path, folder, tiny_checkpoint):
+    output = tmp_path / "run"
+    arguments = ["--images", folder, "--generator", tiny_checkpoint, "--output", str(output), "--device", "cpu"]
+    command = [sys.executable, "-m", "experiments.cli", "train-agent", *arguments, "--total_timesteps", "1000000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True) as process:
+        assert process.stderr is not None
+        while "renders/s, reward" not in (line := process.stderr.readline(400)):
+            assert line or process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "the same command goes on" in out
+    learned = agents.load(output / "agent.safetensors").num_timesteps
+    assert 0 < learned < 1_000_000

@@ -16,7 +16,8 @@ import yaml
 
 import generators
 from blindsr_env import degradation, images
-from blindsr_env.images import ImageError, Photo, PhotoPool
+from blindsr_env.images import ImageError, Photo
+from blindsr_env.pool import PhotoPool
 from experiments.batches import Batches
 from experiments.run_folder import RunFolder
 from experiments.train_generator import GeneratorTrainer, TrainGenerator, train_generator

@@ -1,0 +1,26 @@
+"""What to say to a name that nobody knows."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def unknown(what: str, name: object, known: Iterable[str]) -> str:
+    """Say that a name is unknown and which known ones come nearest, in one line.
+
+    Args:
+        what: what it was taken for.
+        name: the name as it was given.
+        known: the names there are; upper and lower case are alike.
+
+    Returns:
+        The line: up to three names that are near, or the first eight known ones where none is.
+
+    Example:
+        >>> unknown("metric", "NIQUE", ["psnr", "niqe"])
+        "unknown metric 'NIQUE': did you mean 'niqe'?"
+    """
+    lowered = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(str(name).lower(), lowered, n=3, cutoff=0.4) or list(lowered)[:8]
+    return f"unknown {what} {name!r}: did you mean {' or '.join(repr(lowered[one]) for one in near)}?"

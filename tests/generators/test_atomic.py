@@ -1,0 +1,27 @@
+"""Partial files that kills left behind; the rest of atomic writes is tested where they matter, under experiments."""
+
+import os
+import time
+
+from generators.atomic import LEFT_BEHIND, atomic_write
+
+
+def test_old_partial_files_of_the_same_path_are_swept(tmp_path):
+    def left(name, age):
+        path = tmp_path / name
+        path.write_text("half")
+        os.utime(path, (time.time() - age,) * 2)
+        return path
+
+    old = left(".run[1]-0123abcd.json", LEFT_BEHIND + 60)
+    kept = [
+        left(".run[1]-4567abcd.json", LEFT_BEHIND - 60),  # may still be written to
+        left(".run[1]-0123abcd.yaml", LEFT_BEHIND + 60),
+        left(".run1-0123abcd.json", LEFT_BEHIND + 60),
+        left(".run[1]-settings.json", LEFT_BEHIND + 60),  # somebody else's
+        left("run[1]-0123abcd.json", LEFT_BEHIND + 60),
+    ]
+    with atomic_write(tmp_path / "run[1].json") as partial:
+        partial.write_text("whole")
+    assert not old.exists() and all(path.exists() for path in kept)
+    assert (tmp_path / "run[1].json").read_text() == "whole" and len(list(tmp_path.iterdir())) == len(kept) + 1

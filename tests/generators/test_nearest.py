@@ -1,0 +1,13 @@
+"""What is said to unknown names."""
+
+from generators.nearest import unknown
+
+
+def test_near_names_are_listed_in_one_line():
+    assert unknown("colour", "bleu", ["red", "blue"]) == "unknown colour 'bleu': did you mean 'blue'?"
+    assert unknown("file", "IMG_1", ["img_2", "Img_10"]) == "unknown file 'IMG_1': did you mean 'Img_10' or 'img_2'?"
+
+
+def test_at_most_three_near_names_or_eight_others():
+    assert unknown("n", "abcd", (f"abc{i}" for i in range(9))).count(" or ") == 2
+    assert unknown("n", 7, {f"name{i}": i for i in range(20)}).count(" or ") == 7
