@@ -163,7 +163,8 @@ def table(figures: dict[str, Any]) -> str:
         line = f"{name:<{width}}"
         for metric in metrics:
             entry = of_metric[metric]
-            digits = 2 if abs(entry["mean"]) >= 10 else 4 if abs(entry["mean"]) < 1 else 3
+            size = abs(entry["mean"])
+            digits = 2 if size >= 10 else 3 if size >= 1 else 4 if size >= 0.01 else 6
             gain = entry["gain"]
             text = (
                 ""
