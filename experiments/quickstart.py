@@ -24,7 +24,7 @@ class Quickstart:
 
     Attributes:
         renders: how many actions the agent may render while it learns; the default takes
-            about six minutes on two cores.
+            about seven minutes on two cores.
         output: folder of the agent, its log, the figures and the pictures; an agent found in it learns on.
         images: folder of HR photos to learn on; None for the built-in ones.
         held_out: folder of photos to score on, never learned on; None for the built-in ones.

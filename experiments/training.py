@@ -196,6 +196,13 @@ class Trainer(ABC):
         self.done = step
 
 
+FREE = (
+    *("output", "steps", "learning_rate", "schedule", "warmup", "halve_every", "clip_norm", "generator", "init"),
+    *("validation", "validation_widths", "validate_every", "checkpoint_seconds", "compile", "amp", "device"),
+)
+"""Settings that may change when a run goes on."""
+
+
 def train(
     trainer: Trainer,
     *,
@@ -219,6 +226,7 @@ def train(
     figures: dict[str, float] = {}
     resumed = folder.load_state()
     if resumed is not None:
+        folder.check_config(settings, FREE)
         parts, metadata = resumed
         trainer.load_state(parts, metadata["step"])
         figures = metadata.get("figures", {})
@@ -263,6 +271,7 @@ def train(
         print(f"stopped at step {trainer.done} of {settings.steps}: the same command goes on from {folder.path}")
     else:
         folder.write_results({"steps": trainer.done, **figures}, settings, settings.seed)
+        print(f"finished after {trainer.done} steps: checkpoint, config and log are in {folder.path}")
     return figures
 
 

@@ -285,9 +285,7 @@ def test_a_free_code_reaches_as_far_in_every_rare_component(make, tiny_generator
     one = torch.zeros(2, 15)
     one[0, 9] = one[1, 14] = 1.0
     moved = core.pictures(scenes, one)["chosen"] - core.pictures(scenes, torch.zeros(2, 15))["chosen"]
-    distance = (
-        1e-3 * float(tiny_generator.codec.half_range.max()) / 0.8
-    )  # DESIGN section 4: gain = h / (1e-3 largest h)
+    distance = 1e-3 * float(tiny_generator.codec.half_range.max()) / 0.8  # gain = h / (1e-3 largest h)
     assert np.allclose(np.linalg.norm(moved.reshape(2, -1), axis=1), distance, rtol=1e-2)
 
 

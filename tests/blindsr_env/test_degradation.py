@@ -276,7 +276,7 @@ SHARED = Path(os.environ.get("BLINDSR_SHARED", Path(__file__).resolve().parents[
 
 @pytest.mark.skipif(not (SHARED / "data/eval/Set5").is_dir(), reason="needs ../shared")
 def test_bicubic_reference_figures():
-    """Bicubic upsampling of our LR, PSNR-Y, border 4: the figures of DESIGN, section 3."""
+    """Bicubic upsampling of our LR, PSNR-Y, border 4: what the field reports for Set5."""
     width = torch.tensor([0.2, 1.3, 2.6], dtype=torch.float64)
     psnr = []
     for path in images.find(SHARED / "data/eval/Set5"):

@@ -141,7 +141,7 @@ def test_golden_small_crop():
 
 @pytest.mark.parametrize(("name", "golden"), [("niqe", 5.7310), ("niqe:official", 5.7296)])
 def test_golden_baboon(baboon, name, golden):
-    """5.7296 is MATLAB's value, quoted by BasicSR; 5.7310 is DESIGN's with the conditioning."""
+    """5.7296 is MATLAB's value, quoted by BasicSR; 5.7310 is the conditioned variant's, measured twice."""
     assert metrics.get(name)(baboon).item() == pytest.approx(golden, abs=1e-4)
 
 

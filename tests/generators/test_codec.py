@@ -8,7 +8,7 @@ from generators import KernelCodec
 from generators.codec import FILL, _isotropic
 from generators.kernels import WIDTH_RANGE, gaussian, gaussian_profile
 
-# Half-ranges over the largest, and gains, at scale 4 (DESIGN, section 4).
+# Half-ranges over the largest, and gains, at scale 4.
 HALF_RANGES = [1, 0.288, 0.089, 0.038, 0.017, 0.0058, 0.0020, 0.00081, 0.00034, 0.00012]
 GAINS = [1, 1, 1, 1, 1, 1, 1, 0.81, 0.34, 0.12, 0.04]
 
