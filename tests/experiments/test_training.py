@@ -115,7 +115,9 @@ def test_a_finished_run_is_not_trained_again(settings):
     assert metadata["step"] == 2 and all(torch.equal(after[name], before[name]) for name in before)
 
 
-@pytest.mark.parametrize("change", [{"arch": "amnet"}, {"modulation": "adain"}, {"scale": 2}, {"batch_size": 1}, {"seed": 5}])
+@pytest.mark.parametrize(
+    "change", [{"arch": "amnet"}, {"modulation": "adain"}, {"scale": 2}, {"batch_size": 1}, {"seed": 5}]
+)
 def test_a_run_under_other_settings_is_not_resumed(settings, change):
     path = train_generator(settings(steps=1))
     config, weights = (path.parent / "config.yaml").read_bytes(), path.read_bytes()
