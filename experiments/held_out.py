@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from blindsr_env import images
 from blindsr_env.core import BlindSRCore, Scenes
 from blindsr_env.env import BlindSREnv
 from blindsr_env.images import Photo, Source
+from experiments.intervals import bootstrap
 
 SEED = 2021
 """First of the scenes' seeds; no training uses it."""
@@ -39,6 +40,13 @@ class Scored:
     action: NDArray[np.float32]
     reward: NDArray[np.float64]
     gain: dict[str, NDArray[np.float64]]
+
+    def figures(self, seed: int) -> dict[str, Any]:
+        """Give the means of reward and gains with their intervals, as plain values for a results file."""
+        return {
+            "reward": asdict(bootstrap(self.reward, seed)),
+            "gain": {name: asdict(bootstrap(values, seed)) for name, values in self.gain.items()},
+        }
 
 
 def check_disjoint(training: Source, held_out: Source) -> None:

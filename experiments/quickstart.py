@@ -92,8 +92,8 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
         "interrupted": agent.interrupted,
         "seconds": round(time.monotonic() - started, 1),
         "photos": held_out.photos,
-        "before": _figures(before, settings.seed),
-        "after": _figures(after, settings.seed),
+        "before": before.figures(settings.seed),
+        "after": after.figures(settings.seed),
         "difference": asdict(bootstrap(after.reward - before.reward, settings.seed)),
         "difference_by_photo": {
             name: float(np.nanmean((after.reward - before.reward)[row :: len(held_out.photos)])) for name, row in shown
@@ -159,10 +159,3 @@ def draw(path: Path, held_out: HeldOut, row: int, before: Scored, after: Scored)
         f"{held_out.photos[row % len(held_out.photos)]}, kernel width {float(scene.width[0]):.2f}",
     )
     return path
-
-
-def _figures(scored: Scored, seed: int) -> dict[str, Any]:
-    return {
-        "reward": asdict(bootstrap(scored.reward, seed)),
-        "gain": {name: asdict(bootstrap(values, seed)) for name, values in scored.gain.items()},
-    }

@@ -119,11 +119,9 @@ class RunFolder:
             return _Silent()
         return SummaryWriter(str(self.path / "tensorboard"))
 
-    def write_results(
-        self, figures: Mapping[str, Any], config: Any, seed: int | None, name: str = "results.json"
-    ) -> Path:
+    def write_results(self, figures: Mapping[str, Any], config: Any, seed: int | None) -> Path:
         """Write a results file: figures, config, environment, seed, commit."""
-        path = self.path / name
+        path = self.path / "results.json"
         write_results(path, figures, config, seed)
         return path
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,9 @@ import blindsr_env  # noqa: F401  registers the environment
 from agents import policies
 from agents.agent import Agent
 from experiments.held_out import HeldOut, check_disjoint
-from experiments.intervals import bootstrap
+from experiments.intervals import Interval
 from experiments.run_folder import RunFolder, commit
 from experiments.training import pick_device
-from generators.nearest import unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,17 +106,12 @@ def train_agent(settings: TrainAgent) -> Path:
         metric=settings.metric,
         environment={"images": settings.held_out, "split": "test", **settings.environment()},
     )
-    scored = held_out.score(agent)
-    reward = bootstrap(scored.reward, settings.seed)
-    gains = {name: bootstrap(values, settings.seed) for name, values in scored.gain.items()}
+    scored = held_out.score(agent).figures(settings.seed)
+    reward = Interval(**scored["reward"])
+    gains = {name: Interval(**gain) for name, gain in scored["gain"].items()}
     print(f"held-out reward {reward} over {reward.count} scenes of {len(held_out.photos)} photos")
     print("at the price of (gain over the true code) " + ", ".join(f"{name} {gain}" for name, gain in gains.items()))
-    figures = {
-        "timesteps": agent.num_timesteps,
-        "photos": held_out.photos,
-        "reward": asdict(reward),
-        "gain": {name: asdict(gain) for name, gain in gains.items()},
-    }
+    figures = {"timesteps": agent.num_timesteps, "photos": held_out.photos, **scored}
     folder.write_results(figures, settings, settings.seed)
     return path
 
@@ -131,9 +125,7 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
     Raises:
         ValueError: an unknown algorithm or setting of it; see also `train_agent`.
     """
-    if settings.algorithm not in policies.ALGORITHMS:
-        raise ValueError(unknown("algorithm", settings.algorithm, policies.ALGORITHMS))
-    kind = policies.ALGORITHMS[settings.algorithm]
+    kind = policies.algorithm(settings.algorithm)
     config = kind.config_class.from_dict(settings.agent)
     env = gymnasium.make_vec(
         "BlindSR-v0",
