@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 import generators
 from experiments.training import Trainer, TrainingSettings, pick_device, place, record, train
 from experiments.validation import Validation
+from generators.growth import deafen, grow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +25,9 @@ class TrainGenerator(TrainingSettings):
         arch: `amnet`, `amnet_l` or `amnet_s`.
         modulation: `amlayer` (Eq. 7) or `adain` (Eq. 4).
         scale: 2, 3 or 4.
-        init: a generator's name or checkpoint whose weights to start from.
+        init: a generator's name or checkpoint whose weights to start from; a smaller one is grown to `arch`.
+        code_noise: largest uniform noise on the code's components that true kernels hardly use (those with a gain below
+            1), so that G learns to ignore them and no agent can turn them to print textures; 1 covers `free-code`.
     """
 
     output: str = "runs/generator"
@@ -32,6 +36,13 @@ class TrainGenerator(TrainingSettings):
     modulation: Literal["amlayer", "adain"] = "amlayer"
     scale: int = 4
     init: str | None = None
+    code_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained with."""
+        super().__post_init__()
+        if not self.code_noise >= 0:
+            raise ValueError(f"code_noise must be at least 0, got {self.code_noise}")
 
 
 class GeneratorTrainer(Trainer):
@@ -41,25 +52,38 @@ class GeneratorTrainer(Trainer):
         settings: of the training.
     """
 
+    settings: TrainGenerator
     network: generators.AMNet
     ema: generators.AMNet
 
     def __init__(self, settings: TrainGenerator) -> None:
         device = pick_device(settings.device)
         torch.manual_seed(settings.seed)  # torch's layers draw their first weights from the global generator
-        network, ema = (
-            place(generators.build(settings.arch, scale=settings.scale, modulation=settings.modulation), device)
-            for _ in range(2)
-        )
-        if settings.init is not None:
-            network.load_state_dict(generators.load(settings.init).state_dict())
+        first = _first(settings)
+        network, ema = place(first, device), place(copy.deepcopy(first), device)
         super().__init__(settings, network, ema, settings.scale, network.codec.width_range)
-        self._forward: Any = torch.compile(network) if settings.compile else network
+        self._render: Any = torch.compile(network.render) if settings.compile else network.render
+        self._unused = (network.gain < 1).float() * settings.code_noise  # (15,)
 
     def loss(self, hr: Tensor, lr: Tensor, kernel: Tensor) -> Tensor:
         """L1 between SR and HR, over all samples."""
-        sr = self._forward(lr.contiguous(memory_format=torch.channels_last), self.network.codec.encode(kernel))
+        code = self.network.codec.code(self.network.codec.encode(kernel))
+        if self.settings.code_noise > 0:
+            code = code + self._unused * (2 * torch.rand(code.shape, generator=self.rng, device=code.device) - 1)
+        sr = self._render(lr.contiguous(memory_format=torch.channels_last), code)
         return F.l1_loss(sr.float(), hr)
+
+
+def _first(settings: TrainGenerator) -> generators.AMNet:
+    """The network's first weights: untrained ones, or those of `init`, grown where it is smaller."""
+    fresh = generators.build(settings.arch, scale=settings.scale, modulation=settings.modulation)
+    if settings.init is None:
+        return fresh
+    start = generators.load(settings.init)
+    network = grow(start, fresh.architecture, settings.arch, torch.Generator().manual_seed(settings.seed))
+    if settings.code_noise > 0:
+        deafen(network)
+    return network
 
 
 def train_generator(settings: TrainGenerator) -> Path:
