@@ -1,0 +1,126 @@
+"""What modulation does over space, in few passes over memory, forward and backward: moments, and one multiply-add.
+
+Written plainly, each step of these formulas reads and writes all features; with their gradients that takes as long as
+the convolutions do. Here the moments take three reads and no write, the multiply-add one pass; backward, two sums over
+space come from one read, the gradient of the features from one pass for each of its two parts. On a CPU the planes of a
+picture lie in the cache between reads, since pictures are measured one by one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance over space; differentiable once.
+
+    Args:
+        x: features `(N, C, H, W)`, floating point.
+
+    Returns:
+        Each `(N, C)`, in float32 at least: sums over a picture do not fit bfloat16.
+    """
+    if torch.compiler.is_compiling():  # the compiler fuses the plain formula itself
+        return plain_moments(x)
+    return _Moments.apply(x) if torch.is_grad_enabled() and x.requires_grad else _measure(x)
+
+
+def modulate(x: Tensor, mu: Tensor, a: Tensor, beta: Tensor) -> Tensor:
+    """Compute a (x - mu) + beta as one multiply-add per element: x a + (beta - a mu); differentiable once.
+
+    Args:
+        x: features `(N, C, H, W)`.
+        mu: their mean `(N, C)`.
+        a: factor `(N, C)`.
+        beta: the new mean `(N, C)`.
+
+    Returns:
+        Shape and dtype of `x`.
+    """
+    if torch.compiler.is_compiling():
+        return multiply_add(x, mu, a, beta)
+    wide = [value.to(mu.dtype) for value in (a, beta)]
+    if torch.is_grad_enabled() and any(value.requires_grad for value in (x, mu, *wide)):
+        return _Modulate.apply(x, mu, *wide)
+    return multiply_add(x, mu, *wide)
+
+
+def plain_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Moments by their formula; as `moments`, with a plain gradient."""
+    wide = x if x.dtype == torch.float64 else x.float()
+    if x.is_cuda:
+        variance, mu = torch.var_mean(wide, dim=(2, 3), correction=0)
+        return mu, variance
+    # On a CPU torch.var_mean takes as long as a convolution.
+    mu = wide.mean(dim=(2, 3))
+    centred = wide - mu[:, :, None, None]
+    return mu, (centred * centred).mean(dim=(2, 3))
+
+
+def multiply_add(x: Tensor, mu: Tensor, a: Tensor, beta: Tensor, out: Tensor | None = None) -> Tensor:
+    """Compute a (x - mu) + beta by its formula; as `modulate`, with a plain gradient, or into `out`, which may be x."""
+    offset = torch.addcmul(beta, a, mu, value=-1)
+    return torch.addcmul(offset.to(x.dtype)[:, :, None, None], x, a.to(x.dtype)[:, :, None, None], out=out)
+
+
+def _measure(x: Tensor) -> tuple[Tensor, Tensor]:
+    if x.device.type != "cpu" or x.numel() == 0:
+        return plain_moments(x)
+    wide = x.dtype if x.dtype == torch.float64 else torch.float32
+    mu = x.mean(dim=(2, 3), dtype=wide)
+    # A batch of one picture has that picture's variance for its own; but its mean, a plain running sum, is off by 1e-5.
+    each = [torch.batch_norm_update_stats(picture.to(wide), None, None, 0.0) for picture in x.split(1)]
+    rough_mean, rough_variance = (torch.stack(values) for values in zip(*each, strict=True))
+    error = rough_mean.sub_(mu)
+    return mu, rough_variance.addcmul_(error, error, value=-1)
+
+
+def _sums(gradient: Tensor, x: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum g and g (x - mu) over space: `(N, C)` each, in the dtype of mu."""
+    if x.device.type != "cpu" or x.numel() == 0:
+        total = gradient.sum(dim=(2, 3), dtype=mu.dtype)
+        return total, (gradient.to(mu.dtype) * (x.to(mu.dtype) - mu[:, :, None, None])).sum(dim=(2, 3))
+    one = torch.ones_like(mu[0])
+    totals, products = [], []
+    for g, picture, mean in zip(gradient.split(1), x.split(1), mu, strict=True):
+        # The sums that batch normalisation's backward pass begins with, for a deviation of 1.
+        _, product, total = torch.ops.aten.native_batch_norm_backward(
+            g, picture, None, None, None, mean, one, True, 0.0, [False, True, True]
+        )
+        totals.append(total)
+        products.append(product)
+    return torch.stack(totals), torch.stack(products)
+
+
+class _Moments(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        mu, variance = _measure(x)
+        ctx.save_for_backward(x, mu)
+        return mu, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, to_mu: Tensor, to_variance: Tensor) -> Tensor:
+        x, mu = ctx.saved_tensors
+        pixels = x.shape[2] * x.shape[3]
+        return multiply_add(x, mu, to_variance * (2 / pixels), to_mu / pixels)
+
+
+class _Modulate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mu: Tensor, a: Tensor, beta: Tensor) -> Tensor:
+        ctx.save_for_backward(x, mu, a)
+        return multiply_add(x, mu, a, beta)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
+        x, mu, a = ctx.saved_tensors
+        total, product = _sums(gradient, x, mu)
+        to_x = gradient * a.to(x.dtype)[:, :, None, None] if ctx.needs_input_grad[0] else None
+        return to_x, -a * total, product, total

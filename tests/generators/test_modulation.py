@@ -1,0 +1,114 @@
+"""Moments and multiply-add against their plain formulas, with numerical and automatic gradients."""
+
+import copy
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from generators import modulation
+from generators.amnet import EPSILON, AdaIN, AMLayer
+from generators.codec import CODE_LENGTH
+
+LAYOUTS = [torch.contiguous_format, torch.channels_last]
+
+
+def features(*shape, dtype=torch.float64, layout=torch.channels_last, seed=0):
+    x = 0.7 + torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return x.to(dtype).contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("size", [(1, 1), (4, 3)])
+def test_gradients_of_the_moments(layout, size):
+    x = features(2, 3, *size, layout=layout).requires_grad_()
+    variance, mu = torch.var_mean(x, (2, 3), correction=0)
+    for actual, expected in zip(modulation.moments(x), (mu, variance), strict=True):
+        torch.testing.assert_close(actual, expected)
+    assert gradcheck(modulation.moments, x)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gradients_of_the_multiply_add(layout):
+    x = features(2, 3, 4, 5, layout=layout).requires_grad_()
+    mu, a, beta = (features(2, 3, seed=seed, layout=torch.contiguous_format).requires_grad_() for seed in (1, 2, 3))
+    expected = a[:, :, None, None] * (x - mu[:, :, None, None]) + beta[:, :, None, None]
+    torch.testing.assert_close(modulation.modulate(x, mu, a, beta), expected)
+    assert gradcheck(modulation.modulate, (x, mu, a, beta))
+    assert gradcheck(lambda *small: modulation.modulate(x.detach(), *small), (mu, a, beta))
+
+
+def test_moments_do_not_lose_a_small_variance_beside_a_large_mean():
+    x = features(2, 8, 64, 64, dtype=torch.float32) * 1e-3 + 10
+    mu, variance = modulation.moments(x)
+    torch.testing.assert_close(mu.double(), x.double().mean((2, 3)), rtol=1e-6, atol=0)
+    torch.testing.assert_close(variance.double(), x.double().var((2, 3), correction=0), rtol=1e-3, atol=0)
+
+
+def plainly(layer, x, code):
+    """Eq. 7 or Eq. 4 with nothing but plain operations."""
+    mu = x.mean((2, 3))
+    sigma = ((x - mu[..., None, None]).square().mean((2, 3)) + EPSILON).sqrt()
+    if isinstance(layer, AMLayer):
+        e = layer.embed(code)
+        gamma, beta = layer.gamma(torch.cat([e, sigma], 1)), layer.beta(torch.cat([e, mu], 1))
+    else:
+        gamma, beta = layer.gamma(code), layer.beta(code)
+    return gamma[..., None, None] * (x - mu[..., None, None]) / sigma[..., None, None] + beta[..., None, None]
+
+
+@pytest.mark.parametrize("kind", [AMLayer, AdaIN])
+@pytest.mark.parametrize("batch", [0, 3])
+def test_a_layers_gradients_are_the_formulas(kind, batch):
+    torch.manual_seed(0)
+    layer = kind(4).double()
+    other = copy.deepcopy(layer)
+    x, code = features(batch, 4, 5, 6), torch.randn(batch, CODE_LENGTH, dtype=torch.float64)
+    weight = features(batch, 4, 5, 6, seed=1)
+    inputs = [tensor.clone().requires_grad_() for tensor in (x, code)]
+    references = [tensor.clone().requires_grad_() for tensor in (x, code)]
+    (layer(*inputs) * weight).sum().backward()
+    (plainly(other, *references) * weight).sum().backward()
+    for one, reference in zip([*inputs, *layer.parameters()], [*references, *other.parameters()], strict=True):
+        torch.testing.assert_close(one.grad, reference.grad)
+
+
+def losses_gradients(network, autocast):
+    """Gradients of a loss of SR, by parameter, as one float64 vector."""
+    lr = torch.rand(2, 3, 12, 10, generator=torch.Generator().manual_seed(1))
+    code = torch.rand(2, CODE_LENGTH, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        sr = network.render(lr.contiguous(memory_format=torch.channels_last), code)
+    (sr.float() - 0.3).square().mean().backward()
+    return torch.cat([parameter.grad.double().flatten() for parameter in network.parameters()])
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_networks_gradients_are_the_plain_formulas(autocast, tiny_generator, monkeypatch):
+    fast, plain = (copy.deepcopy(tiny_generator).requires_grad_() for _ in range(2))
+    gradient = losses_gradients(fast, autocast)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)  # the plain formulas
+    expected = losses_gradients(plain, autocast)
+    # Rounding to bfloat16 falls differently in the two; statistics in bfloat16 would be off by a tenth.
+    assert (gradient - expected).norm() < (0.03 if autocast else 1e-5) * expected.norm()
+
+
+def test_statistics_under_autocast_are_float32():
+    x = features(2, 4, 32, 32, dtype=torch.bfloat16)
+    exact = x.double()
+    expected_moments = (exact.mean((2, 3)), exact.var((2, 3), correction=0))
+    for moment, expected in zip(modulation.moments(x), expected_moments, strict=True):
+        assert moment.dtype == torch.float32
+        torch.testing.assert_close(moment.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_network_compiles_to_one_graph(tiny_generator):
+    lr = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    code = torch.rand(2, CODE_LENGTH, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    compiled = torch.compile(tiny_generator.render, fullgraph=True, backend="aot_eager")
+    sr = compiled(lr, code)
+    torch.testing.assert_close(sr, tiny_generator.render(lr, code))
+    (gradient,) = torch.autograd.grad(sr.square().sum(), code)
+    (expected,) = torch.autograd.grad(tiny_generator.render(lr, code).square().sum(), code)
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-4)
