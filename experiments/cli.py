@@ -39,6 +39,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command("evaluate", "Evaluate", "evaluate", "score policies on a folder of photos"),
     "hack": Command("hack", "Hack", "hack", "measure what one constant offset of the true code wins"),
     "tables": Command("tables", "Tables", "tables", "lay results out beside the paper's, as Markdown"),
+    "plot": Command("charts", "Plot", "plot", "draw results beside the paper's"),
     "bench": Command("bench", "Bench", "bench", "measure speed: metrics, renders, environments"),
 }
 
