@@ -86,21 +86,31 @@ def hack(settings: Hack) -> dict[str, Any]:
     check_disjoint(settings.images, settings.held_out)
     given = [settings.generators] if isinstance(settings.generators, str) else settings.generators
     sources: list[str | None] = [*given] if given else [None]
-    folder, stem = Path(settings.output).parent, Path(settings.output).stem
+    output = Path(settings.output)
     held = [_held_out(settings, source, settings.actions[0]) for source in sources]
     _check_common(held)
     names = labels.of_generators([each.core.generator.name for each in held], sources)
-    generators: dict[str, Any] = {}
-    scored: dict[str, dict[str, Scored]] = {}
+    figures: dict[str, Any] = {
+        "kind": "hack",
+        "metric": settings.metric,
+        "photos": held[0].photos,
+        "scenes": settings.scenes,
+        "renders": settings.renders,
+        "generators": {},
+        "differences": [],
+    }
+    scored: list[dict[str, Scored]] = []
     for name, source, first_space in zip(names, sources, held, strict=True):
-        scored[name], shown = {}, _true_pictures(first_space)
-        entry: dict[str, Any] = {"architecture": first_space.core.generator.architecture.to_dict(), "actions": {}}
+        scored.append({})
+        shown = _true_pictures(first_space)
+        entry: dict[str, Any] = {"architecture": first_space.core.generator.architecture.to_dict()}
         entry["true_code"] = {metric: float(np.nanmean(v)) for metric, v in first_space.true_scores.items()}
+        entry["actions"] = {}
         for space in settings.actions:
             scenes = first_space if space == first_space.core.action else _held_out(settings, source, space)
             print(f"{name}, {space}: learning from {settings.renders} renders", flush=True)
             offset = _learn(settings, source, space)
-            result = scored[name][space] = scenes.score(OffsetPolicy(TrueCode(), offset))
+            result = scored[-1][space] = scenes.score(OffsetPolicy(TrueCode(), offset))
             entry["actions"][space] = {
                 **result.figures(settings.seed),
                 "scores": {metric: float(np.nanmean(v)) for metric, v in result.scores.items()},
@@ -108,20 +118,15 @@ def hack(settings: Hack) -> dict[str, Any]:
                 "rewards": result.reward.tolist(),
             }
             _add_pictures(shown, scenes, result, f"SR, offset in {space}")
-        generators[name] = entry
-        picture = folder / f"{stem}_{name.replace(' ', '_').replace('/', '_')}.png"
+        figures["generators"][name] = entry
+        if len(scored) > 1:
+            difference = _difference(held[0], first_space, scored[0], scored[-1], settings.seed)
+            figures["differences"].append({"generator": name, "against": names[0], **difference})
+        picture = output.with_name(f"{output.stem}_{name.replace(' ', '_').replace('/', '_')}.png")
         gallery(picture, shown, f"{name}: one constant on the true code, learned for {settings.metric}")
-        print(f"picture: {picture}")
-    figures = {
-        "kind": "hack",
-        "metric": settings.metric,
-        "photos": held[0].photos,
-        "scenes": settings.scenes,
-        "renders": settings.renders,
-        "generators": generators,
-        "differences": _differences(names, held, scored, settings),
-    }
-    write_results(Path(settings.output), figures, labels.short(asdict(settings)), settings.seed)
+        # After each generator: what was measured is kept, should a later one fail or be stopped.
+        write_results(output, figures, labels.short(asdict(settings)), settings.seed)
+        print(f"picture: {picture}", flush=True)
     print(table(figures))
     print(f"written to {settings.output}")
     return figures
@@ -205,23 +210,14 @@ def _check_common(held: list[HeldOut]) -> None:
             )
 
 
-def _differences(
-    names: list[str], held: list[HeldOut], scored: dict[str, dict[str, Scored]], settings: Hack
-) -> list[dict[str, Any]]:
-    """Compare each generator with the first, scene by scene: what its true code costs, what its offset wins."""
-    first, psnr = names[0], held[0].true_scores["psnr"]
-    return [
-        {
-            "generator": name,
-            "against": first,
-            "true_psnr": asdict(bootstrap(scenes.true_scores["psnr"] - psnr, settings.seed)),
-            "reward": {
-                space: asdict(bootstrap(scored[name][space].reward - scored[first][space].reward, settings.seed))
-                for space in settings.actions
-            },
-        }
-        for name, scenes in zip(names[1:], held[1:], strict=True)
-    ]
+def _difference(
+    first: HeldOut, other: HeldOut, won_first: dict[str, Scored], won: dict[str, Scored], seed: int
+) -> dict[str, Any]:
+    """Compare a generator with the first, scene by scene: what its true code costs, what its offset wins."""
+    return {
+        "true_psnr": asdict(bootstrap(other.true_scores["psnr"] - first.true_scores["psnr"], seed)),
+        "reward": {space: asdict(bootstrap(won[space].reward - won_first[space].reward, seed)) for space in won},
+    }
 
 
 Shown = dict[str, tuple[NDArray[np.uint8], str]]

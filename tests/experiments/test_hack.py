@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import generators
+from agents import shared_offset
 from blindsr_env import images
 from experiments.hack import Hack, hack, table
 
@@ -86,3 +87,20 @@ def test_generators_without_common_scenes_are_refused(folders, tiny_checkpoint, 
 def test_impossible_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         Hack(**settings)
+
+
+def test_what_was_measured_is_kept_when_stopped(folders, tiny_checkpoint, louder, tmp_path, monkeypatch):
+    learn, calls = shared_offset.learn_offset, []
+
+    def stops(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return learn(*arguments)
+
+    monkeypatch.setattr("experiments.hack.learn_offset", stops)
+    output = tmp_path / "hack.json"
+    settings = dict(metric="psnr", scenes=2, renders=4, num_envs=4, repeats=4, patch_size=16, device="cpu", **folders)
+    with pytest.raises(KeyboardInterrupt):
+        hack(Hack(generators=[tiny_checkpoint, louder], actions=("code",), output=str(output), **settings))
+    assert list(json.loads(output.read_text())["figures"]["generators"]) == ["tiny (tiny)"]
