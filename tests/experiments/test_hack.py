@@ -32,7 +32,8 @@ def louder(tmp_path, tiny_generator):
     return str(path)
 
 
-def test_figures_table_and_pictures(folders, tiny_checkpoint, louder, tmp_path):
+def test_figures_table_and_pictures(folders, tiny_checkpoint, louder, tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.hack.SHOWN", 1)  # pictures cost most of the time
     output = tmp_path / "out" / "hack.json"
     settings = Hack(
         generators=[tiny_checkpoint, louder],
