@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -56,7 +57,8 @@ def learn_offset(env: Env, policy: Any, renders: int = 5_760, seed: int = 0) -> 
 
     Args:
         env: a vector environment with an even `repeats`, for pairs of actions in the same scene.
-        policy: what the constant is added to.
+        policy: what the constant is added to; it is told what the environment's `info` says, so that the true code
+            can be it.
         renders: the budget, in actions rendered.
         seed: fixes scenes and noise.
 
@@ -82,8 +84,8 @@ def learn_offset(env: Env, policy: Any, renders: int = 5_760, seed: int = 0) -> 
     observation = world.see(seed)
     bar = tqdm(total=steps * world.num_envs, desc="learning the offset", unit=" renders", leave=False)
     for _ in range(steps):
-        base, _ = policy.predict(observation[:: world.repeats])  # (S, A)
-        mean = base + offset.detach()
+        base, _ = policy.predict(observation[:: world.repeats], _first_rows(world))  # (S, A)
+        mean = torch.as_tensor(base, dtype=torch.float32, device=world.device) + offset.detach()
         eps = antithetic(mean, world.repeats, rng)  # (S, R, A)
         reward, observation = world.act((mean[:, None] + noise * eps).flatten(0, 1).clamp(-1, 1))
         better = advantage(reward.unflatten(0, (-1, world.repeats)), floor=0.02, clip=3.0)
@@ -94,6 +96,15 @@ def learn_offset(env: Env, policy: Any, renders: int = 5_760, seed: int = 0) -> 
         bar.update(world.num_envs)
     bar.close()
     return offset.detach()
+
+
+def _first_rows(world: OneStepWorld) -> dict[str, Any]:
+    """Give what the environment says of each scene, once a scene."""
+    return {
+        name: values[:: world.repeats]
+        for name, values in world.info.items()
+        if isinstance(values, Tensor | np.ndarray) and len(values) == world.num_envs
+    }
 
 
 def save_offset(path: Path, offset: Tensor, meaning: ActionMeaning | None, training: dict[str, Any]) -> None:

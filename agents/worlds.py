@@ -6,6 +6,7 @@ vector, and resets itself or not, ends here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -27,6 +28,7 @@ class OneStepWorld:
         core: BlindSR's core, or None of another environment.
         meaning: what actions mean there.
         repeats: rows that share a scene.
+        info: what the environment says of the scenes shown last.
         invalid: share of the last actions that the metric gave no number for, a scalar on the device; None where the
             environment does not say.
 
@@ -42,6 +44,7 @@ class OneStepWorld:
     def __init__(self, env: Env, device: torch.device) -> None:
         self.core = core_of(env)
         self.meaning = ActionMeaning.within(self.core)
+        self.info: Mapping[str, Any] = {}
         self.invalid: Tensor | None = None
         self.env = env if isinstance(env, VectorEnv) else _vectorised(env)
         self.device = device
@@ -62,7 +65,7 @@ class OneStepWorld:
 
     def see(self, seed: int) -> Tensor:
         """Start all rows anew: observations `(N, H, W, 3)` uint8."""
-        observation, _ = self.env.reset(seed=seed)
+        observation, self.info = self.env.reset(seed=seed)
         self._numpy = not isinstance(observation, Tensor)
         return self._tensor(observation)
 
@@ -91,8 +94,9 @@ class OneStepWorld:
             raise ValueError(f"the environment gave a reward that is not finite in rows {rows}: check its metric")
         told = infos.get("final_info", infos)
         self.invalid = self._tensor(told["invalid"]).float().mean() if "invalid" in told else None
+        self.info = infos
         if self._resets:
-            observation, _ = self.env.reset()
+            observation, self.info = self.env.reset()
         return reward, self._tensor(observation)
 
     def _tensor(self, x: Any) -> Tensor:

@@ -1,4 +1,8 @@
-"""Scores of policies on whole photos, each at several kernel widths, against the true code."""
+"""Scores of policies on whole photos, each at several kernel widths, against the true code.
+
+One generator and one set of photos give a *sheet*; several give a sheet each, and the generators are compared with the
+first one photo by photo.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +21,13 @@ from blindsr_env import degradation, images, kernels
 from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
 from blindsr_env.images import ImageError, Photo
-from experiments.intervals import bootstrap
+from experiments import labels
+from experiments.intervals import Interval, bootstrap
 from experiments.run_folder import write_results
 from experiments.training import pick_device
+
+BUILT_IN = "built-in"
+"""What the set of held-out photos in the package is called."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +37,12 @@ class Evaluate:
     Attributes:
         policies: any of `true-code`, `predictor`, `mean-code`, `random`, `shared-offset`, and files of predictors,
             agents and offsets.
-        images: folder of HR photos, or one file; None for the held-out built-in ones.
+        images: folder of HR photos, or one file; several as `[A, B]`, or as `{Set5: A, Set14: B}` with names of their
+            own; None for the held-out built-in ones.
         widths: kernel widths, HR pixels; every photo is degraded with each.
         metrics: names of metrics.
         generator: name or checkpoint; None for the best that ships.
+        generators: several of them, instead of `generator`; the first is what the others are compared with.
         predictor: checkpoint behind `predictor` and `shared-offset`; None for the one that ships.
         action: action space that the policies act in: `code`, `free-code` or `width`.
         offset_metric: the reward that `shared-offset` is learned for, on the built-in training photos.
@@ -42,10 +52,11 @@ class Evaluate:
     """
 
     policies: tuple[str, ...] = ("true-code", "predictor", "mean-code")
-    images: str | None = None
+    images: dict[str, str] | list[str] | str | None = None
     widths: tuple[float, ...] = (0.2, 1.3, 2.6)
     metrics: tuple[str, ...] = ("psnr", "ssim", "niqe", "grid")
     generator: str | None = None
+    generators: list[str] | str | None = None
     predictor: str | None = None
     action: str = "code"
     offset_metric: str = "niqe"
@@ -57,14 +68,35 @@ class Evaluate:
         """Refuse tables without rows or columns."""
         if not self.widths or not self.metrics or not self.policies:
             raise ValueError("give at least one policy, one width and one metric")
+        if self.generator is not None and self.generators is not None:
+            raise ValueError("give generator or generators, not both")
+        if self.images in ({}, []) or self.generators == []:
+            raise ValueError("give at least one generator and one folder of photos")
+
+    @property
+    def sources(self) -> list[str | None]:
+        """Names or files of the generators."""
+        if isinstance(self.generators, list):
+            return [*self.generators]
+        return [self.generators or self.generator]
+
+    @property
+    def sets(self) -> dict[str, str | None]:
+        """Folders of photos by the names of the sets; None for the built-in ones."""
+        if isinstance(self.images, dict):
+            return {**self.images}
+        if self.images is None:
+            return {BUILT_IN: None}
+        folders = [self.images] if isinstance(self.images, str) else self.images
+        return dict(zip(labels.tails(folders), folders, strict=True))
 
 
 def evaluate(settings: Evaluate) -> dict[str, Any]:
-    """Score policies, print the table and write the results.
+    """Score policies, print the tables and write the results.
 
     Returns:
-        Figures: for each policy and metric the mean score and the gain over the true code (positive is better), with
-        a 95% bootstrap interval over photos, and the scores behind them.
+        Figures; see `experiments.tables` for their layout. One generator on one set: a sheet. Otherwise `sheets`, and
+        `differences` of each further generator to the first.
 
     Raises:
         ValueError: unknown names, photos or files that cannot be used.
@@ -72,42 +104,93 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     device = pick_device(settings.device)
     first, *others = settings.metrics
     # The core's own photos are not looked at: it brings generator, metrics and action space together.
-    env = BlindSREnv(
-        metric=first, report=others, generator=settings.generator, action=settings.action, device=device, split="test"
-    )
-    photos = images.load(settings.images, split="test")
-    names = ["true-code", *(name for name in settings.policies if name != "true-code")]
-    actors = {name: _policy(name, env, settings) for name in names[1:]}
-    shape = (len(photos), len(settings.widths), len(settings.metrics))
-    scores = {name: np.full(shape, np.nan) for name in names}
-    with tqdm(photos, unit="photo", desc="scoring") as bar:
-        for row, photo in enumerate(bar):
-            bar.set_postfix_str(photo.name)
-            for name, values in score_photo(env.core, photo, settings.widths, actors).items():
-                scores[name][row] = values
-    zeta = [-1.0 if metric.lower_is_better else 1.0 for metric in (env.core.metric, *env.core.report)]
-    figures: dict[str, Any] = {
-        "photos": [photo.name for photo in photos],
-        "widths": list(settings.widths),
-        "generator": env.core.generator.name,
-        "policies": {},
-    }
-    for name in names:
-        of_metric = {}
-        for m, metric in enumerate(settings.metrics):
-            gain = zeta[m] * np.nanmean((scores[name] - scores["true-code"])[:, :, m], axis=1)  # (photos,)
-            of_metric[metric] = {
-                "mean": float(np.nanmean(scores[name][:, :, m])),
-                "mean_by_width": np.nanmean(scores[name][:, :, m], axis=0).tolist(),
-                "gain": asdict(bootstrap(gain, settings.seed)),
-                "scores": scores[name][:, :, m].tolist(),
-            }
-        figures["policies"][name] = of_metric
-    print(table(figures))
+    envs = [
+        BlindSREnv(metric=first, report=others, generator=source, action=settings.action, device=device, split="test")
+        for source in settings.sources
+    ]
+    names = labels.of_generators([env.core.generator.name for env in envs], settings.sources)
+    sets = {name: images.load(folder, split="test") for name, folder in settings.sets.items()}
+    sheets: list[dict[str, Any]] = []
+    for env, source, name in zip(envs, settings.sources, names, strict=True):
+        actors = _actors(env, source, settings)
+        for title, photos in sets.items():
+            sheet = {"set": title, "generator": name, **_sheet(env.core, photos, actors, settings, f"{name}, {title}")}
+            print(table(sheet), flush=True)
+            sheets.append(sheet)
+    figures = sheets[0]
+    if len(sheets) > 1:
+        zeta = dict(zip(labels.short(list(settings.metrics)), _zeta(envs[0].core), strict=True))
+        figures = {"sheets": sheets, "differences": differences(sheets, zeta, settings.seed)}
+        print(table_of_differences(figures["differences"]), end="")
     if settings.output is not None:
-        write_results(Path(settings.output), figures, settings, settings.seed)
+        write_results(Path(settings.output), figures, labels.short(asdict(settings)), settings.seed)
         print(f"written to {settings.output}")
     return figures
+
+
+def _sheet(
+    core: BlindSRCore, photos: list[Photo], actors: dict[str, policies.Policy], settings: Evaluate, doing: str
+) -> dict[str, Any]:
+    """Score one generator on one set; `doing` is for the progress bar."""
+    names = ["true-code", *actors]
+    shape = (len(photos), len(settings.widths), len(settings.metrics))
+    scores = {name: np.full(shape, np.nan) for name in names}
+    with tqdm(photos, unit="photo", desc=f"scoring {doing}", leave=False) as bar:
+        for row, photo in enumerate(bar):
+            bar.set_postfix_str(photo.name)
+            for name, values in score_photo(core, photo, settings.widths, actors).items():
+                scores[name][row] = values
+    entries: dict[str, Any] = {name: {} for name in names}
+    for m, (metric, zeta) in enumerate(zip(labels.short(list(settings.metrics)), _zeta(core), strict=True)):
+        for name in names:
+            own = scores[name][:, :, m]  # (photos, widths)
+            gain = zeta * np.nanmean(own - scores["true-code"][:, :, m], axis=1)  # (photos,)
+            entries[name][metric] = {
+                "mean": float(np.nanmean(own)),
+                "mean_by_width": np.nanmean(own, axis=0).tolist(),
+                "interval": asdict(bootstrap(np.nanmean(own, axis=1), settings.seed)),
+                "interval_by_width": [asdict(bootstrap(column, settings.seed)) for column in own.T],
+                "gain": asdict(bootstrap(gain, settings.seed)),
+                "scores": own.tolist(),
+            }
+    return {
+        "architecture": core.generator.architecture.to_dict(),
+        "photos": [photo.name for photo in photos],
+        "widths": list(settings.widths),
+        "policies": entries,
+    }
+
+
+def differences(sheets: list[dict[str, Any]], zeta: dict[str, float], seed: int) -> list[dict[str, Any]]:
+    """Compare each further generator with the first on the same photos, pair by pair.
+
+    Args:
+        sheets: of one or several generators, each on the same sets.
+        zeta: by metric, -1 where lower is better, else 1.
+        seed: of the intervals.
+
+    Returns:
+        For each further generator and set: `set`, `generator`, `against`, and by policy and metric the gain over the
+        first generator with its 95% interval over photos, and `by_width` the same for each width. Positive is better.
+    """
+    against = {sheet["set"]: sheet for sheet in sheets if sheet["generator"] == sheets[0]["generator"]}
+    found = []
+    for sheet in sheets:
+        base = against[sheet["set"]]
+        if sheet is base:
+            continue
+        entries: dict[str, Any] = {}
+        for name, of_metric in sheet["policies"].items():
+            entries[name] = {}
+            for metric, entry in of_metric.items():
+                gain = zeta[metric] * np.subtract(entry["scores"], base["policies"][name][metric]["scores"])
+                entries[name][metric] = {
+                    **asdict(bootstrap(np.nanmean(gain, axis=1), seed)),
+                    "by_width": [asdict(bootstrap(column, seed)) for column in gain.T],
+                }
+        shared = {"set": sheet["set"], "generator": sheet["generator"], "against": base["generator"]}
+        found.append({**shared, "widths": sheet["widths"], "policies": entries})
+    return found
 
 
 def score_photo(
@@ -149,17 +232,17 @@ def score_photo(
     return scores
 
 
-def table(figures: dict[str, Any]) -> str:
-    """Lay figures out as text: a line a policy, for each metric its mean and the gain over the true code."""
-    metrics = list(next(iter(figures["policies"].values())))
-    width = max(len(name) for name in figures["policies"])
+def table(sheet: dict[str, Any]) -> str:
+    """Lay a sheet out as text: a line a policy, for each metric its mean and the gain over the true code."""
+    metrics = list(next(iter(sheet["policies"].values())))
+    width = max(len(name) for name in sheet["policies"])
     lines = [
-        f"{figures['generator']}, {len(figures['photos'])} photos, "
-        f"widths {', '.join(f'{w:g}' for w in figures['widths'])}; "
+        f"{sheet['generator']}, {sheet['set']}, {len(sheet['photos'])} photos, "
+        f"widths {', '.join(f'{w:g}' for w in sheet['widths'])}; "
         "gain over the true code [95% interval], positive is better",
         f"{'policy':<{width}}" + "".join(f"  {metric:>8}  {'gain':>26}" for metric in metrics),
     ]
-    for name, of_metric in figures["policies"].items():
+    for name, of_metric in sheet["policies"].items():
         line = f"{name:<{width}}"
         for metric in metrics:
             entry = of_metric[metric]
@@ -176,7 +259,28 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _policy(name: str, env: BlindSREnv, settings: Evaluate) -> policies.Policy:
+def table_of_differences(found: list[dict[str, Any]]) -> str:
+    """Lay generators' differences to the first out as text, a line a set, policy and metric."""
+    lines = []
+    for each in found:
+        for name, of_metric in each["policies"].items():
+            for metric, entry in of_metric.items():
+                gain = Interval(**{key: value for key, value in entry.items() if key != "by_width"})
+                lines.append(f"{each['generator']} over {each['against']}, {each['set']}, {name}: {metric} {gain}\n")
+    return "".join(lines)
+
+
+def _zeta(core: BlindSRCore) -> list[float]:
+    return [-1.0 if metric.lower_is_better else 1.0 for metric in (core.metric, *core.report)]
+
+
+def _actors(env: BlindSREnv, source: str | None, settings: Evaluate) -> dict[str, policies.Policy]:
+    """Give the policies beside the true code, by what the results call them: files by their last parts."""
+    named = dict(zip(labels.tails(settings.policies), settings.policies, strict=True))
+    return {label: _policy(name, env, source, settings) for label, name in named.items() if name != "true-code"}
+
+
+def _policy(name: str, env: BlindSREnv, source: str | None, settings: Evaluate) -> policies.Policy:
     learn_on = None
     if name == "shared-offset":
         print(f"learning the shared offset for {settings.offset_metric} on the built-in training photos")
@@ -184,7 +288,7 @@ def _policy(name: str, env: BlindSREnv, settings: Evaluate) -> policies.Policy:
             "BlindSR-v0",
             num_envs=24,
             metric=settings.offset_metric,
-            generator=settings.generator,
+            generator=source,
             action=settings.action,
             repeats=6,
             device=str(env.device),

@@ -35,11 +35,13 @@ class Scored:
         action: `(N, d)` float32.
         reward: Eq. 8, `(N,)`; NaN where a score was no finite number.
         gain: by name, each reported metric's zeta times its difference to the true code's picture, `(N,)`.
+        scores: by name, the reward's metric and each reported one, `(N,)`.
     """
 
     action: NDArray[np.float32]
     reward: NDArray[np.float64]
     gain: dict[str, NDArray[np.float64]]
+    scores: dict[str, NDArray[np.float64]]
 
     def figures(self, seed: int) -> dict[str, Any]:
         """Give the means of reward and gains with their intervals, as plain values for a results file."""
@@ -99,6 +101,12 @@ class HeldOut:
         """Names of the photos."""
         return self.core.sampler.names
 
+    @property
+    def true_scores(self) -> dict[str, NDArray[np.float64]]:
+        """The true code's scores: by name, the reward's metric and each reported one, `(N,)`."""
+        scores = torch.cat([scenes.true_scores for scenes in self.parts]).double().cpu().numpy()  # (N, 1 + R)
+        return {metric.name: scores[:, m] for m, metric in enumerate((self.core.metric, *self.core.report))}
+
     def scene(self, row: int) -> Scenes:
         """Give one scene as a batch of one."""
         return self.parts[row // ROWS].take(torch.tensor([row % ROWS], device=self.core.device))
@@ -107,15 +115,19 @@ class HeldOut:
         """Let a policy act in every scene."""
         actions, rewards = [], []
         gains: dict[str, list[NDArray[np.float64]]] = {}
+        scores: dict[str, list[NDArray[np.float64]]] = {}
         for scenes in tqdm(self.parts, desc="scoring", unit="batch", leave=False):
             action, _ = policy.predict(scenes.lr, {"true_action": scenes.true_action})
             reward, info = self.core.play(scenes, action)
             actions.append(action.cpu().numpy())
             rewards.append(torch.where(info["invalid"], torch.nan, reward).double().cpu().numpy())
+            scores.setdefault(self.core.metric.name, []).append(info["score"].double().cpu().numpy())
             for metric in self.core.report:
                 gains.setdefault(metric.name, []).append(info[f"gain_{metric.name}"].double().cpu().numpy())
+                scores.setdefault(metric.name, []).append(info[f"score_{metric.name}"].double().cpu().numpy())
         return Scored(
             np.concatenate(actions),
             np.concatenate(rewards),
             {name: np.concatenate(values) for name, values in gains.items()},
+            {name: np.concatenate(values) for name, values in scores.items()},
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,5 +46,31 @@ def comparison(
     for axes, (name, kernel) in zip(grid, kernels.items(), strict=False):
         axes.imshow(kernel, cmap="gray", vmin=min(0.0, float(kernel.min())), vmax=high, interpolation="nearest")
         axes.set_title(name, fontsize=9)
+    with atomic_write(path) as partial:
+        figure.savefig(partial)
+
+
+def gallery(path: Path, rows: Sequence[dict[str, tuple[NDArray[np.uint8], str]]], title: str) -> None:
+    """Draw scenes one below the other, each the same row of pictures.
+
+    Args:
+        path: PNG to write.
+        rows: by column title, a picture `(H, W, 3)` uint8 and the line under it; the titles of all rows are the same.
+        title: above all.
+    """
+    from matplotlib.figure import Figure
+
+    side = 2.6
+    figure = Figure(figsize=(side * len(rows[0]), (side + 0.25) * len(rows) + 0.4), dpi=110, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    grid: Any = figure.subplots(len(rows), len(rows[0]), squeeze=False)
+    for r, (line, row) in enumerate(zip(grid, rows, strict=True)):
+        for axes, (name, (picture, caption)) in zip(line, row.items(), strict=True):
+            axes.imshow(picture, interpolation="nearest")
+            axes.set_xlabel(caption, fontsize=8)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if r == 0:
+                axes.set_title(name, fontsize=10)
     with atomic_write(path) as partial:
         figure.savefig(partial)

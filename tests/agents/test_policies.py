@@ -253,3 +253,25 @@ def test_what_is_missing_or_unknown_is_named(make, predictor_file, tmp_path):
         DDPG(make(), actor=other)
     with pytest.raises(CheckpointError, match="not an agent of ddpg, group-pg"):
         policies.load_agent(predictor_file)
+
+
+@pytest.mark.parametrize("action", ["code", "free-code"])
+@pytest.mark.parametrize("output", ["torch", "numpy"])
+def test_the_offset_may_lie_on_the_true_code(make, action, output):
+    told = []
+
+    class Told(policies.TrueCode):
+        def predict(self, observation, info=None):
+            told.append((len(observation), torch.as_tensor(info["true_action"])))
+            return super().predict(observation, info)
+
+    env = make(repeats=2, action=action, output=output)
+    offset = shared_offset.learn_offset(env, Told(), renders=3 * env.num_envs)
+    assert offset.abs().max() > 0 and len(told) == 3
+    observation, info = make(repeats=2, action=action).reset(seed=0)
+    scenes = env.num_envs // 2
+    assert told[0][0] == len(told[0][1]) == scenes
+    torch.testing.assert_close(told[0][1], info["true_action"][::2])
+    assert not torch.equal(told[0][1], told[1][1]), "each step has new scenes"
+    shifted, _ = shared_offset.OffsetPolicy(policies.TrueCode(), offset * 0 + 0.5).predict(observation, info)
+    torch.testing.assert_close(shifted, (info["true_action"] + 0.5).clamp(-1, 1))

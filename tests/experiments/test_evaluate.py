@@ -9,7 +9,7 @@ import torch
 import generators
 from agents import checkpoints, networks
 from blindsr_env import degradation, images, kernels
-from experiments.evaluate import Evaluate, evaluate
+from experiments.evaluate import Evaluate, differences, evaluate
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_predictor_file_is_a_policy(folder, tiny_checkpoint, tiny_generator, t
             device="cpu",
         )
     )
-    assert np.isfinite(figures["policies"][str(path)]["psnr"]["mean"])
+    assert np.isfinite(figures["policies"]["predictor.safetensors"]["psnr"]["mean"])
 
 
 def test_photos_too_small_for_the_metric_are_named(tmp_path, photo, tiny_checkpoint):
@@ -104,3 +104,98 @@ def test_photos_too_small_for_the_metric_are_named(tmp_path, photo, tiny_checkpo
 def test_unknown_policy_lists_the_nearest(tiny_checkpoint, folder):
     with pytest.raises(ValueError, match="true-code"):
         evaluate(Evaluate(policies=("true-cod",), images=str(folder), generator=tiny_checkpoint, output=None))
+
+
+@pytest.fixture
+def louder(tmp_path, tiny_generator):
+    """Another generator of the same name, whose texture is stronger."""
+    other = generators.AMNet(tiny_generator.architecture, tiny_generator.codec, name="tiny")
+    other.load_state_dict(tiny_generator.state_dict())
+    with torch.no_grad():
+        other.tail.weight.mul_(2)
+    path = tmp_path / "louder.safetensors"
+    generators.save(path, other, {"data": "none"})
+    return str(path)
+
+
+def test_several_generators_on_several_sets(folder, tiny_checkpoint, louder, photo, tmp_path, capsys):
+    images.write(tmp_path / "more" / "q.png", photo(90, 110, 5))
+    images.write(tmp_path / "more" / "r.png", photo(100, 90, 6))
+    common = dict(policies=("true-code",), widths=(0.7, 2.0), metrics=("psnr", "grid"), device="cpu")
+    output = tmp_path / "results.json"
+    both = Evaluate(
+        generators=[tiny_checkpoint, louder],
+        images={"A": str(folder), "B": str(tmp_path / "more")},
+        output=str(output),
+        **common,
+    )
+    figures = evaluate(both)
+    assert [(sheet["set"], sheet["generator"]) for sheet in figures["sheets"]] == [
+        ("A", "tiny (tiny)"),
+        ("B", "tiny (tiny)"),
+        ("A", "tiny (louder)"),
+        ("B", "tiny (louder)"),
+    ]
+    alone = evaluate(Evaluate(generator=louder, images=str(tmp_path / "more"), output=None, **common))
+    assert alone["set"] == "more" and alone["generator"] == "tiny"
+    assert alone["policies"] == figures["sheets"][3]["policies"], "together as alone"
+    saved = output.read_text()
+    assert json.loads(saved)["figures"] == figures and str(tmp_path) not in saved, "no path of this machine"
+    assert json.loads(saved)["config"]["images"] == {"A": "photos", "B": "more"}
+    plain, loud = (figures["sheets"][i]["policies"]["true-code"] for i in (1, 3))
+    second = figures["differences"][1]
+    assert (second["set"], second["generator"], second["against"]) == ("B", "tiny (louder)", "tiny (tiny)")
+    for metric, zeta in (("psnr", 1), ("grid", -1)):
+        gain = zeta * (np.array(loud[metric]["scores"]) - np.array(plain[metric]["scores"]))  # (2 photos, 2 widths)
+        found = second["policies"]["true-code"][metric]
+        assert found["mean"] == pytest.approx(gain.mean())
+        assert [width["mean"] for width in found["by_width"]] == pytest.approx(gain.mean(0).tolist())
+    assert "tiny (louder) over tiny (tiny), B, true-code: psnr" in capsys.readouterr().out
+
+
+def test_differences_are_paired():
+    # Photos differ by 10 dB, generators by 0.1, 0.2 and 0.3 dB on each: mean 0.2, standard error 0.1 / sqrt(3),
+    # Student's t with two degrees of freedom 4.303 (tables).
+    def sheet(name, scores):
+        policies = {"true-code": {"psnr": {"scores": scores}}}
+        return {"set": "S", "generator": name, "widths": [1.0], "policies": policies}
+
+    (found,) = differences(
+        [sheet("a", [[20.0], [30.0], [40.0]]), sheet("b", [[20.1], [30.2], [40.3]])], {"psnr": 1.0}, seed=0
+    )
+    psnr = found["policies"]["true-code"]["psnr"]
+    half = 4.303 * 0.1 / np.sqrt(3)
+    assert [psnr["low"], psnr["mean"], psnr["high"]] == pytest.approx([0.2 - half, 0.2, 0.2 + half], abs=1e-4)
+    assert psnr["by_width"][0]["high"] == pytest.approx(psnr["high"])
+
+
+def test_intervals_of_the_means_are_over_photos(folder, tiny_checkpoint):
+    settings = Evaluate(
+        policies=("true-code",),
+        images=str(folder),
+        widths=(0.7, 2.0),
+        metrics=("psnr",),
+        generator=tiny_checkpoint,
+        output=None,
+        device="cpu",
+    )
+    entry = evaluate(settings)["policies"]["true-code"]["psnr"]
+    scores = np.array(entry["scores"])  # two photos: Student's t with one degree of freedom is 12.706 (tables)
+    by_photo = scores.mean(1)
+    half = 12.706 * np.abs(np.diff(by_photo))[0] / 2
+    assert entry["interval"]["mean"] == pytest.approx(entry["mean"]) == pytest.approx(by_photo.mean())
+    assert entry["interval"]["high"] == pytest.approx(by_photo.mean() + half, rel=1e-4)
+    assert entry["interval_by_width"][1]["mean"] == pytest.approx(entry["mean_by_width"][1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"generator": "a", "generators": ["b"]}, "not both"),
+        ({"images": []}, "at least one"),
+        ({"widths": ()}, "at least one"),
+    ],
+)
+def test_impossible_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Evaluate(**settings)

@@ -1,0 +1,150 @@
+"""Charts of results files, beside the paper's figures: what the tables say, to be seen at a glance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments import paper
+from experiments.tables import Result, Sheet, read, sheets
+from generators.atomic import atomic_write
+
+SIDE = 3.2
+"""Inches of a panel."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """Settings of `blindsr plot`.
+
+    Attributes:
+        results: results files of `blindsr evaluate` and `blindsr hack`, or folders of them.
+        output: folder for the charts, PNG.
+    """
+
+    results: list[str] | str = "experiments/results"
+    output: str = "experiments/results"
+
+
+def plot(settings: Plot) -> list[Path]:
+    """Draw every chart that the results have figures for.
+
+    Returns:
+        The files.
+
+    Raises:
+        ValueError: no results, or a file that is none.
+    """
+    results = read(settings.results)
+    drawn = []
+    for name, draw in CHARTS.items():
+        figure = draw(results)
+        if figure is not None:
+            drawn.append(Path(settings.output) / f"{name}.png")
+            with atomic_write(drawn[-1]) as partial:
+                figure.savefig(partial)
+    if not drawn:
+        given = settings.results if isinstance(settings.results, str) else ", ".join(settings.results)
+        raise ValueError(f"no figures for a chart in {given}: run blindsr evaluate or blindsr hack first")
+    print("\n".join(str(path) for path in drawn))
+    return drawn
+
+
+def true_code(results: list[Result]) -> Any:
+    """PSNR with the true code against the kernel width: a panel a set, a line a generator, the paper's dashed."""
+    by_set: dict[str, list[Sheet]] = {}
+    for sheet in sheets(results):
+        if "psnr" in sheet.policies["true-code"] and len(sheet.widths) > 1:
+            by_set.setdefault(sheet.set, []).append(sheet)
+    if not by_set:
+        return None
+    figure, panels = _panels(len(by_set))
+    for axes, (title, found) in zip(panels, by_set.items(), strict=True):
+        for label, style, published in (
+            ("AMNet, the paper", "k--", paper.AMNET_PSNR),
+            ("SRMDNF, its authors' weights", "k:", paper.SRMDNF_PSNR),
+        ):
+            if title in published:
+                axes.plot(*zip(*published[title].items(), strict=True), style, label=label, alpha=0.5)
+        curves: dict[str, dict[float, float]] = {}  # several files may hold some of a generator's widths each
+        for sheet in found:
+            means = sheet.policies["true-code"]["psnr"]["mean_by_width"]
+            curves.setdefault(sheet.generator, {}).update(zip(sheet.widths, means, strict=True))
+        for name, curve in curves.items():
+            axes.plot(*zip(*sorted(curve.items()), strict=True), "o-", label=name)
+        axes.set(title=title, xlabel="kernel width, HR pixels", ylabel="PSNR with the true code, dB")
+        axes.legend(fontsize=7)
+    return figure
+
+
+def price(results: list[Result]) -> Any:
+    """NIQE gain against PSNR gain, both over the true code: a panel a set, a point a policy, with 95% intervals."""
+    by_set: dict[str, list[Sheet]] = {}
+    for sheet in sheets(results):
+        if {"niqe", "psnr"} <= set(sheet.policies["true-code"]) and len(sheet.policies) > 1:
+            by_set.setdefault(sheet.set, []).append(sheet)
+    if not by_set:
+        return None
+    figure, panels = _panels(len(by_set))
+    for axes, (title, found) in zip(panels, by_set.items(), strict=True):
+        for sheet in found:
+            for name, of_metric in sheet.policies.items():
+                if name != "true-code":
+                    across, up = of_metric["psnr"]["gain"], of_metric["niqe"]["gain"]
+                    label = f"{sheet.generator}, {sheet.action}: {name}"
+                    bars = {"xerr": _ends(across), "yerr": _ends(up)}
+                    axes.errorbar(across["mean"], up["mean"], **bars, fmt="o", label=label, capsize=2)
+        if title in paper.AMGAN_RL_NIQE_GAIN:
+            axes.axhline(paper.AMGAN_RL_NIQE_GAIN[title], color="k", ls="--", alpha=0.5, label="AMGAN-RL, the paper")
+        axes.plot(0, 0, "k+", label="the true code")
+        axes.set(title=title, xlabel="PSNR gain, dB", ylabel="NIQE gain (positive is better)")
+        axes.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    return figure
+
+
+def hacking(results: list[Result]) -> Any:
+    """What one constant offset wins: a panel each for reward, PSNR and grid, a pair of bars a generator."""
+    runs = [result.figures for result in results if result.figures.get("kind") == "hack"]
+    entries = {name: entry for run in runs for name, entry in run["generators"].items()}
+    if not entries:
+        return None
+    spaces = list(dict.fromkeys(space for entry in entries.values() for space in entry["actions"]))
+    figure, panels = _panels(3)
+    for s, space in enumerate(spaces):
+        there = [(g, entry["actions"][space]) for g, entry in enumerate(entries.values()) if space in entry["actions"]]
+        at = [g + 0.8 * (s + 0.5) / len(spaces) - 0.4 for g, _ in there]
+        of_psnr = [each["gain"].get("psnr", each["reward"]) for _, each in there]  # PSNR itself may be the reward
+        for axes, found in ((panels[0], [each["reward"] for _, each in there]), (panels[1], of_psnr)):
+            ends = [list(side) for side in zip(*((*_ends(one)[0], *_ends(one)[1]) for one in found), strict=True)]
+            axes.bar(at, [one["mean"] for one in found], 0.8 / len(spaces), yerr=ends, label=space, capsize=2)
+        panels[2].bar(at, [1e3 * each["scores"]["grid"] for _, each in there], 0.8 / len(spaces), label=space)
+    panels[2].set_yscale("log")  # a printed grid is a hundred times the photo's own
+    for g, entry in enumerate(entries.values()):
+        line = {"color": "k", "ls": "--", "label": "true code" if g == 0 else None}
+        panels[2].plot([g - 0.4, g + 0.4], [1e3 * entry["true_code"]["grid"]] * 2, **line)
+    what = " / ".join(dict.fromkeys(run["metric"] for run in runs))
+    for axes, title in zip(panels, (f"{what} gain", "PSNR gain, dB", "grid, 1e-3"), strict=True):
+        axes.set(title=title)
+        axes.set_xticks(range(len(entries)), list(entries), fontsize=8)
+        axes.legend(fontsize=7)
+    for axes in panels[:2]:
+        axes.axhline(0, color="k", lw=0.8)
+    return figure
+
+
+CHARTS: dict[str, Callable[[list[Result]], Any]] = {"true_code": true_code, "price": price, "hacking": hacking}
+"""By the name of the PNG; each gives a Matplotlib figure, or None where the results have no figures for it."""
+
+
+def _panels(count: int) -> tuple[Any, list[Any]]:
+    from matplotlib.figure import Figure  # half a second to import, and only charts need it
+
+    figure = Figure(figsize=(SIDE * count, SIDE), dpi=130, layout="constrained")
+    return figure, list(figure.subplots(1, count, squeeze=False)[0])
+
+
+def _ends(interval: dict[str, float]) -> list[list[float]]:
+    """Give what Matplotlib takes for an error bar: how far the interval's ends lie below and above the mean."""
+    return [[interval["mean"] - interval["low"]], [interval["high"] - interval["mean"]]]

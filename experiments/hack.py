@@ -1,0 +1,253 @@
+"""How far one constant offset of the true code wins a metric: the generator's or the metric's habit, not skill.
+
+The offset lies on the true code, so no predictor takes part and generators can be compared. It is learned on training
+photos and scored on held-out scenes, the same for all generators.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from agents.policies import TrueCode
+from agents.shared_offset import OffsetPolicy, learn_offset
+from experiments import labels
+from experiments.held_out import HeldOut, Scored, check_disjoint
+from experiments.intervals import Interval, bootstrap
+from experiments.plots import gallery
+from experiments.run_folder import write_results
+from experiments.training import pick_device
+
+SHOWN = 3
+"""Scenes in the picture: the first of as many photos, unchosen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hack:
+    """Settings of `blindsr hack`.
+
+    Attributes:
+        generators: names or files, one or several; the first is what the others are compared with. None for the best
+            that ships.
+        actions: action spaces that the offset lives in, of `code` and `free-code`.
+        metric: M of the reward.
+        images: folder of HR photos to learn the offset on; None for the built-in ones.
+        held_out: folder of HR photos to score it on; None for the built-in ones.
+        scenes: held-out scenes, spread evenly over the photos.
+        renders: budget of the learning for each generator and action space, in actions rendered.
+        num_envs: renders at once.
+        repeats: of them, those that share a scene; even.
+        patch_size: LR side of a scene.
+        output: results file, JSON; the pictures go beside it.
+        device: `auto`, `cpu` or `cuda`.
+        seed: of the learning and of the intervals.
+    """
+
+    generators: list[str] | str | None = None
+    actions: tuple[str, ...] = ("code", "free-code")
+    metric: str = "niqe"
+    images: str | None = None
+    held_out: str | None = None
+    scenes: int = 96
+    renders: int = 2_880
+    num_envs: int = 24
+    repeats: int = 6
+    patch_size: int = 64
+    output: str = "results/hack.json"
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse budgets of nothing, and what has no offset."""
+        for name in ("scenes", "renders", "num_envs", "repeats", "patch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.repeats % 2:
+            raise ValueError(f"repeats must be even, for pairs of actions in the same scene, got {self.repeats}")
+        if not self.actions or not set(self.actions) <= {"code", "free-code"}:
+            raise ValueError(f"actions must be of code and free-code, got {list(self.actions)}")
+
+
+def hack(settings: Hack) -> dict[str, Any]:
+    """Learn the offset for each generator and action space, score it, print the table, write figures and pictures.
+
+    Returns:
+        The figures; see `experiments.tables` for their layout.
+
+    Raises:
+        ValueError: unknown names, photos or files that cannot be used, generators that have no scene in common.
+    """
+    check_disjoint(settings.images, settings.held_out)
+    given = [settings.generators] if isinstance(settings.generators, str) else settings.generators
+    sources: list[str | None] = [*given] if given else [None]
+    output = Path(settings.output)
+    held = [_held_out(settings, source, settings.actions[0]) for source in sources]
+    _check_common(held)
+    names = labels.of_generators([each.core.generator.name for each in held], sources)
+    figures: dict[str, Any] = {
+        "kind": "hack",
+        "metric": settings.metric,
+        "photos": held[0].photos,
+        "scenes": settings.scenes,
+        "renders": settings.renders,
+        "generators": {},
+        "differences": [],
+    }
+    scored: list[dict[str, Scored]] = []
+    for name, source, first_space in zip(names, sources, held, strict=True):
+        scored.append({})
+        shown = _true_pictures(first_space)
+        entry: dict[str, Any] = {"architecture": first_space.core.generator.architecture.to_dict()}
+        entry["true_code"] = {metric: float(np.nanmean(v)) for metric, v in first_space.true_scores.items()}
+        entry["actions"] = {}
+        for space in settings.actions:
+            scenes = first_space if space == first_space.core.action else _held_out(settings, source, space)
+            print(f"{name}, {space}: learning from {settings.renders} renders", flush=True)
+            offset = _learn(settings, source, space)
+            result = scored[-1][space] = scenes.score(OffsetPolicy(TrueCode(), offset))
+            entry["actions"][space] = {
+                **result.figures(settings.seed),
+                "scores": {metric: float(np.nanmean(v)) for metric, v in result.scores.items()},
+                "offset": [round(value, 6) for value in offset.tolist()],
+                "rewards": result.reward.tolist(),
+            }
+            _add_pictures(shown, scenes, result, f"SR, offset in {space}")
+        figures["generators"][name] = entry
+        if len(scored) > 1:
+            difference = _difference(held[0], first_space, scored[0], scored[-1], settings.seed)
+            figures["differences"].append({"generator": name, "against": names[0], **difference})
+        picture = output.with_name(f"{output.stem}_{name.replace(' ', '_').replace('/', '_')}.png")
+        gallery(picture, shown, f"{name}: one constant on the true code, learned for {settings.metric}")
+        # After each generator: what was measured is kept, should a later one fail or be stopped.
+        write_results(output, figures, labels.short(asdict(settings)), settings.seed)
+        print(f"picture: {picture}", flush=True)
+    print(table(figures))
+    print(f"written to {settings.output}")
+    return figures
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Lay the figures out as Markdown: a line a generator and action space, grid in thousandths."""
+    metric = figures["metric"]
+    lines = [
+        f"One constant offset on the true code, learned for {metric} from {figures['renders']} renders, on "
+        f"{figures['scenes']} held-out scenes of {len(figures['photos'])} photos; gains over the true code [95% "
+        "interval over scenes], positive is better.",
+        "",
+        f"| generator | action space | {metric} gain | PSNR gain, dB | grid, 1e-3 | grid of the true code, 1e-3 "
+        "| PSNR of the true code, dB |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, entry in figures["generators"].items():
+        true = entry["true_code"]
+        for space, result in entry["actions"].items():
+            psnr = result["reward"] if metric == "psnr" else result["gain"]["psnr"]
+            grid, before = 1e3 * result["scores"]["grid"], 1e3 * true["grid"]
+            lines.append(
+                f"| {name} | {space} | {Interval(**result['reward'])} | {Interval(**psnr)} | {grid:.3f} | {before:.3f} "
+                f"| {true['psnr']:.2f} |"
+            )
+    if figures["differences"]:
+        lines += [
+            "",
+            "| generator | against | what | difference [95% interval, paired over scenes] | share of its gain |",
+        ]
+        lines.append("| --- | --- | --- | --- | --- |")
+    for each in figures["differences"]:
+        start = f"| {each['generator']} | {each['against']} |"
+        lines.append(f"{start} PSNR of the true code, dB | {Interval(**each['true_psnr'])} | |")
+        for space, difference in each["reward"].items():
+            own, other = (
+                figures["generators"][name]["actions"][space]["reward"]["mean"]
+                for name in (each["generator"], each["against"])
+            )
+            share = f"{own / other:.2f}" if other > 0 else ""
+            lines.append(f"{start} {metric} gain in {space} | {Interval(**difference)} | {share} |")
+    return "\n".join(lines)
+
+
+def _environment(settings: Hack, source: str | None, space: str) -> dict[str, Any]:
+    return {
+        "generator": source,
+        "action": space,
+        "patch_size": settings.patch_size,
+        "device": str(pick_device(settings.device)),
+    }
+
+
+def _held_out(settings: Hack, source: str | None, space: str) -> HeldOut:
+    environment = {"images": settings.held_out, "split": "test", **_environment(settings, source, space)}
+    return HeldOut(settings.scenes, metric=settings.metric, report=("psnr", "grid"), environment=environment)
+
+
+def _learn(settings: Hack, source: str | None, space: str) -> torch.Tensor:
+    env = gymnasium.make_vec(
+        "BlindSR-v0",
+        num_envs=settings.num_envs,
+        repeats=settings.repeats,
+        metric=settings.metric,
+        images=settings.images,
+        output="torch",
+        **_environment(settings, source, space),
+    )
+    return learn_offset(env, TrueCode(), settings.renders, settings.seed)
+
+
+def _check_common(held: list[HeldOut]) -> None:
+    """Refuse generators whose scenes differ: another scale crops other photos, another range draws other kernels."""
+    first = held[0].core
+    for other in (each.core for each in held[1:]):
+        if (other.scale, other.codec.width_range) != (first.scale, first.codec.width_range):
+            raise ValueError(
+                f"{other.generator.name} is for scale {other.scale} and widths {other.codec.width_range}, "
+                f"{first.generator.name} for {first.scale} and {first.codec.width_range}: compare them apart"
+            )
+
+
+def _difference(
+    first: HeldOut, other: HeldOut, won_first: dict[str, Scored], won: dict[str, Scored], seed: int
+) -> dict[str, Any]:
+    """Compare a generator with the first, scene by scene: what its true code costs, what its offset wins."""
+    return {
+        "true_psnr": asdict(bootstrap(other.true_scores["psnr"] - first.true_scores["psnr"], seed)),
+        "reward": {space: asdict(bootstrap(won[space].reward - won_first[space].reward, seed)) for space in won},
+    }
+
+
+Shown = dict[str, tuple[NDArray[np.uint8], str]]
+
+
+def _true_pictures(held_out: HeldOut) -> list[Shown]:
+    """Begin each shown scene's row: LR, SR with the true code; HR comes last."""
+    rows: list[Shown] = []
+    for row in range(min(SHOWN, sum(len(part.lr) for part in held_out.parts))):
+        scene = held_out.scene(row)
+        one = held_out.core.pictures(scene, scene.true_action)
+        name = held_out.photos[row % len(held_out.photos)]
+        rows.append(
+            {
+                "LR": (one["lr"][0], f"{Path(name).name}, kernel width {float(scene.width[0]):.2f}"),
+                "SR, true code": (one["true"][0], _caption(held_out, one["true_scores"][0])),
+                "HR": (one["hr"][0], ""),
+            }
+        )
+    return rows
+
+
+def _add_pictures(rows: list[Shown], held_out: HeldOut, result: Scored, title: str) -> None:
+    for row, shown in enumerate(rows):
+        action = torch.from_numpy(result.action[row : row + 1]).to(held_out.core.device)
+        one = held_out.core.pictures(held_out.scene(row), action)
+        hr = shown.pop("HR")
+        shown[title], shown["HR"] = (one["sr"][0], _caption(held_out, one["scores"][0])), hr
+
+
+def _caption(held_out: HeldOut, scores: NDArray[np.float32]) -> str:
+    names = [metric.name for metric in (held_out.core.metric, *held_out.core.report)]
+    return ", ".join(f"{n} {v:.{5 if n == 'grid' else 2}f}" for n, v in zip(names, scores, strict=True))

@@ -1,0 +1,333 @@
+"""The paper's tables in Markdown, from results files alone, with the published figures beside ours.
+
+A results file is JSON: `figures`, `config` (resolved, file names without folders), `environment` (versions, processor),
+`seed`, `commit` (`+` where the source had changes). Its figures are, by command:
+
+- `blindsr evaluate`, one generator on one set: a *sheet*: `set`, `generator` (its name, told apart by its file),
+  `architecture` (blocks, width, scale, modulation), `photos`, `widths`, and `policies`: by policy (`true-code` first)
+  and metric `mean`, `mean_by_width`, `interval` and `interval_by_width` (of the means, over photos), `gain` (over the
+  true code, an interval; positive is better), `scores` (photos x widths). Files written before sets had names lack
+  `set`, `architecture` and the intervals of the means; their set is `config.images`.
+- `blindsr evaluate`, several: `sheets`, a list of those, and `differences`, one for each further generator and set:
+  `set`, `generator`, `against` (the first generator), `widths`, and `policies`: by policy and metric the gain over the
+  first generator, paired by photo: an interval, and `by_width`, one for each width.
+- `blindsr hack`: `kind` = `hack`, `metric`, `photos`, `scenes`, `renders`, `generators`: by name `architecture`,
+  `true_code` (mean scores by metric) and `actions`: by action space `reward` (interval), `gain` (intervals by metric),
+  `scores` (means by metric), `offset` (15 numbers), `rewards` (one a scene); and `differences` to the first generator,
+  paired by scene: `true_psnr`, `reward` by action space.
+
+An interval is `mean`, `low`, `high` (95%) and `count`, the number of independent values.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments import evaluate, hack, paper
+from experiments.intervals import Interval
+from generators.atomic import atomic_write
+
+SETS = ("Set5", "Set14", "BSD100")
+"""In the paper's order; other sets follow."""
+
+SAME = 0.005
+"""dB: two files may give a figure of the same generator that differs by this, as threads and devices sum."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """Settings of `blindsr tables`.
+
+    Attributes:
+        results: results files of `blindsr evaluate` and `blindsr hack`, or folders of them.
+        output: folder for the tables, one Markdown file each; None only prints them.
+    """
+
+    results: list[str] | str = "experiments/results"
+    output: str | None = "experiments/results"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A results file.
+
+    Attributes:
+        name: the file's, without its folder.
+        figures: see the module.
+        config: the run's settings.
+    """
+
+    name: str
+    figures: dict[str, Any]
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The scores of one generator on one set.
+
+    Attributes:
+        file: the results file that it stands in.
+        set: name of the set of photos.
+        generator: its name.
+        action: action space of the policies.
+        widths: kernel widths.
+        policies: see the module.
+    """
+
+    file: str
+    set: str
+    generator: str
+    action: str
+    widths: tuple[float, ...]
+    policies: dict[str, Any]
+
+    def mean(self, metric: str, width: float, policy: str = "true-code") -> float | None:
+        """Give the mean score at one width; None where it was not measured."""
+        entry = self.policies.get(policy, {}).get(metric)
+        return entry["mean_by_width"][self.widths.index(width)] if entry and width in self.widths else None
+
+
+def tables(settings: Tables) -> dict[str, str]:
+    """Make every table that the results have figures for, print them and write them.
+
+    Returns:
+        Markdown by name.
+
+    Raises:
+        ValueError: no results, a file that is none, or two files that disagree.
+    """
+    results = read(settings.results)
+    made = {name: text for name, make in TABLES.items() if (text := make(results))}
+    if not made:
+        given = settings.results if isinstance(settings.results, str) else ", ".join(settings.results)
+        raise ValueError(f"no figures for a table in {given}: run blindsr evaluate or blindsr hack first")
+    for name, text in made.items():
+        print(text)
+        if settings.output is not None:
+            path = Path(settings.output) / f"{name}.md"
+            with atomic_write(path) as partial:
+                partial.write_text(text)
+    if settings.output is not None:
+        print(f"written to {', '.join(f'{name}.md' for name in made)} in {settings.output}")
+    return made
+
+
+def read(places: Sequence[str] | str) -> list[Result]:
+    """Read results files.
+
+    Args:
+        places: files, or folders whose `*.json` are read in the order of their names.
+
+    Raises:
+        ValueError: a file is missing, or holds no results.
+    """
+    found = []
+    for place in [places] if isinstance(places, str) else places:
+        path = Path(place)
+        for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
+            try:
+                content = json.loads(file.read_text())
+                found.append(Result(file.name, dict(content["figures"]), dict(content["config"])))
+            except OSError:
+                raise ValueError(f"no results file at {file}: check the path") from None
+            except (ValueError, KeyError, TypeError):
+                raise ValueError(f"{file} holds no results of a blindsr command: remove it, or run it again") from None
+    return found
+
+
+def sheets(results: Iterable[Result]) -> list[Sheet]:
+    """Take the sheets out of results files, in the order of the sets."""
+    found = []
+    for result in results:
+        figures = result.figures
+        for sheet in figures.get("sheets", [figures] if "policies" in figures else []):
+            title = sheet.get("set") or result.config.get("images") or evaluate.BUILT_IN
+            widths, action = tuple(sheet["widths"]), result.config.get("action", "code")
+            found.append(Sheet(result.name, title, sheet["generator"], action, widths, sheet["policies"]))
+    return sorted(found, key=lambda sheet: _place(sheet.set))
+
+
+def table1(results: list[Result]) -> str:
+    """Lay out the paper's Table 1: PSNR with the true code, by set and width.
+
+    Raises:
+        ValueError: two files give different figures for a generator of the same name.
+    """
+    ours: dict[tuple[str, str], list[float]] = {}
+    files: dict[tuple[str, str], str] = {}
+    for sheet in sheets(results):
+        found = [sheet.mean("psnr", width) for width in paper.AMNET_PSNR.get(sheet.set, {})]
+        values = [value for value in found if value is not None]
+        if not values or len(values) < len(found):
+            continue
+        key = (sheet.set, sheet.generator)
+        for before, now in zip(ours.get(key, values), values, strict=True):
+            if abs(before - now) > SAME:
+                raise ValueError(
+                    f"{sheet.generator} on {sheet.set} has {before:.2f} dB in {files[key]} and {now:.2f} in "
+                    f"{sheet.file}: remove one, or score both generators in one run, which names them by their files"
+                )
+        ours.setdefault(key, values)
+        files.setdefault(key, sheet.file)
+    rows = []
+    for title in dict.fromkeys(title for title, _ in ours):
+        published = list(paper.AMNET_PSNR[title].values())
+        if title in paper.SRMDNF_PSNR:
+            rows.append([title, "SRMDNF, its authors' weights", *_each(paper.SRMDNF_PSNR[title].values()), ""])
+        rows.append([title, "AMNet, the paper", *_each(published), ""])
+        for (of, name), values in ours.items():
+            if of == title:
+                less = [own - theirs for own, theirs in zip(values, published, strict=True)]
+                rows.append([title, f"{name}, ours", *_each(values), " / ".join(_each(less, "+"))])
+    widths = [f"width {width:g}" for width in next(iter(paper.AMNET_PSNR.values()))]
+    return _document(
+        "Table 1: the true code",
+        "PSNR of the luminance, border 4, dB, mean over whole photos; x4, the true kernel's code.",
+        ["set", "network", *widths, "less the paper's AMNet"],
+        rows,
+    )
+
+
+def table4(results: list[Result]) -> str:
+    """Lay out the paper's Table 4: AMLayer against AdaIN at width 1.8, from runs that score both."""
+    rows = []
+    for result in results:
+        every = result.figures.get("sheets", [])
+        layer = {sheet["generator"]: sheet["architecture"]["modulation"] for sheet in every}
+        if len(set(layer.values())) < 2:
+            continue
+        differences = {(each["set"], each["generator"]): each for each in result.figures["differences"]}
+        for sheet in sheets([result]):
+            psnr, ssim = (sheet.mean(metric, paper.ADAIN_WIDTH) for metric in ("psnr", "ssim"))
+            if psnr is None:
+                continue
+            difference = differences.get((sheet.set, sheet.generator))
+            paired = ""
+            if difference is not None:
+                by_width = difference["policies"]["true-code"]["psnr"]["by_width"]
+                paired = f"{Interval(**by_width[sheet.widths.index(paper.ADAIN_WIDTH)])} over {difference['against']}"
+            kind = {"amlayer": "AMLayer", "adain": "AdaIN"}[layer[sheet.generator]]
+            rows.append(
+                [sheet.set, sheet.generator, kind, f"{psnr:.2f}", "" if ssim is None else f"{ssim:.4f}", paired, ""]
+            )
+    return _document(
+        "Table 4: AMLayer against AdaIN",
+        f"Width {paper.ADAIN_WIDTH:g}, the true code, mean over whole photos; difference with its 95% interval, paired "
+        "by photo. The paper's figures are not known to us: the column stays empty.",
+        ["set", "generator", "layer", "PSNR, dB", "SSIM", "PSNR difference, dB", "the paper's PSNR"],
+        rows,
+    )
+
+
+def niqe_gains(results: list[Result]) -> str:
+    """Lay out how much lower than the true code's the NIQE of each policy is, and what it costs."""
+    widths = tuple(next(iter(paper.AMNET_PSNR.values())))
+    rows, published = [], set()
+    for sheet in sheets(results):
+        if "niqe" not in sheet.policies["true-code"] or sheet.widths != widths:
+            continue
+        for name, of_metric in sheet.policies.items():
+            if name == "true-code":
+                continue
+            theirs = paper.AMGAN_RL_NIQE_GAIN.get(sheet.set)
+            if theirs is not None and sheet.set not in published:
+                published.add(sheet.set)
+                rows.append([sheet.set, "AMGAN, the paper", "unbounded", "AMGAN-RL", f"{theirs:+.3f}", "", "", ""])
+            niqe = of_metric["niqe"]["gain"]
+            less = "" if theirs is None else f"{niqe['mean'] - theirs:+.3f}"
+            costs = [
+                str(_interval(of_metric[metric]["gain"], unit)) if metric in of_metric else ""
+                for metric, unit in (("psnr", 1.0), ("grid", 1e3))
+            ]
+            rows.append([sheet.set, sheet.generator, sheet.action, name, str(_interval(niqe)), less, *costs])
+    return _document(
+        "NIQE below the true code's",
+        f"Whole photos, widths {', '.join(f'{width:g}' for width in widths)}; gains over the same generator's picture "
+        "with the true code, 95% interval over photos, positive is better.",
+        ["set", "generator", "actions", "policy", "NIQE gain", "less the paper's", "PSNR gain, dB", "grid gain, 1e-3"],
+        rows,
+    )
+
+
+def gaussian8(results: list[Result]) -> str:
+    """Lay out PSNR on Gaussian8, blind and with the true code, beside the paper's AMNet-RL."""
+    rows, published = [], set()
+    for sheet in sheets(results):
+        if sheet.widths != paper.GAUSSIAN8 or "psnr" not in sheet.policies["true-code"]:
+            continue
+        theirs = paper.AMNET_RL_GAUSSIAN8_PSNR.get(sheet.set)
+        if theirs is not None and sheet.set not in published:
+            published.add(sheet.set)
+            rows.append([sheet.set, "AMNet, the paper", "AMNet-RL", f"{theirs:.2f}", "", ""])
+        for name, of_metric in sheet.policies.items():
+            mean = of_metric["psnr"]["mean"]
+            gain = "" if name == "true-code" else str(_interval(of_metric["psnr"]["gain"]))
+            less = "" if theirs is None else f"{mean - theirs:+.2f}"
+            rows.append([sheet.set, sheet.generator, name, f"{mean:.2f}", gain, less])
+    return _document(
+        "Gaussian8",
+        "PSNR of the luminance, border 4, dB, mean over whole photos and the widths 1.8, 2.0, ..., 3.2.",
+        ["set", "generator", "policy", "PSNR, dB", "over the true code, dB", "less the paper's AMNet-RL"],
+        rows,
+    )
+
+
+def comparison(results: list[Result]) -> str:
+    """Lay out generators against each other with the true code, in every metric of runs that score several."""
+    rows = [
+        [each["set"], each["generator"], each["against"], metric, str(_interval(entry, 1e3 if metric == "grid" else 1))]
+        for result in results
+        for each in sorted(result.figures.get("differences", []), key=lambda each: _place(each.get("set", "")))
+        if "policies" in each
+        for metric, entry in each["policies"]["true-code"].items()
+    ]
+    return _document(
+        "Generators against each other",
+        "The true code, mean over whole photos and all widths of the run; gain with its 95% interval, paired by photo, "
+        "positive is better (lower NIQE, higher PSNR); grid in thousandths.",
+        ["set", "generator", "against", "metric", "gain"],
+        rows,
+    )
+
+
+def hacking(results: list[Result]) -> str:
+    """Lay out what one constant offset of the true code wins on each generator."""
+    parts = [hack.table(result.figures) for result in results if result.figures.get("kind") == "hack"]
+    return "\n\n".join(["# What one constant wins", *parts]) + "\n" if parts else ""
+
+
+TABLES: dict[str, Callable[[list[Result]], str]] = {
+    "table1": table1,
+    "table4": table4,
+    "niqe_gains": niqe_gains,
+    "gaussian8": gaussian8,
+    "generators": comparison,
+    "hacking": hacking,
+}
+"""By the name of the Markdown file; each gives "" where the results have no figures for it."""
+
+
+def _document(title: str, about: str, header: list[str], rows: list[list[str]]) -> str:
+    """Give a Markdown page with one table, or "" without rows; a row that stands there twice is given once."""
+    if not rows:
+        return ""
+    once = list(dict.fromkeys(tuple(row) for row in rows))
+    lines = ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *once)]
+    return "\n".join([f"# {title}", "", about, "", *lines, ""])
+
+
+def _place(title: str) -> tuple[int, str]:
+    return (SETS.index(title) if title in SETS else len(SETS), title)
+
+
+def _interval(entry: dict[str, Any], unit: float = 1.0) -> Interval:
+    return Interval(unit * entry["mean"], unit * entry["low"], unit * entry["high"], entry["count"])
+
+
+def _each(values: Iterable[float], sign: str = "") -> list[str]:
+    return [f"{value:{sign}.2f}" for value in values]

@@ -1,0 +1,83 @@
+"""Charts from made-up results: the figures drawn are those of the files."""
+
+import json
+
+import numpy as np
+
+from blindsr_env import images
+from experiments import charts, cli, paper
+from experiments.charts import Plot, plot
+from experiments.tables import Result
+
+
+def interval(mean):
+    return {"mean": mean, "low": mean - 0.1, "high": mean + 0.2, "count": 5}
+
+
+def entry(by_width, gain=0.0):
+    return {"mean": float(np.mean(by_width)), "mean_by_width": by_width, "gain": interval(gain)}
+
+
+WIDTHS = [0.2, 1.3, 2.6]
+SHEET = {
+    "set": "Set5",
+    "generator": "amnet",
+    "widths": WIDTHS,
+    "policies": {
+        "true-code": {"psnr": entry([32.0, 32.1, 31.9]), "niqe": entry([5.0, 5.0, 5.0])},
+        "agent": {"psnr": entry([31.0, 31.0, 31.0], -1.0), "niqe": entry([4.5, 4.5, 4.5], 0.5)},
+    },
+}
+HACKED = {"reward": interval(1.5), "gain": {"psnr": interval(-0.5)}, "scores": {"grid": 7e-3}}
+HACK = {
+    "kind": "hack",
+    "metric": "niqe",
+    "generators": {
+        "plain": {"true_code": {"grid": 3e-5}, "actions": {"code": HACKED, "free-code": HACKED}},
+        "hard": {"true_code": {"grid": 3e-5}, "actions": {"code": HACKED}},
+    },
+}
+
+
+def result(figures):
+    return Result("r.json", figures, {"action": "code"})
+
+
+def test_psnr_by_width_joins_a_generators_files_and_shows_the_paper():
+    other = {**SHEET, "widths": [1.8], "policies": {"true-code": {"psnr": entry([32.05])}}}
+    more = {**SHEET, "widths": [1.8, 3.0], "policies": {"true-code": {"psnr": entry([32.05, 31.0])}}}
+    figure = charts.true_code([result(SHEET), result(more), result(other)])
+    lines = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
+    assert lines["amnet"] == [[0.2, 32.0], [1.3, 32.1], [1.8, 32.05], [2.6, 31.9], [3.0, 31.0]]
+    assert lines["AMNet, the paper"] == [list(pair) for pair in paper.AMNET_PSNR["Set5"].items()]
+
+
+def test_price_has_a_point_a_policy_with_its_intervals():
+    (axes,) = charts.price([result(SHEET)]).axes
+    (bars,) = axes.containers
+    point, _, (across, up) = bars.lines
+    assert point.get_xydata().tolist() == [[-1.0, 0.5]]
+    np.testing.assert_allclose(across.get_segments()[0], [[-1.1, 0.5], [-0.8, 0.5]])
+    np.testing.assert_allclose(up.get_segments()[0], [[-1.0, 0.4], [-1.0, 0.7]])
+
+
+def test_hacking_has_a_bar_a_generator_and_space():
+    figure = charts.hacking([result(HACK)])
+    heights = [[bar.get_height() for bar in axes.patches] for axes in figure.axes]
+    assert heights == [[1.5] * 3, [-0.5] * 3, [7.0] * 3]
+    centres = [bar.get_x() + bar.get_width() / 2 for bar in figure.axes[0].patches]
+    np.testing.assert_allclose(centres, [-0.2, 0.8, 0.2])
+
+
+def test_files_are_written_for_what_is_there(tmp_path, capsys):
+    (tmp_path / "a.json").write_text(json.dumps({"figures": SHEET, "config": {}}))
+    drawn = plot(Plot(results=str(tmp_path), output=str(tmp_path / "out")))
+    assert [path.name for path in drawn] == ["true_code.png", "price.png"]
+    assert all(images.read(path).std() > 10 for path in drawn)
+    (tmp_path / "a.json").write_text(json.dumps({"figures": {"timesteps": 3}, "config": {}}))
+    assert cli.main(["plot", "--results", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
+    assert "no figures for a chart" in capsys.readouterr().err
+
+
+def test_nothing_to_draw():
+    assert all(draw([result({"timesteps": 3})]) is None for draw in charts.CHARTS.values())

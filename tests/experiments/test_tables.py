@@ -1,0 +1,168 @@
+"""Markdown tables from made-up results: the right figure in the right place."""
+
+import json
+
+import pytest
+
+from experiments import cli, paper
+from experiments.tables import Tables, tables
+
+
+def interval(mean):
+    return {"mean": mean, "low": mean - 0.01, "high": mean + 0.02, "count": 5}
+
+
+def entry(by_width, gain=0.0):
+    return {"mean": sum(by_width) / len(by_width), "mean_by_width": list(by_width), "gain": interval(gain)}
+
+
+def sheet(title, generator, psnr, widths=(0.2, 1.3, 2.6), modulation="amlayer", **policies):
+    architecture = {"blocks": 1, "width": 8, "scale": 4, "modulation": modulation}
+    policies = {"true-code": {"psnr": entry(psnr)}, **policies}
+    return {
+        "set": title,
+        "generator": generator,
+        "architecture": architecture,
+        "widths": list(widths),
+        "policies": policies,
+    }
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Writes results files and gives the tables made of them, as rows of cells."""
+
+    def make(**files):
+        for name, figures in files.items():
+            content = figures if "config" in figures else {"figures": figures, "config": {"action": "code"}}
+            (tmp_path / f"{name}.json").write_text(json.dumps(content))
+        made = tables(Tables(results=str(tmp_path), output=str(tmp_path / "out")))
+        for name, text in made.items():
+            assert (tmp_path / "out" / f"{name}.md").read_text() == text
+        return {
+            name: [
+                [cell.strip() for cell in line.strip("|").split("|")]
+                for line in text.splitlines()
+                if line.startswith("|")
+            ]
+            for name, text in made.items()
+        }
+
+    return make
+
+
+def check_layout(rows):
+    assert all(len(row) == len(rows[0]) for row in rows) and set(rows[1]) == {"---"}
+
+
+def test_table1_lays_the_papers_figures_beside_ours(make):
+    sheets = [sheet("BSD100", "amnet", [27.5, 27.67, 28.0]), sheet("Set5", "amnet", [32.0, 32.5, 32.46])]
+    rows = make(ours={"sheets": sheets, "differences": []})["table1"]
+    check_layout(rows)
+    assert rows[2:] == [
+        ["Set5", "SRMDNF, its authors' weights", "31.94", "31.97", "31.74", ""],
+        ["Set5", "AMNet, the paper", "32.28", "32.39", "32.46", ""],
+        ["Set5", "amnet, ours", "32.00", "32.50", "32.46", "-0.28 / +0.11 / +0.00"],
+        ["BSD100", "AMNet, the paper", "27.60", "27.67", "27.65", ""],
+        ["BSD100", "amnet, ours", "27.50", "27.67", "28.00", "-0.10 / +0.00 / +0.35"],
+    ]
+
+
+def test_files_from_before_sets_had_names_and_runs_at_more_widths(make):
+    old = sheet("", "amnet_s", [31.0, 31.1, 30.7])
+    del old["set"], old["architecture"]
+    new = sheet("Set5", "amnet", [32.0, 32.1, 32.2, 32.3], widths=(0.2, 1.3, 1.8, 2.6))
+    rows = make(a={"figures": old, "config": {"images": "Set5"}}, b=new)["table1"]
+    assert rows[4][1:5] == ["amnet_s, ours", "31.00", "31.10", "30.70"]
+    assert rows[5][1:5] == ["amnet, ours", "32.00", "32.10", "32.30"], "width 1.8 left out"
+
+
+def test_figures_that_disagree_are_refused_and_equal_ones_stand_once(make):
+    assert (
+        len(make(a=sheet("Set5", "g", [31.0, 31.0, 31.0]), b=sheet("Set5", "g", [31.0, 31.0, 31.001]))["table1"]) == 5
+    )
+    with pytest.raises(ValueError, match="g on Set5 has 31.00 dB in a.json and 31.50 in c.json"):
+        make(c=sheet("Set5", "g", [31.0, 31.5, 31.0]))
+
+
+def test_table4_pairs_the_layers_at_its_width(make):
+    widths = (1.3, paper.ADAIN_WIDTH)
+    sheets = [
+        sheet("Set5", "amnet", [32.0, 31.5], widths),
+        sheet("Set5", "amnet_adain", [32.0, 31.2], widths, modulation="adain"),
+    ]
+    psnr = {**interval(-0.1), "by_width": [interval(0.0), interval(-0.3)]}
+    difference = {
+        "set": "Set5",
+        "generator": "amnet_adain",
+        "against": "amnet",
+        "policies": {"true-code": {"psnr": psnr}},
+    }
+    made = make(both={"sheets": sheets, "differences": [difference]})
+    rows = made["table4"]
+    check_layout(rows)
+    assert rows[2] == ["Set5", "amnet", "AMLayer", "31.50", "", "", ""]
+    paired = "-0.300 [-0.310, -0.280] over amnet"
+    assert rows[3] == ["Set5", "amnet_adain", "AdaIN", "31.20", "", paired, ""]
+    assert made["generators"][2] == ["Set5", "amnet_adain", "amnet", "psnr", "-0.100 [-0.110, -0.080]"]
+
+
+def test_niqe_gains_beside_the_papers(make):
+    agent = {"niqe": entry([4.0, 4.0, 4.0], 0.4), "psnr": entry([30.0, 30.0, 30.0], -0.5)}
+    one = sheet("Set5", "amgan", [31.0, 31.0, 31.0], agent=agent)
+    one["policies"]["true-code"]["niqe"] = entry([5.0, 5.0, 5.0])
+    rows = make(agents=one)["niqe_gains"]
+    check_layout(rows)
+    assert rows[2] == ["Set5", "AMGAN, the paper", "unbounded", "AMGAN-RL", "+0.226", "", "", ""]
+    gain, cost = "+0.400 [+0.390, +0.420]", "-0.500 [-0.510, -0.480]"
+    assert rows[3] == ["Set5", "amgan", "code", "agent", gain, "+0.174", cost, ""]
+
+
+def test_gaussian8(make):
+    blind = {"psnr": entry([31.0] * 8, -1.0)}
+    rows = make(g8=sheet("Set5", "amnet", [32.0] * 8, paper.GAUSSIAN8, predictor=blind))["gaussian8"]
+    check_layout(rows)
+    assert rows[2][2:4] == ["AMNet-RL", "32.27"]
+    assert rows[3][2:] == ["true-code", "32.00", "", "-0.27"]
+    assert rows[4][2:] == ["predictor", "31.00", "-1.000 [-1.010, -0.980]", "-1.27"]
+
+
+def test_hacking(make):
+    def generator(niqe):
+        result = {
+            "reward": interval(niqe),
+            "gain": {"psnr": interval(-0.5)},
+            "scores": {"niqe": 4, "psnr": 29.5, "grid": 7e-3},
+        }
+        true = {"niqe": 5.0, "psnr": 30.0, "grid": 3e-5}
+        return {"true_code": true, "actions": {"free-code": result}}
+
+    figures = {
+        "kind": "hack",
+        "metric": "niqe",
+        "photos": ["a", "b"],
+        "scenes": 8,
+        "renders": 16,
+        "generators": {"plain": generator(1.5), "hard": generator(0.3)},
+        "differences": [
+            {
+                "generator": "hard",
+                "against": "plain",
+                "true_psnr": interval(-0.04),
+                "reward": {"free-code": interval(-1.2)},
+            }
+        ],
+    }
+    rows = make(hack=figures)["hacking"]
+    gain = "+1.500 [+1.490, +1.520]"
+    assert rows[2] == ["plain", "free-code", gain, "-0.500 [-0.510, -0.480]", "7.000", "0.030", "30.00"]
+    assert rows[6][:4] == ["hard", "plain", "PSNR of the true code, dB", "-0.040 [-0.050, -0.020]"]
+    assert rows[7][2:] == ["niqe gain in free-code", "-1.200 [-1.210, -1.180]", "0.20"]
+
+
+def test_mistakes_are_named(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "list.json").write_text("[1]")
+    for place, message in (("empty", "no figures"), ("list.json", "no results"), ("none.json", "no results file")):
+        assert cli.main(["tables", "--results", str(tmp_path / place), "--output", "null"]) == 2
+        assert message in capsys.readouterr().err
