@@ -80,7 +80,8 @@ def test_a_run_leaves_config_results_and_log(settings, tmp_path, data):
     assert config["steps"] == 2 and config["data"] == [data] and config["validation_widths"] == [0.2, 2.0]
     results = json.loads((run / "results.json").read_text())
     assert results["figures"]["steps"] == 2 and results["seed"] == 0 and results["config"] == config
-    assert set(results["figures"]) == {"steps", "psnr_width_0.2", "psnr_width_2"}
+    speed = {"patches_per_second", "matmul_share", "matmul_rate"}
+    assert set(results["figures"]) == {"steps", "psnr_width_0.2", "psnr_width_2"} | speed
     assert "torch" in results["environment"]["packages"] and "commit" in results
     assert [state.name for state in RunFolder(run).states()] == ["state-000000002"]
     assert list((run / "tensorboard").iterdir())
