@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import generators
+from experiments import options
 from experiments.training import Trainer, TrainingSettings, fuse, pick_device, place, record, train
 from experiments.validation import Validation
 from generators.growth import deafen, grow
@@ -112,3 +114,7 @@ def train_generator(settings: TrainGenerator) -> Path:
         validate=None if validation is None else lambda: validation(trainer.ema),
     )
     return path
+
+
+if __name__ == "__main__":
+    train_generator(options.read(TrainGenerator, sys.argv[1:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 import generators
 from agents import checkpoints, networks
+from experiments import options
 from experiments.training import Trainer, TrainingSettings, fuse, pick_device, place, record, train
 from experiments.validation import Validation
 
@@ -112,3 +114,7 @@ def train_predictor(settings: TrainPredictor) -> Path:
 
 def _meaning(generator: generators.AMNet) -> checkpoints.ActionMeaning:
     return checkpoints.ActionMeaning("code", generator.scale, generator.codec.fingerprint, generator.name)
+
+
+if __name__ == "__main__":
+    train_predictor(options.read(TrainPredictor, sys.argv[1:]))
