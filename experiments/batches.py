@@ -24,8 +24,9 @@ class Batches:
         patch_size: LR side of a patch, pixels.
         batch_size: patches a batch.
         width_range: kernel widths, uniform.
-        soften: half of the HR crops (rounded down) are first blurred by a Gaussian of random width up to this, HR pixels. Photos
-            differ in how sharp they are, and a predictor that takes softness for blur makes pictures ring.
+        soften: half of the HR crops, rounded down, are first blurred by a Gaussian of random width up to this, HR
+            pixels. Photos differ in how sharp they are, and a predictor that takes softness for blur makes pictures
+            ring.
         rng: on the pool's device; its state is the stream's state.
 
     Raises:

@@ -76,11 +76,11 @@ def save(
     Raises:
         ValueError: a weight is too large for the dtype.
     """
-    tensors = {name: tensor.to(dtype) for name, tensor in generator.state_dict().items()}
-    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-        raise ValueError(
-            f"the weights of {generator.name} do not fit {dtype or 'any file'}: they are not all finite there"
-        )
+    tensors = dict(generator.state_dict())
+    if dtype is not None:
+        tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+            raise ValueError(f"a weight of {generator.name} is too large for {dtype}: save it in float32")
     tensors |= {_CODEC_PREFIX + name: tensor for name, tensor in generator.codec.state().items()}
     metadata = {
         "kind": "generator",

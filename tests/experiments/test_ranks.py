@@ -113,6 +113,50 @@ def test_two_processes(settings, tmp_path, data, capsys):
     assert last_state(first / "halves")[1]["step"] == 7
 
 
+STRUCK = """
+import os, signal, sys
+from experiments import options, training
+from experiments.train_generator import TrainGenerator, train_generator
+
+step = training.Trainer.step
+
+def struck(trainer):
+    loss = step(trainer)
+    if trainer.done == 4:  # states were saved after steps 1 to 3; no more from now on
+        object.__setattr__(trainer.settings, "checkpoint_seconds", 1e9)
+    if trainer.done == 5 and trainer.ranks.index == 1:
+        os.kill(os.getppid() if sys.argv[1] == "SIGTERM" else os.getpid(), getattr(signal, sys.argv[1]))
+    return loss
+
+training.Trainer.step = struck
+train_generator(options.read(TrainGenerator, sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+def test_processes_struck_down_go_on_exactly(tmp_path, data, name):
+    """SIGKILL to one process, SIGTERM to torchrun itself; then the same command again, against a run never stopped."""
+    program = tmp_path / "program.py"
+    program.write_text(STRUCK)
+    run = ["--data", f"[{data}]", "--arch", "amnet_s", "--steps", "2000", "--device", "cpu", "--patch_size", "8"]
+    run += ["--batch_size", "4", "--checkpoint_seconds", "0", "--soften", "0.6", "--schedule", "halving"]
+    struck, straight = tmp_path / "struck", tmp_path / "straight"
+    done = launch(tmp_path, str(program), name, *run, "--output", str(struck))
+    assert done.returncode != 0  # torchrun's, which was interrupted
+    reached = last_state(struck)[1]["step"]
+    if name == "SIGKILL":
+        assert reached == 3
+    else:
+        assert 5 <= reached < 2000 and f"stopped at step {reached} of 2000" in done.stdout
+    more = ["--steps", str(reached + 3)]  # of which the schedule `halving` knows nothing
+    for folder in (struck, straight):
+        done = launch(tmp_path, "-m", "experiments.train_generator", *run, *more, "--output", str(folder))
+        assert done.returncode == 0, done.stderr
+    assert last_state(struck)[1]["step"] == reached + 3
+    assert_same_state(struck, straight)
+
+
 def test_streams_come_back_to_whom_they_belong():
     ranks = Ranks(torch.device("cpu"))
     streams = {"stream": torch.tensor([1]), "stream@1": torch.tensor([2]), "stream@2": torch.tensor([3])}
