@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,15 @@ import yaml
 from generators.nearest import unknown
 
 S = TypeVar("S")
+
+
+def main(settings: type[S], function: Callable[[S], Any]) -> None:
+    """Call a function with the settings of the command line; an error that the user can mend is one line and exit 2."""
+    try:
+        function(read(settings, sys.argv[1:]))
+    except (ValueError, OSError, ImportError, ArithmeticError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
 
 
 def read(settings: type[S], arguments: Sequence[str]) -> S:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,4 +73,4 @@ def ship(settings: Ship) -> Path:
 
 
 if __name__ == "__main__":
-    ship(options.read(Ship, sys.argv[1:]))
+    options.main(Ship, ship)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -117,4 +116,4 @@ def train_generator(settings: TrainGenerator) -> Path:
 
 
 if __name__ == "__main__":
-    train_generator(options.read(TrainGenerator, sys.argv[1:]))
+    options.main(TrainGenerator, train_generator)

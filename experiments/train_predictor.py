@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -117,4 +116,4 @@ def _meaning(generator: generators.AMNet) -> checkpoints.ActionMeaning:
 
 
 if __name__ == "__main__":
-    train_predictor(options.read(TrainPredictor, sys.argv[1:]))
+    options.main(TrainPredictor, train_predictor)

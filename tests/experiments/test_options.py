@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from experiments import cli, options
-from experiments.train_generator import TrainGenerator
+from experiments.train_generator import TrainGenerator, train_generator
 
 CONFIGS = sorted((Path(cli.__file__).parent / "configs").glob("amnet*.yaml"))
 
@@ -39,3 +39,10 @@ def test_a_config_without_settings(tmp_path):
     (tmp_path / "c.yaml").write_text("- a\n")
     with pytest.raises(ValueError, match="c.yaml holds no settings"):
         options.read(TrainGenerator, ["--config", str(tmp_path / "c.yaml")])
+
+
+def test_mistakes_are_one_line_and_exit_code_2(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["train", "--data", "[nowhere]", "--device", "cpu", "--patch_size", "8"])
+    with pytest.raises(SystemExit) as end:
+        options.main(TrainGenerator, train_generator)
+    assert end.value.code == 2 and capsys.readouterr().err == "no image at nowhere: check the path\n"
