@@ -24,8 +24,9 @@ class Batches:
         patch_size: LR side of a patch, pixels.
         batch_size: patches a batch.
         width_range: kernel widths, uniform.
-        soften: half of the HR crops are first blurred by a Gaussian of random width up to this, HR pixels. Photos
-            differ in how sharp they are, and a predictor that takes softness for blur makes pictures ring.
+        soften: half of the HR crops, rounded down, are first blurred by a Gaussian of random width up to this, HR
+            pixels. Photos differ in how sharp they are, and a predictor that takes softness for blur makes pictures
+            ring.
         rng: on the pool's device; its state is the stream's state.
 
     Raises:
@@ -61,7 +62,7 @@ class Batches:
             top = (u[1] * (pool.heights[image] - self.size + 1)).long()
             left = (u[2] * (pool.widths[image] - self.size + 1)).long()
             hr = pool.crops(image, top, left, self.size, (u[3] * 8).long()).float().div_(255)
-            if self.soften > 0:
+            if self.soften > 0 and self.batch_size > 1:
                 half = hr[: self.batch_size // 2]
                 v = torch.rand(len(half), generator=self.rng, device=pool.device, dtype=torch.float64)
                 half.copy_(degradation.blur(half, kernels.gaussian_profile(SHARP + (self.soften - SHARP) * v)))

@@ -40,6 +40,7 @@ COMMANDS: dict[str, Command] = {
     "hack": Command("hack", "Hack", "hack", "measure what one constant offset of the true code wins"),
     "tables": Command("tables", "Tables", "tables", "lay results out beside the paper's, as Markdown"),
     "plot": Command("charts", "Plot", "plot", "draw results beside the paper's"),
+    "ship": Command("ship", "Ship", "ship", "write a generator's weights in half precision"),
     "bench": Command("bench", "Bench", "bench", "measure speed: metrics, renders, environments"),
 }
 

@@ -30,12 +30,14 @@ class RunFolder:
     under another name beside the last one, flushed and renamed, so a kill at any moment leaves a whole state.
 
     Args:
-        path: the folder; created.
+        path: the folder.
+        create: make it; not by processes that only read.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], create: bool = True) -> None:
         self.path = Path(path)
-        self.path.mkdir(parents=True, exist_ok=True)
+        if create:
+            self.path.mkdir(parents=True, exist_ok=True)
 
     def write_config(self, config: Any) -> None:
         """Write the resolved config (a dataclass) as `config.yaml`."""
@@ -111,8 +113,10 @@ class RunFolder:
             raise CheckpointError(f"{states[-1]} holds no whole training state: remove it to start again")
         return parts, metadata
 
-    def log(self) -> Any:
-        """Open a TensorBoard writer, or a silent stand-in where tensorboard is not installed."""
+    def log(self, write: bool = True) -> Any:
+        """Open a TensorBoard writer; a silent stand-in where it is not to write or tensorboard is not installed."""
+        if not write:
+            return _Silent()
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:

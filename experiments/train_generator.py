@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 import generators
-from experiments.training import Trainer, TrainingSettings, pick_device, place, record, train
+from experiments import options
+from experiments.training import Trainer, TrainingSettings, fuse, pick_device, place, record, train
 from experiments.validation import Validation
 from generators.growth import deafen, grow
 
@@ -62,7 +63,7 @@ class GeneratorTrainer(Trainer):
         first = _first(settings)
         network, ema = place(first, device), place(copy.deepcopy(first), device)
         super().__init__(settings, network, ema, settings.scale, network.codec.width_range)
-        self._render: Any = torch.compile(network.render) if settings.compile else network.render
+        self._render = fuse(network.render, settings)
         self._unused = (network.gain < 1).float() * settings.code_noise  # (15,)
 
     def loss(self, hr: Tensor, lr: Tensor, kernel: Tensor) -> Tensor:
@@ -112,3 +113,7 @@ def train_generator(settings: TrainGenerator) -> Path:
         validate=None if validation is None else lambda: validation(trainer.ema),
     )
     return path
+
+
+if __name__ == "__main__":
+    options.main(TrainGenerator, train_generator)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 import generators
 from agents import checkpoints, networks
-from experiments.training import Trainer, TrainingSettings, pick_device, place, record, train
+from experiments import options
+from experiments.training import Trainer, TrainingSettings, fuse, pick_device, place, record, train
 from experiments.validation import Validation
 
 
@@ -66,7 +67,7 @@ class PredictorTrainer(Trainer):
             ema.load_state_dict(network.state_dict())
         self.generator = generator
         self._kind = settings.loss
-        self._predict: Any = torch.compile(network) if settings.compile else network
+        self._predict = fuse(network, settings)
 
     def loss(self, hr: Tensor, lr: Tensor, kernel: Tensor) -> Tensor:
         """Loss of a batch, by the image, its PSNR or the code."""
@@ -112,3 +113,7 @@ def train_predictor(settings: TrainPredictor) -> Path:
 
 def _meaning(generator: generators.AMNet) -> checkpoints.ActionMeaning:
     return checkpoints.ActionMeaning("code", generator.scale, generator.codec.fingerprint, generator.name)
+
+
+if __name__ == "__main__":
+    options.main(TrainPredictor, train_predictor)

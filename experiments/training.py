@@ -1,102 +1,40 @@
-"""Supervised training: settings, one optimiser step, exact state, and the loop around them.
+"""Supervised training: one optimiser step, its exact state, and the loop around them.
 
-It starts without Gymnasium, Stable-Baselines3, pyiqa and jsonargparse, so that it runs on a bare GPU machine.
+It needs PyTorch, NumPy, safetensors, PyYAML, OpenCV and tqdm, and no more, so that it starts on a bare GPU machine;
+`python -m experiments.train_generator --config FILE.yaml` is the way in without jsonargparse.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from agents.interruption import Interruption
 from blindsr_env import images
 from blindsr_env.pool import PhotoPool
 from experiments.batches import Batches
+from experiments.meter import Meter, matmul_rate
+from experiments.ranks import Ranks
 from experiments.run_folder import RunFolder, commit, plain
+from experiments.training_settings import FREE, TrainingSettings
+
+__all__ = ["FREE", "Trainer", "TrainingSettings", "fuse", "pick_device", "place", "record", "train"]
 
 N = TypeVar("N", bound=nn.Module)
 
 LOG_EVERY = 50
 """Steps between two readings of the loss: the only times at which the loop waits for the device."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingSettings:
-    """Settings that every supervised training has.
-
-    Attributes:
-        data: folders of HR photos to train on.
-        output: the run's folder; a run found in it is resumed.
-        steps: optimiser steps in all.
-        batch_size: patches a step.
-        patch_size: LR side of a patch, pixels.
-        learning_rate: the highest one.
-        schedule: `cosine` to 1% of it after a linear warm-up, or `halving`: constant, halved every `halve_every` steps.
-        warmup: steps of the warm-up of `cosine`.
-        halve_every: steps between halvings of `halving`.
-        betas: Adam's.
-        clip_norm: the gradient's largest norm.
-        ema: decay of the weights' running mean, which is what is shipped.
-        validation: folder of HR photos for PSNR while training; none without it.
-        validation_widths: kernel widths of it.
-        validate_every: steps between validations.
-        checkpoint_seconds: time between saved states.
-        compile: fuse the network with torch.compile (on the CPU it needs a C++ compiler).
-        amp: autocast to bfloat16, for GPUs.
-        device: `auto`, `cpu` or `cuda`.
-        soften: widest Gaussian, HR pixels, that half of the HR crops are blurred by beforehand; 0 for none.
-        seed: of weights, crops and kernels.
-    """
-
-    data: list[str]
-    output: str
-    steps: int
-    batch_size: int = 64
-    patch_size: int = 64
-    learning_rate: float = 2e-4
-    schedule: Literal["cosine", "halving"] = "cosine"
-    warmup: int = 500
-    halve_every: int = 200_000
-    betas: tuple[float, float] = (0.9, 0.99)
-    clip_norm: float = 1.0
-    ema: float = 0.999
-    validation: str | None = None
-    validation_widths: tuple[float, ...] = (0.2, 1.3, 2.6)
-    validate_every: int = 1000
-    checkpoint_seconds: float = 60.0
-    compile: bool = False
-    amp: bool = False
-    device: str = "auto"
-    soften: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be trained with."""
-        for name in ("steps", "batch_size", "patch_size", "halve_every", "validate_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema must be at least 0 and below 1, got {self.ema}")
-
-    def learning_rate_at(self, step: int) -> float:
-        """Learning rate of a step, counted from 0."""
-        if self.schedule == "halving":
-            return self.learning_rate * 0.5 ** (step // self.halve_every)
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
 class Trainer(ABC):
@@ -108,6 +46,11 @@ class Trainer(ABC):
         ema: a second instance of it, whose weights become the running mean.
         scale: of the degradation.
         width_range: kernel widths.
+
+    Attributes:
+        ranks: this process among those that train together. Each has a random stream and a share of the batch of its
+            own; weights, EMA and optimiser are equal on all.
+        done: steps taken.
     """
 
     def __init__(
@@ -120,17 +63,18 @@ class Trainer(ABC):
     ) -> None:
         self.settings, self.network, self.ema = settings, network, ema
         self.device = next(network.parameters()).device
+        self.ranks = Ranks(self.device)
         ema.load_state_dict(network.state_dict())
         ema.requires_grad_(False).eval()
         self.optimizer = torch.optim.Adam(network.parameters(), lr=0.0, betas=settings.betas, fused=True)
-        self.rng = torch.Generator(self.device).manual_seed(settings.seed)
+        self.rng = torch.Generator(self.device).manual_seed(self.ranks.seed(settings.seed))
         photos = [photo for folder in settings.data for photo in images.load(folder)]
         self._stream = iter(
             Batches(
                 PhotoPool(photos, self.device),
                 scale=scale,
                 patch_size=settings.patch_size,
-                batch_size=settings.batch_size,
+                batch_size=self.ranks.share(settings.batch_size),
                 width_range=width_range,
                 soften=settings.soften,
                 rng=self.rng,
@@ -143,22 +87,49 @@ class Trainer(ABC):
         """Give the batch's loss, a scalar with a gradient to the network."""
 
     def step(self) -> Tensor:
-        """Take one optimiser step; give the loss, still on the device."""
+        """Take one optimiser step; give the loss of this process's share, still on the device."""
         settings = self.settings
+        if settings.compile:
+            torch.compiler.cudagraph_mark_step_begin()
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate_at(self.done)
         batch = next(self._stream)  # outside autocast: photos are degraded in float32
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.amp):
+        with self._autocast():
             loss = self.loss(*batch)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.descend(self.optimizer, self.network)
         self.done += 1
         decay = min(settings.ema, (1 + self.done) / (10 + self.done))  # short at first, while weights move fast
         with torch.no_grad():
             torch._foreach_lerp_(list(self.ema.parameters()), list(self.network.parameters()), 1 - decay)
         return loss.detach()
+
+    def descend(self, optimizer: torch.optim.Optimizer, network: nn.Module) -> None:
+        """Average a network's gradients over the processes, clip them, take the optimiser's step, drop them."""
+        self.ranks.average([p.grad for p in network.parameters() if p.grad is not None])
+        nn.utils.clip_grad_norm_(network.parameters(), self.settings.clip_norm, foreach=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.amp)
+
+    def flops(self) -> int:
+        """Count the floating-point operations of this process's share of a step: forward and backward of `loss`.
+
+        One patch is counted, uncompiled; nothing that training goes on from is changed. Convolutions and matrix
+        products count, a multiply-add as two.
+        """
+        stream = self.rng.get_state()
+        hr, lr, kernel = next(self._stream)
+        counter = FlopCounterMode(display=False)
+        eager = torch.compiler.set_stance("force_eager") if self.settings.compile else nullcontext()
+        with eager, counter:
+            with self._autocast():
+                loss = self.loss(hr[:1], lr[:1], kernel[:1])
+            torch.autograd.grad(loss, list(self.network.parameters()), allow_unused=True)
+        self.rng.set_state(stream)
+        return counter.get_total_flops() * len(hr)
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Give every tensor that an exact continuation needs, by part."""
@@ -196,13 +167,6 @@ class Trainer(ABC):
         self.done = step
 
 
-FREE = (
-    *("output", "steps", "learning_rate", "schedule", "warmup", "halve_every", "clip_norm", "generator", "init"),
-    *("validation", "validation_widths", "validate_every", "checkpoint_seconds", "compile", "amp", "device"),
-)
-"""Settings that may change when a run goes on."""
-
-
 def train(
     trainer: Trainer,
     *,
@@ -221,22 +185,20 @@ def train(
     Returns:
         The last validation's figures.
     """
-    settings = trainer.settings
-    folder = RunFolder(settings.output)
-    figures: dict[str, float] = {}
-    resumed = folder.load_state()
-    if resumed is not None:
-        folder.check_config(settings, FREE)
-        parts, metadata = resumed
-        trainer.load_state(parts, metadata["step"])
-        figures = metadata.get("figures", {})
-    folder.write_config(settings)
-    log = folder.log()
+    settings, ranks = trainer.settings, trainer.ranks
+    folder = RunFolder(settings.output, create=ranks.first)
+    figures = _resume(trainer, folder)
+    if ranks.first:
+        folder.write_config(settings)
+    log = folder.log(ranks.first)
+    meter = _meter(trainer) if ranks.first and trainer.done < settings.steps else None
     mean_loss = torch.zeros((), device=trainer.device)
-    since, saved_at = 0, time.monotonic()
+    since, saved_at, stopped = 0, time.monotonic(), False
 
     def loss_so_far() -> float:  # waits for the device
-        loss = mean_loss.item() / max(1, since)
+        mean = mean_loss / max(1, since)
+        ranks.average([mean])
+        loss = mean.item()
         if not math.isfinite(loss):
             raise FloatingPointError(
                 f"the loss is {loss} at step {trainer.done}: lower learning_rate and go on from {folder.path}"
@@ -245,42 +207,103 @@ def train(
 
     def checkpoint() -> None:
         loss_so_far()  # weights that broke since the last reading must not replace good ones
-        folder.save_state(trainer.done, trainer.state(), {"figures": figures})
-        save(figures)
+        parts = trainer.state()
+        parts["rng"] = ranks.gather(parts["rng"])
+        if ranks.first:
+            folder.save_state(trainer.done, parts, {"figures": figures})
+            save(figures)
 
-    with Interruption() as stop, tqdm(total=settings.steps, initial=trainer.done, unit="step", smoothing=0.05) as bar:
+    bar = tqdm(total=settings.steps, initial=trainer.done, unit="step", smoothing=0.05, disable=not ranks.first)
+    with Interruption() as stop, bar:
         bar.set_description(name)
-        while trainer.done < settings.steps and not stop.requested:
+        while trainer.done < settings.steps and not stopped:
             mean_loss += trainer.step()
             since += 1
             bar.update()
-            if since == LOG_EVERY or trainer.done == settings.steps:
+            if meter is not None:
+                meter.step()
+            last = trainer.done == settings.steps
+            if since == LOG_EVERY or last:
                 loss, since = loss_so_far(), 0
                 mean_loss.zero_()
-                _show(bar, log, trainer, loss, figures)
-            if validate is not None and (trainer.done % settings.validate_every == 0 or trainer.done == settings.steps):
-                figures = validate()
+                if meter is not None:
+                    _show(bar, log, trainer, loss, meter, figures)
+            if validate is not None and ranks.first and (trainer.done % settings.validate_every == 0 or last):
+                with meter.paused() if meter is not None else nullcontext():
+                    figures = validate()
                 for key, value in figures.items():
                     log.add_scalar(f"validation/{key}", value, trainer.done)
-            if time.monotonic() - saved_at > settings.checkpoint_seconds:
-                checkpoint()
+            # Whoever is told to stop, all stop, after the same step; the first one's clock says when to save.
+            stopped, due = ranks.any(stop.requested, time.monotonic() - saved_at > settings.checkpoint_seconds)
+            if due:
+                with meter.paused() if meter is not None else nullcontext():
+                    checkpoint()
                 saved_at = time.monotonic()
         checkpoint()
     log.close()
+    if not ranks.first:
+        return figures
+    speed = {} if meter is None else meter.total()
     if trainer.done < settings.steps:
         print(f"stopped at step {trainer.done} of {settings.steps}: the same command goes on from {folder.path}")
     else:
-        folder.write_results({"steps": trainer.done, **figures}, settings, settings.seed)
+        folder.write_results({"steps": trainer.done, **figures, **speed}, settings, settings.seed)
         print(f"finished after {trainer.done} steps: checkpoint, config and log are in {folder.path}")
+    if speed:
+        print(
+            f"{speed['patches_per_second']:.4g} patches/s, {100 * speed['matmul_share']:.0f}% of the "
+            f"{speed['matmul_rate'] / 1e12:.3g} TFLOP/s that matrix products reach here"
+        )
     return figures
 
 
-def _show(bar: Any, log: Any, trainer: Trainer, loss: float, figures: dict[str, float]) -> None:
-    rate = (bar.format_dict["rate"] or 0.0) * trainer.settings.batch_size
-    shown = ", ".join(f"{key} {value:.2f}" for key, value in figures.items())
-    bar.set_postfix_str(f"loss {loss:.4f}, {rate:.0f} patches/s" + (f", {shown}" if shown else ""))
+def _resume(trainer: Trainer, folder: RunFolder) -> dict[str, float]:
+    """Load the state that the folder holds, if any, and give its figures; start all processes equal."""
+    settings, ranks = trainer.settings, trainer.ranks
+
+    def read() -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
+        state = folder.load_state()
+        if state is not None:
+            folder.check_config(settings, FREE)
+        return state
+
+    resumed = ranks.from_first(read)  # the others may be on hosts that do not have the folder
+    if resumed is None:
+        ranks.equalise(trainer.network, trainer.ema)
+        return {}
+    parts, metadata = resumed
+    parts["rng"], own = ranks.own(parts["rng"])
+    trainer.load_state(parts, metadata["step"])
+    if not own:
+        trainer.rng.manual_seed(ranks.seed(settings.seed + metadata["step"]))
+        if ranks.first:
+            print(f"the run goes on with {ranks.count} processes, not as many as before: its crops are drawn anew")
+    return metadata.get("figures", {})
+
+
+def _meter(trainer: Trainer) -> Meter:
+    settings, device = trainer.settings, trainer.device
+    rate = matmul_rate(device, torch.bfloat16 if settings.amp else torch.float32)
+    return Meter(settings.batch_size, trainer.flops(), rate, device)
+
+
+def _show(bar: Any, log: Any, trainer: Trainer, loss: float, meter: Meter, figures: dict[str, float]) -> None:
+    rates = meter.read()
+    shown = [f"loss {loss:.4f}"]
+    if rates:
+        shown += [f"{rates['patches_per_second']:.4g} patches/s", f"{100 * rates['matmul_share']:.0f}% of matmul rate"]
+    bar.set_postfix_str(", ".join(shown + [f"{key} {value:.2f}" for key, value in figures.items()]))
     log.add_scalar("train/loss", loss, trainer.done)
     log.add_scalar("train/learning_rate", trainer.settings.learning_rate_at(trainer.done - 1), trainer.done)
+    for key, value in rates.items():
+        log.add_scalar(f"speed/{key}", value, trainer.done)
+
+
+def fuse(function: Callable[..., Any], settings: TrainingSettings) -> Callable[..., Any]:
+    """Compile a function of tensors as `compile` says."""
+    if not settings.compile:
+        return function
+    return torch.compile(function, mode=None if settings.compile is True else settings.compile)
 
 
 def place(network: N, device: torch.device) -> N:
@@ -299,17 +322,21 @@ def record(trainer: Trainer, figures: dict[str, float]) -> dict[str, Any]:
 
 
 def pick_device(name: str) -> torch.device:
-    """Resolve `auto` to CUDA where there is one.
+    """Resolve `auto` to CUDA where there is one; under torchrun, `cuda` to the GPU of this process.
 
     Raises:
         ValueError: there is no such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
         raise ValueError(f"device must be auto, cpu or cuda, got {name!r}") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device is {name}, but PyTorch finds no CUDA GPU here: take cpu or auto")
+    if device.type == "cuda" and device.index is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        if device.index >= torch.cuda.device_count():
+            raise ValueError(f"there are more processes than GPUs here ({torch.cuda.device_count()}): start fewer")
     return device

@@ -62,15 +62,25 @@ def build(
     return AMNet(architecture, codec or KernelCodec.isotropic(scale), name=arch)
 
 
-def save(path: str | os.PathLike[str], generator: AMNet, training: dict[str, Any]) -> None:
+def save(
+    path: str | os.PathLike[str], generator: AMNet, training: dict[str, Any], dtype: torch.dtype | None = None
+) -> None:
     """Write a generator to one self-describing safetensors file.
 
     Args:
         path: where to.
         generator: the network.
         training: how it was trained (data, steps, commit, figures): plain values.
+        dtype: of the weights in the file; as they are where none is given. The codec stays float64.
+
+    Raises:
+        ValueError: a weight is too large for the dtype.
     """
     tensors = dict(generator.state_dict())
+    if dtype is not None:
+        tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+            raise ValueError(f"a weight of {generator.name} is too large for {dtype}: save it in float32")
     tensors |= {_CODEC_PREFIX + name: tensor for name, tensor in generator.codec.state().items()}
     metadata = {
         "kind": "generator",

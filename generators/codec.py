@@ -132,27 +132,25 @@ class KernelCodec:
 
     @classmethod
     def fit(cls, kernels: Tensor, width_range: tuple[float, float], t: int = CODE_LENGTH) -> KernelCodec:
-        """Fit the basis to a family of kernels by PCA (scikit-learn, full SVD, float64).
+        """Fit the basis to a family of kernels by PCA (full SVD, float64).
 
         Args:
             kernels: `(M, k, k)` float64, M above t.
             width_range: the family's widths, kept for the record.
             t: number of coefficients.
         """
-        from sklearn.decomposition import PCA  # a second to import, and only fitting needs it
-
         flat = kernels.flatten(1).to(torch.float64).cpu()
-        pca = PCA(n_components=t, svd_solver="full").fit(flat.numpy())
-        mean, basis = torch.from_numpy(pca.mean_), torch.from_numpy(pca.components_)
-        # scikit-learn fixes signs by the largest loading, and loadings tie in symmetric kernels, so that the last bit
-        # decides; let each coefficient grow from the first kernel to the last instead.
+        mean = flat.mean(dim=0)
+        # Of the kernels, not of their covariance: that would square the spectrum, whose end is at 1e-7.
+        basis = torch.linalg.svd(flat - mean, full_matrices=False).Vh[:t]  # (t, k^2)
+        # An SVD's signs are arbitrary: let each coefficient grow from the first kernel to the last.
         coefficient = (flat - mean) @ basis.T  # (M, t)
         sign = torch.where(coefficient[-1] >= coefficient[0], 1.0, -1.0).to(torch.float64)
         basis, coefficient = basis * sign[:, None], coefficient * sign
         low, high = coefficient.amin(0), coefficient.amax(0)
         half_range = (high - low) / 2
         gain = (half_range / (1e-3 * half_range.max())).clamp(max=1.0)
-        return cls(mean.clone(), basis.contiguous(), (high + low) / 2, half_range, gain, width_range)
+        return cls(mean, basis.contiguous(), (high + low) / 2, half_range, gain, width_range)
 
     @classmethod
     def isotropic(cls, scale: int = 4) -> KernelCodec:

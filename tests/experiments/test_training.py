@@ -2,56 +2,29 @@
 
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
+import traceback
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from states import assert_same_state, last_state
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import generators
-from blindsr_env import degradation, images
+from blindsr_env import degradation
 from blindsr_env.images import ImageError, Photo
 from blindsr_env.pool import PhotoPool
+from experiments import cli
 from experiments.batches import Batches
 from experiments.run_folder import RunFolder
 from experiments.train_generator import GeneratorTrainer, TrainGenerator, train_generator
 from experiments.train_predictor import TrainPredictor, train_predictor
-from experiments.training import pick_device
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for i in range(3):
-        images.write(folder / f"p{i}.png", rng.integers(0, 256, (40 + i, 50, 3), dtype=np.uint8))
-    return str(folder)
-
-
-@pytest.fixture
-def settings(data, tmp_path):
-    def make(**changes):
-        base = {"data": [data], "output": str(tmp_path / "run"), "steps": 6, "arch": "amnet_s", "device": "cpu"}
-        return TrainGenerator(**{**base, "patch_size": 8, "batch_size": 2, "warmup": 2, **changes})
-
-    return make
-
-
-def last_state(output):
-    parts, metadata = RunFolder(output).load_state()
-    return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}, metadata
+from experiments.training import fuse, pick_device
 
 
 def test_resume_is_exact(settings, tmp_path):
-    """Six steps at once equal three and three, to the bit: weights, EMA, moments, random stream."""
+    """Six steps at once equal three and three, to the bit."""
     straight, halves = str(tmp_path / "straight"), str(tmp_path / "halves")
     train_generator(settings(output=straight))
     # A run stopped early keeps the schedule of its `steps`, so stop it by the back door.
@@ -60,16 +33,10 @@ def test_resume_is_exact(settings, tmp_path):
         trainer.step()
     RunFolder(halves).save_state(trainer.done, trainer.state(), {"figures": {}})
     path = train_generator(settings(output=halves))
-    (first, before), (second, after) = last_state(straight), last_state(halves)
-    assert before["step"] == after["step"] == 6
-    assert set(first) == set(second) and len(first) > 500
-    for name, tensor in first.items():
-        assert torch.equal(tensor, second[name]), name
-    assert any(name.startswith("moment2/") and tensor.abs().sum() > 0 for name, tensor in first.items())
+    state = assert_same_state(straight, halves)
     # and what ships is the EMA
-    shipped = generators.load(path).state_dict()
-    for name, tensor in shipped.items():
-        assert torch.equal(tensor, first[f"ema/{name}"]), name
+    for name, tensor in generators.load(path).state_dict().items():
+        assert torch.equal(tensor, state[f"ema/{name}"]), name
 
 
 def test_a_run_leaves_config_results_and_log(settings, tmp_path, data):
@@ -80,7 +47,8 @@ def test_a_run_leaves_config_results_and_log(settings, tmp_path, data):
     assert config["steps"] == 2 and config["data"] == [data] and config["validation_widths"] == [0.2, 2.0]
     results = json.loads((run / "results.json").read_text())
     assert results["figures"]["steps"] == 2 and results["seed"] == 0 and results["config"] == config
-    assert set(results["figures"]) == {"steps", "psnr_width_0.2", "psnr_width_2"}
+    speed = {"patches_per_second", "matmul_share", "matmul_rate"}
+    assert set(results["figures"]) == {"steps", "psnr_width_0.2", "psnr_width_2"} | speed
     assert "torch" in results["environment"]["packages"] and "commit" in results
     assert [state.name for state in RunFolder(run).states()] == ["state-000000002"]
     assert list((run / "tensorboard").iterdir())
@@ -136,6 +104,75 @@ def test_a_loss_that_is_no_number_stops_the_run(settings, monkeypatch):
     state, metadata = last_state(path.parent)
     assert metadata["step"] == 2 and all(tensor.isfinite().all() for tensor in state.values()), "good weights replaced"
     assert all(parameter.isfinite().all() for parameter in generators.load(path).parameters())
+
+
+class HostReads(TorchDispatchMode):
+    """Notes the operations that would wait for a GPU: values read on the host, shapes that hang on values."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        aten = torch.ops.aten
+        masks = func is aten.index.Tensor and any(i is not None and i.dtype == torch.bool for i in args[1])
+        if masks or func in (aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.default):
+            caller = [frame.name for frame in traceback.extract_stack()]
+            if "gaussian_profile" not in caller:  # which checks widths where they are on the host anyway
+                self.found.append(func)
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "halving"])
+def test_a_step_does_not_wait_for_the_device(settings, schedule):
+    trainer = GeneratorTrainer(settings(code_noise=1.0, soften=0.6, schedule=schedule))
+    trainer.step()
+    with HostReads() as reads:
+        loss = trainer.step()
+    assert reads.found == []
+    with reads:
+        loss.item()
+    assert reads.found, "the test sees nothing"
+
+
+@pytest.mark.gpu
+def test_a_step_does_not_wait_for_the_gpu(settings):
+    trainer = GeneratorTrainer(settings(device="cuda", amp=True, code_noise=1.0, soften=0.6))
+    trainer.step()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loss = trainer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert loss.isfinite()
+
+
+@pytest.mark.gpu
+def test_graphs_compute_what_single_kernels_do(settings):
+    plain, graphs = (
+        GeneratorTrainer(settings(device="cuda", compile=mode, batch_size=8)) for mode in (False, "reduce-overhead")
+    )
+    for _ in range(6):
+        assert graphs.step().item() == pytest.approx(plain.step().item(), rel=1e-3)
+
+
+def test_modes_of_compilation(settings, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda function, mode: asked.append(mode) or function)
+    for value in (False, True, "default", "reduce-overhead", "max-autotune"):
+        assert fuse(abs, settings(compile=value)) is abs
+        assert cli.parse(TrainGenerator, ["--data", "[a]", "--compile", str(value)], prog="").compile == value
+    assert asked == [None, "default", "reduce-overhead", "max-autotune"]
+    with pytest.raises(ValueError, match="compile must be one of False, True, default, .*, got 'graphs'"):
+        settings(compile="graphs")
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same(settings):
+    plain, fused = (GeneratorTrainer(settings(compile=mode)) for mode in (False, True))
+    for _ in range(3):
+        assert fused.step().item() == pytest.approx(plain.step().item(), rel=1e-4)
+    assert fused.flops() == plain.flops() > 0
 
 
 def test_learning_rates():
@@ -246,86 +283,3 @@ def test_photos_that_are_all_too_small_are_refused(settings):
         next(batches(pool))
     with pytest.raises(ImageError, match="256x256"):
         train_generator(settings(patch_size=64))
-
-
-# Processes
-
-
-def command(settings, **changes):
-    values = {
-        "data": json.dumps(settings.data),
-        "output": settings.output,
-        "arch": settings.arch,
-        "patch_size": 8,
-        "batch_size": 2,
-        "device": "cpu",
-        "steps": 100_000,
-        "checkpoint_seconds": 0.0,
-        **changes,
-    }
-    options = [text for key, value in values.items() for text in (f"--{key}", str(value))]
-    return [sys.executable, "-m", "experiments.cli", "train-generator", *options]
-
-
-def wait_for_state(process, folder, after=0):
-    for _ in range(1200):
-        states = RunFolder(folder).states()
-        if states and int(states[-1].name.split("-")[1]) > after:
-            return int(states[-1].name.split("-")[1])
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    raise AssertionError("no state in a minute")
-
-
-def test_kill_and_terminate(settings):
-    """SIGKILL in the midst of saving loses nothing; the run goes on; SIGTERM ends it with a usable checkpoint."""
-    wanted, environment = settings(), {**os.environ, "OMP_NUM_THREADS": "1"}
-    start = {"cwd": ROOT, "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command(wanted), **start) as process:
-        step = wait_for_state(process, wanted.output, after=2)  # it saves after each step: any moment is amid a save
-        process.kill()
-    _, metadata = last_state(wanted.output)
-    assert metadata["step"] >= step
-    assert generators.load(Path(wanted.output) / "generator.safetensors").name == "amnet_s"
-    with subprocess.Popen(command(wanted), **start) as process:
-        wait_for_state(process, wanted.output, after=metadata["step"])
-        process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0 and "stopped at step" in out and "the same command goes on" in out
-    assert last_state(wanted.output)[1]["step"] > metadata["step"]
-    assert len(RunFolder(wanted.output).states()) == 1
-    assert not (Path(wanted.output) / ".state-partial").exists()
-    assert generators.load(Path(wanted.output) / "generator.safetensors").name == "amnet_s"
-
-
-BARE = """
-import sys
-for name in {blocked!r}:
-    sys.modules[name] = None
-from {module} import {settings}, {function}
-assert sys.modules.get("sklearn") is None, "scikit-learn imported too early"
-{function}({settings}(data=[{data!r}], output={output!r}, steps=1, patch_size=8, batch_size=2, device="cpu", {more}))
-"""
-
-
-@pytest.mark.parametrize("what", ["generator", "predictor"])
-def test_training_needs_no_environment(what, data, tmp_path, tiny_checkpoint):
-    """On a bare GPU machine there is PyTorch, and hardly more."""
-    settings, function = f"Train{what.title()}", f"train_{what}"
-    more = {"generator": "arch='amnet_s'", "predictor": f"network='predictor_s', generator={tiny_checkpoint!r}"}[what]
-    blocked = ["gymnasium", "stable_baselines3", "pyiqa", "jsonargparse", "tensorboard", "matplotlib", "skimage"]
-    if what == "predictor":  # an untrained generator is fitted its codec, by scikit-learn
-        blocked += ["sklearn", "scipy"]
-    program = BARE.format(
-        blocked=blocked,
-        module=f"experiments.{function}",
-        settings=settings,
-        function=function,
-        data=data,
-        output=str(tmp_path),
-        more=more,
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / f"{what}.safetensors").is_file()

@@ -1,0 +1,115 @@
+"""How fast a training goes: patches a second, and the share of the device's own arithmetic that it reaches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import torch
+
+TIMED = 0.3
+"""Seconds that matrix products are timed for."""
+
+
+@lru_cache
+def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = TIMED) -> float:
+    """Measure a device's rate of matrix multiplication, the best of several runs; once in a process.
+
+    Args:
+        device: CPU or GPU.
+        dtype: of the factors. float32 products on a GPU take TF32 where its convolutions do.
+        seconds: about how long to measure.
+
+    Returns:
+        Floating-point operations a second, a multiply-add being two.
+    """
+    rng = torch.Generator(device).manual_seed(0)  # of its own, so that no training's random numbers are taken
+    gpu = device.type == "cuda"
+    side = 8192 if gpu else 1024
+    # Random factors: a GPU that multiplies constants draws less power and runs faster than any training lets it.
+    a, b = (torch.randn(side, side, generator=rng, device=device).to(dtype) for _ in range(2))
+    out = torch.empty_like(a)
+    allowed = torch.backends.cuda.matmul.allow_tf32
+    if gpu:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+    try:
+        best, end = float("inf"), time.monotonic() + seconds
+        repeats = 8 if gpu else 1
+        torch.matmul(a, b, out=out)  # picks its kernel
+        while time.monotonic() < end or best == float("inf"):
+            _wait(device)
+            start = time.perf_counter()
+            for _ in range(repeats):
+                torch.matmul(a, b, out=out)
+            _wait(device)
+            best = min(best, (time.perf_counter() - start) / repeats)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = allowed
+    return 2 * side**3 / best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class Meter:
+    """Clock of a training; the first step, which compiles and warms up, is left out.
+
+    Args:
+        patches: trained on in a step, by all processes.
+        flops: floating-point operations of a step on this process's device.
+        rate: what the device reaches in matrix products, operations a second.
+        device: of the training.
+    """
+
+    def __init__(self, patches: int, flops: int, rate: float, device: torch.device) -> None:
+        self.patches, self.flops, self.rate, self.device = patches, flops, rate, device
+        self._since: float | None = None
+        self._steps = self._all_steps = 0
+        self._all_seconds = 0.0
+
+    def step(self) -> None:
+        """Count a step."""
+        if self._since is None:
+            self._since = time.perf_counter()
+        else:
+            self._steps += 1
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out what is no training: validation, saving."""
+        _wait(self.device)  # steps under way are training
+        start = time.perf_counter()
+        yield
+        if self._since is not None:
+            self._since += time.perf_counter() - start
+
+    def read(self) -> dict[str, float]:
+        """Give the rates since the last reading; the device must have finished.
+
+        Returns:
+            `patches_per_second`, and `matmul_share`, the share of `rate`; empty before the second step.
+        """
+        if self._since is None or not self._steps:
+            return {}
+        now = time.perf_counter()
+        seconds, steps = now - self._since, self._steps
+        self._all_seconds, self._all_steps = self._all_seconds + seconds, self._all_steps + steps
+        self._since, self._steps = now, 0
+        return self._rates(steps / seconds)
+
+    def total(self) -> dict[str, float]:
+        """Give the rates over all that was read, and `matmul_rate`, operations a second; empty where nothing was."""
+        if not self._all_steps:
+            return {}
+        rates = {key: round(value, 4) for key, value in self._rates(self._all_steps / self._all_seconds).items()}
+        return {**rates, "matmul_rate": float(f"{self.rate:.4g}")}
+
+    def _rates(self, steps_a_second: float) -> dict[str, float]:
+        return {
+            "patches_per_second": steps_a_second * self.patches,
+            "matmul_share": steps_a_second * self.flops / self.rate,
+        }

@@ -1,0 +1,76 @@
+"""Weights for users: a generator's training checkpoint in half precision, where that costs no quality."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import generators
+from experiments import options
+from experiments.training import pick_device
+from experiments.validation import Validation
+
+LARGEST = 15 * 2**20
+"""Bytes that a shipped file may have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ship:
+    """Settings of `blindsr ship`.
+
+    Attributes:
+        generator: a training's checkpoint.
+        images: folder of HR photos to compare both precisions on; not those that figures are reported on.
+        output: the file to write.
+        widths: kernel widths of the comparison.
+        tolerance: largest change of the mean PSNR at any width, dB; weights stay in float32 above it.
+        device: `auto`, `cpu` or `cuda`.
+    """
+
+    generator: str = "runs/generator/generator.safetensors"
+    images: str = "data/val"
+    output: str = "generator.safetensors"
+    widths: tuple[float, ...] = (0.2, 1.3, 2.6)
+    tolerance: float = 0.005
+    device: str = "auto"
+
+
+def ship(settings: Ship) -> Path:
+    """Write the weights in half precision, or in full where PSNR moves by more than the tolerance.
+
+    Returns:
+        The file; its metadata is the checkpoint's.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read.
+        ImageError: the photos cannot be used.
+        ValueError: the file would be larger than 15 MB.
+    """
+    device = pick_device(settings.device)
+    full = generators.load(settings.generator, device=device)
+    training = generators.checkpoint.read(settings.generator)[1]["training"]
+    validation = Validation(settings.images, settings.widths, full.scale, device)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "half.safetensors"
+        generators.save(path, full, training, torch.float16)
+        before, after = validation(full), validation(generators.load(path, device=device))
+    moved = max(abs(before[key] - after[key]) for key in before)
+    dtype = torch.float16 if moved <= settings.tolerance else torch.float32
+    size = sum(p.numel() * dtype.itemsize for p in full.parameters())
+    if size > LARGEST:
+        raise ValueError(f"the weights take {size / 2**20:.1f} MB, above {LARGEST >> 20} MB: ship a smaller network")
+    target = Path(settings.output)
+    generators.save(target, full, training, dtype)
+    print(
+        f"half precision moves PSNR by {moved:.4f} dB: weights in {dtype} in {target}, "
+        f"{os.path.getsize(target) / 2**20:.1f} MB"
+    )
+    return target
+
+
+if __name__ == "__main__":
+    options.main(Ship, ship)

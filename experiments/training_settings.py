@@ -1,0 +1,92 @@
+"""Settings that every supervised training has, and the learning rate's schedule."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """Settings that every supervised training has.
+
+    Attributes:
+        data: folders of HR photos to train on; all of them are held on the device.
+        output: the run's folder; a run found in it is resumed.
+        steps: optimiser steps in all.
+        batch_size: patches a step, over all processes: under torchrun they share it equally, so that a config means the
+            same training on one GPU and on eight.
+        patch_size: LR side of a patch, pixels.
+        learning_rate: the highest one.
+        schedule: `cosine` to 1% of it after a linear warm-up, or the paper's `halving`: constant, halved every
+            `halve_every` steps.
+        warmup: steps of the warm-up of `cosine`.
+        halve_every: steps between halvings of `halving`.
+        betas: Adam's.
+        clip_norm: the gradient's largest norm.
+        ema: decay of the weights' running mean, which is what is shipped.
+        validation: folder of HR photos for PSNR while training; none without it.
+        validation_widths: kernel widths of it.
+        validate_every: steps between validations.
+        checkpoint_seconds: time between saved states.
+        compile: fuse the network with torch.compile (on the CPU it needs a C++ compiler). True is its `default` mode;
+            on GPUs `reduce-overhead` replays CUDA graphs, and `max-autotune` also tries several kernels for each layer.
+        amp: autocast to bfloat16, for GPUs.
+        device: `auto`, `cpu` or `cuda`; under torchrun each process takes the GPU of its local rank.
+        soften: widest Gaussian, HR pixels, that half of the HR crops are blurred by beforehand; 0 for none.
+        seed: of weights, crops and kernels.
+    """
+
+    data: list[str]
+    output: str
+    steps: int
+    batch_size: int = 64
+    patch_size: int = 64
+    learning_rate: float = 2e-4
+    schedule: Literal["cosine", "halving"] = "cosine"
+    warmup: int = 500
+    halve_every: int = 200_000
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip_norm: float = 1.0
+    ema: float = 0.999
+    validation: str | None = None
+    validation_widths: tuple[float, ...] = (0.2, 1.3, 2.6)
+    validate_every: int = 1000
+    checkpoint_seconds: float = 60.0
+    compile: bool | Literal["default", "reduce-overhead", "max-autotune"] = False
+    amp: bool = False
+    device: str = "auto"
+    soften: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained with."""
+        for name in ("steps", "batch_size", "patch_size", "halve_every", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be at least 0 and below 1, got {self.ema}")
+        if self.compile not in COMPILE:
+            raise ValueError(f"compile must be one of {', '.join(map(str, COMPILE))}, got {self.compile!r}")
+
+    def learning_rate_at(self, step: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        if self.schedule == "halving":
+            return self.learning_rate * 0.5 ** (step // self.halve_every)
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+COMPILE = (False, True, "default", "reduce-overhead", "max-autotune")
+"""Values of `compile`."""
+
+FREE = (
+    *("output", "steps", "learning_rate", "schedule", "warmup", "halve_every", "clip_norm", "generator", "init"),
+    *("validation", "validation_widths", "validate_every", "checkpoint_seconds", "compile", "amp", "device"),
+)
+"""Settings that may change when a run goes on."""

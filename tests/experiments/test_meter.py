@@ -1,0 +1,77 @@
+"""The clock of a training, and the arithmetic that it is compared with."""
+
+import time
+
+import pytest
+import torch
+
+from experiments.meter import Meter, matmul_rate
+from experiments.train_generator import GeneratorTrainer
+from experiments.train_predictor import PredictorTrainer, TrainPredictor
+
+CPU = torch.device("cpu")
+
+
+def test_flops_are_those_of_the_convolutions(settings):
+    """Forward, and twice as much backward but for the first layer, whose input needs no gradient."""
+    trainer = GeneratorTrainer(settings(batch_size=3, patch_size=8, code_noise=1.0))
+    before = trainer.rng.get_state()
+    area, width, blocks = 8 * 8, 32, 8
+    head, convs, tail = 3 * width, (2 * blocks + 1) * width * width, width * 48
+    modulation = 2 * blocks + 1
+    # per patch: e = FC(code), gamma and beta from [e, sigma] and [e, mu]; the code itself needs no gradient
+    embed, linear = 15 * 16, 2 * (16 + width) * width
+    forward = 2 * (9 * area * (head + convs + tail) + modulation * (embed + linear))
+    encode = 2 * 15 * 21 * 21
+    expected = 3 * forward - 2 * (9 * area * head + modulation * embed) + encode
+    assert trainer.flops() == 3 * expected
+    assert torch.equal(trainer.rng.get_state(), before), "the count moved the training's random stream"
+    assert all(parameter.grad is None for parameter in trainer.network.parameters())
+
+
+def test_a_frozen_generator_counts_too(data, tmp_path, tiny_generator):
+    base = {"data": [data], "output": str(tmp_path), "network": "predictor_s", "patch_size": 8, "batch_size": 2}
+    by = {loss: TrainPredictor(**base, steps=1, device="cpu", loss=loss) for loss in ("code", "image")}
+    code, image = (PredictorTrainer(by[loss], tiny_generator).flops() for loss in ("code", "image"))
+    assert image - code > 2 * 2 * 2 * 9 * 64 * (2 * 8 * 8 + 8 * 48)  # its convolutions, forward and towards the code
+
+
+def test_the_matmul_rate_is_what_a_matrix_product_takes():
+    matmul_rate.cache_clear()
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    start = time.perf_counter()
+    rate = matmul_rate(CPU, torch.float32, seconds=0.1)
+    assert time.perf_counter() - start < 5
+    assert torch.equal(torch.get_rng_state(), before)
+    a = torch.randn(512, 512)
+    times = []
+    for _ in range(20):
+        start = time.perf_counter()
+        a @ a
+        times.append(time.perf_counter() - start)
+    assert 0.1 < rate / (2 * 512**3 / min(times)) < 10
+    assert matmul_rate(CPU, torch.float32, seconds=0.1) == rate, "measured again"
+
+
+def test_rates(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    meter = Meter(patches=16, flops=600, rate=1000.0, device=CPU)
+    assert meter.read() == {} == meter.total()
+    now[0] += 50  # compiling
+    meter.step()
+    assert meter.read() == {}
+    for _ in range(4):
+        now[0] += 2
+        meter.step()
+    with meter.paused():
+        now[0] += 1000  # validating
+    assert meter.read() == pytest.approx({"patches_per_second": 8.0, "matmul_share": 0.3})
+    for _ in range(4):
+        now[0] += 1
+        meter.step()
+    assert meter.read() == pytest.approx({"patches_per_second": 16.0, "matmul_share": 0.6})
+    assert meter.total() == pytest.approx(
+        {"patches_per_second": 8 * 16 / 12, "matmul_share": 8 * 0.6 / 12, "matmul_rate": 1000.0}, abs=1e-4
+    )

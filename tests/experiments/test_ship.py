@@ -1,0 +1,54 @@
+"""Weights for users: half precision where it costs nothing, full where it would."""
+
+import pytest
+import torch
+
+import generators
+from experiments import ship
+from experiments.ship import Ship
+from generators import checkpoint
+
+
+def settings(generator, data, tmp_path, **changes):
+    return Ship(generator=generator, images=data, output=str(tmp_path / "out" / "g.safetensors"), **changes)
+
+
+def test_half_precision_ships(tiny_checkpoint, tiny_generator, data, tmp_path, capsys):
+    path = ship.ship(settings(tiny_checkpoint, data, tmp_path, widths=(0.2, 2.0)))
+    tensors, metadata = checkpoint.read(path)
+    original, before = checkpoint.read(tiny_checkpoint)
+    assert metadata == before
+    for name, tensor in tensors.items():
+        codec = name.startswith("codec.")
+        assert tensor.dtype == (torch.float64 if codec else torch.float16)
+        assert torch.equal(tensor, original[name] if codec else original[name].half())
+    assert generators.load(path).codec.fingerprint == tiny_generator.codec.fingerprint
+    assert "half precision moves PSNR by 0.00" in capsys.readouterr().out
+
+
+def test_where_it_costs_quality_full_precision_ships(tiny_checkpoint, data, tmp_path):
+    network = generators.load(tiny_checkpoint)
+    lr, action = torch.rand(1, 3, 8, 8), torch.zeros(1, 15)
+    with torch.no_grad():  # a constant channel times 2049, which is 2048 in float16, and its cancellation
+        network.conv.weight.zero_()
+        network.modulate.embed.weight.zero_()
+        network.head.weight[0], network.head.bias[0] = 0.0, 1.0
+        network.tail.weight[:, 0, 1, 1] = 2049.0
+        network.tail.bias -= (network(lr, action) - lr.repeat_interleave(4, 2).repeat_interleave(4, 3)).mean()
+    source = tmp_path / "coarse.safetensors"
+    generators.save(source, network, {"steps": 1})
+    path = ship.ship(settings(str(source), data, tmp_path))
+    assert all(tensor.dtype != torch.float16 for tensor in checkpoint.read(path)[0].values())
+
+
+def test_what_does_not_fit(tiny_checkpoint, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(ship, "LARGEST", 1000)
+    with pytest.raises(ValueError, match="above 0 MB: ship a smaller network"):
+        ship.ship(settings(tiny_checkpoint, data, tmp_path))
+    assert not (tmp_path / "out").exists()
+    network = generators.load(tiny_checkpoint)
+    with torch.no_grad():
+        network.tail.bias[0] = 1e5
+    with pytest.raises(ValueError, match="a weight of tiny is too large for torch.float16: save it in float32"):
+        generators.save(tmp_path / "g.safetensors", network, {}, torch.float16)
+    assert not (tmp_path / "g.safetensors").exists()
