@@ -37,6 +37,7 @@ COMMANDS: dict[str, Command] = {
     "train-predictor": Command("train_predictor", "TrainPredictor", "train_predictor", "train the predictor (Eq. 3)"),
     "train-agent": Command("train_agent", "TrainAgent", "train_agent", "train an agent on BlindSR-v0"),
     "evaluate": Command("evaluate", "Evaluate", "evaluate", "score policies on a folder of photos"),
+    "search": Command("search", "Search", "search", "search each image's best code, from policies and from scratch"),
     "bench": Command("bench", "Bench", "bench", "measure speed: metrics, renders, environments"),
 }
 
