@@ -38,7 +38,7 @@ class Search:
         budgets: renders an image at which the reward is read off; 1 is the start alone.
         population: candidates of an image in a generation, an even number.
         scenes: how many held-out scenes.
-        metric: M of the reward.
+        metric: M of the reward; a mixture as `niqe+0.1*psnr`, or by name: `{niqe: 1, psnr: 0.1}`.
         images: folder of held-out HR photos; None for the built-in ones of the test split.
         generator: name or checkpoint; None for the best that ships.
         predictor: checkpoint behind `predictor`; None for the one that ships.
@@ -55,7 +55,7 @@ class Search:
     budgets: tuple[int, ...] = (1, 4, 16, 64, 200)
     population: int = 8
     scenes: int = 16
-    metric: str = "niqe"
+    metric: dict[str, float] | str = "niqe"
     images: str | None = None
     generator: str | None = None
     predictor: str | None = None

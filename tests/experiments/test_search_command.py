@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from blindsr_env import images
+from blindsr_env import images, metrics
 from experiments import cli
 from experiments.held_out import HeldOut
 from experiments.search import Search, search
+from experiments.train_agent import TrainAgent, train_agent
 
 
 @pytest.fixture
@@ -81,3 +82,35 @@ def test_mistakes_on_the_command_line(capsys, tiny_checkpoint, arguments, messag
     assert cli.main(["search", "--generator", tiny_checkpoint, "--patch_size", "16", *scenes, *metric, *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize("written", ["grid+0.5*psnr", "{grid: 1, psnr: 0.5}"])
+@pytest.mark.parametrize(("settings_class", "name"), [(Search, "search"), (TrainAgent, "train-agent")])
+def test_mixtures_are_settings(written, settings_class, name):
+    made = cli.parse(settings_class, ["--metric", written], prog=f"blindsr {name}")
+    assert [(weight, part.name) for weight, part in metrics.get(made.metric).parts] == [(1, "grid"), (0.5, "psnr")]
+
+
+def test_an_agent_learns_and_is_scored_on_a_mixture(settings, tmp_path, photo, tiny_checkpoint):
+    for seed in range(2):
+        images.write(tmp_path / "train" / f"t{seed}.png", photo(110, 120, 10 + seed))
+    path = train_agent(
+        TrainAgent(
+            total_timesteps=8,
+            num_envs=4,
+            repeats=2,
+            metric={"grid": 1.0, "psnr": 0.5},
+            images=str(tmp_path / "train"),
+            held_out=settings().images,
+            held_out_scenes=3,
+            generator=tiny_checkpoint,
+            patch_size=24,
+            output=str(tmp_path / "run"),
+            device="cpu",
+        )
+    )
+    figures = json.loads((tmp_path / "run" / "results.json").read_text())["figures"]
+    gain = figures["gain"]
+    assert figures["reward"]["mean"] == pytest.approx(gain["grid"]["mean"] + 0.5 * gain["psnr"]["mean"], abs=1e-5)
+    searched = search(settings(metric="grid+0.5*psnr", starts=(str(path),), output=None))
+    assert searched["metric"] == "grid+0.5*psnr" and list(searched["starts"]) == ["true-code", str(path)]
