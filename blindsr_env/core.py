@@ -29,7 +29,7 @@ BROKEN_REWARD = -10.0
 """Reward, in units of the metric's score, of a picture that the metric has no finite number for, though it has one for
 the true code's: a code that breaks the metric must not pay better than one that it can score."""
 
-MetricLike = str | Metric
+MetricLike = str | Metric | metrics.Recipe
 DegradationLike = str | Mapping[str, Any] | Degradation | None
 
 
@@ -79,7 +79,7 @@ class BlindSRCore:
     """What the two environments share. It has settings and no state: scenes are handed in and out.
 
     Args:
-        metric: M, a name or a metric (see `blindsr_env.metrics`).
+        metric: M, a name, a mixture or a metric (see `blindsr_env.metrics`).
         generator: G: None for the best that ships, a name, a checkpoint's path, or a module.
         images: None for the built-in photos, a folder, a file, or a list of uint8 arrays.
         split: which built-in photos, `"train"` or `"test"`.

@@ -71,7 +71,7 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
     box, and is clipped like any other action; `true_score` is that of the true code unclipped.
 
     Args:
-        metric: M: a name of `blindsr_env.metrics`, or a metric.
+        metric: M: a name of `blindsr_env.metrics`, a mixture such as `"niqe+0.1*psnr"`, or a metric.
         generator: G: a name, a checkpoint's path or a module; None is the best that ships.
         images: a folder (searched recursively), a file, or a list of `(H, W, 3)` uint8 arrays; None is the built-in
             photos. Photos smaller than an HR crop are left out.

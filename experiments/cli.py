@@ -41,6 +41,7 @@ COMMANDS: dict[str, Command] = {
     "tables": Command("tables", "Tables", "tables", "lay results out beside the paper's, as Markdown"),
     "plot": Command("charts", "Plot", "plot", "draw results beside the paper's"),
     "ship": Command("ship", "Ship", "ship", "write a generator's weights in half precision"),
+    "search": Command("search", "Search", "search", "search each image's best code, from policies and from scratch"),
     "bench": Command("bench", "Bench", "bench", "measure speed: metrics, renders, environments"),
 }
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from agents.policies import Policy
 from blindsr_env import images
-from blindsr_env.core import BlindSRCore, Scenes
+from blindsr_env.core import BlindSRCore, MetricLike, Scenes
 from blindsr_env.env import BlindSREnv
 from blindsr_env.images import Photo, Source
 from experiments.intervals import bootstrap
@@ -83,7 +83,7 @@ class HeldOut:
     """
 
     def __init__(
-        self, count: int, *, metric: str, report: Sequence[str] = ("psnr", "grid"), environment: dict[str, Any]
+        self, count: int, *, metric: MetricLike, report: Sequence[str] = ("psnr", "grid"), environment: dict[str, Any]
     ) -> None:
         report = [name for name in report if name != metric]  # psnr as the reward needs no second psnr
         self.env = BlindSREnv(metric=metric, report=report, **environment)

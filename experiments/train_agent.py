@@ -30,7 +30,7 @@ class TrainAgent:
         total_timesteps: renders of actions in all.
         num_envs: rows of the environment.
         repeats: rows that share a scene; `group-pg` needs an even number.
-        metric: M of the reward.
+        metric: M of the reward; a mixture as `niqe+0.1*psnr`, or by name: `{niqe: 1, psnr: 0.1}`.
         images: folder of HR photos to train on; None for the built-in ones.
         held_out: folder of photos to score the agent on at the end; None for the built-in ones.
         held_out_scenes: how many scenes of them.
@@ -50,7 +50,7 @@ class TrainAgent:
     total_timesteps: int = 28_800
     num_envs: int = 48
     repeats: int = 6
-    metric: str = "niqe"
+    metric: dict[str, float] | str = "niqe"
     images: str | None = None
     held_out: str | None = None
     held_out_scenes: int = 192

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from generators.amnet import AMRB, EMBEDDING, AdaIN, AMLayer, AMNet, Architecture
 
+Layer = nn.Conv2d | nn.Linear
+
 SPREAD = 0.5
 """Deviation of the shares that a channel's copies take of its weight around equal ones; what tells the copies apart."""
 
@@ -82,6 +84,11 @@ def deafen(network: AMNet) -> None:
             part.weight.mul_(used)
 
 
+def _bias(layer: Layer) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias
+
+
 class _Widening:
     """Copies layers of `narrow` channels into layers of `wide` ones."""
 
@@ -89,17 +96,15 @@ class _Widening:
         self.copies, self.rng = wide // narrow, rng
         self.source = torch.arange(wide) % narrow  # which old channel each new one copies
 
-    def layer(
-        self, old: nn.Module, new: nn.Module, *, inputs: bool = True, outputs: bool = True, kept: int = 0
-    ) -> None:
+    def layer(self, old: Layer, new: Layer, *, inputs: bool = True, outputs: bool = True, kept: int = 0) -> None:
         """Copy weight `(out, in, ...)` and bias; the first `kept` inputs stay as they are."""
-        weight, bias = (tensor.detach().float().cpu() for tensor in (old.weight, old.bias))  # type: ignore[union-attr]
+        weight, bias = (tensor.detach().float().cpu() for tensor in (old.weight, _bias(old)))
         if outputs:
             weight, bias = weight[self.source], bias[self.source]
         if inputs:
             weight = torch.cat([weight[:, :kept], self._split(weight[:, kept:])], dim=1)
-        new.weight.copy_(weight)  # type: ignore[union-attr,operator]
-        new.bias.copy_(bias)  # type: ignore[union-attr,operator]
+        new.weight.copy_(weight)
+        _bias(new).copy_(bias)
 
     def modulation(self, old: nn.Module, new: nn.Module) -> None:
         """Copy an AMLayer or an AdaIN layer."""

@@ -7,13 +7,14 @@
 | `niqe:official` | lower is better | the same without the conditioning, in float64: MATLAB's value |
 | `grid` | lower is better | the printed pattern that gives away a hacked no-reference metric |
 | `pyiqa:NAME` | as pyiqa says | any metric of pyiqa; `pyiqa:NAME@FILE` with local weights |
+| `niqe+0.1*psnr` | the first one's | a weighted sum in which better is better, see `blindsr_env.metrics.mixture` |
 
 A metric of your own is any callable with the attributes of `Metric`; `register` gives it a name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -21,6 +22,7 @@ from blindsr_env.metrics.fidelity import Psnr, Ssim
 from blindsr_env.metrics.grid import Grid
 from blindsr_env.metrics.iqa import Iqa
 from blindsr_env.metrics.metric import ATTRIBUTES, Metric
+from blindsr_env.metrics.mixture import HINT, Mixture, Recipe, terms
 from blindsr_env.metrics.niqe import Niqe
 from generators.nearest import unknown
 
@@ -64,15 +66,16 @@ def register(name: str, factory: Factory) -> None:
     _factories[name] = factory
 
 
-def get(metric: str | Metric, *, scale: int = 4) -> Metric:
+def get(metric: str | Metric | Recipe, *, scale: int = 4) -> Metric:
     """Make the metric of this name, or return the given callable itself once its attributes are checked.
 
     Args:
-        metric: a name of `names()`, `"pyiqa:NAME"`, `"pyiqa:NAME@FILE"`, or a callable with the attributes of `Metric`.
+        metric: a name of `names()`, `"pyiqa:NAME"`, `"pyiqa:NAME@FILE"`, or a callable with the attributes of `Metric`;
+            or a mixture: `"niqe+0.1*psnr"`, `["niqe", "0.1*psnr"]` or `{"niqe": 1, "psnr": 0.1}`.
         scale: of super-resolution: the border of `psnr` and `ssim`, the period of `grid`.
 
     Raises:
-        ValueError: unknown name (the nearest ones are listed), or a scale below 1.
+        ValueError: unknown name (the nearest ones are listed), a mixture that is none, or a scale below 1.
         TypeError: the callable lacks attributes of a metric.
         PyiqaMissingError: `"pyiqa:NAME"` without pyiqa; an ImportError and a ValueError.
 
@@ -82,13 +85,31 @@ def get(metric: str | Metric, *, scale: int = 4) -> Metric:
     """
     if scale < 1:
         raise ValueError(f"the scale of super-resolution must be at least 1, got {scale}")
-    if not isinstance(metric, str):
+    if isinstance(metric, str):
+        mixed = terms(metric, _factories, _PYIQA)
+        if metric in _factories or mixed == [(1.0, metric)]:
+            return _named(metric, scale)
+    elif isinstance(metric, Mapping | Sequence):
+        mixed = terms(metric, _factories, _PYIQA)
+    else:
         return _checked(metric)
+    try:
+        return Mixture([(weight, _named(name, scale)) for weight, name in mixed])
+    except UnknownMetricError as error:
+        raise UnknownMetricError(f"{error} ({HINT})") from None
+
+
+class UnknownMetricError(ValueError):
+    """No metric has this name."""
+
+
+def _named(metric: str, scale: int) -> Metric:
+    """Make the metric of one name."""
     if metric.startswith(_PYIQA):
         name, _, weights = metric.removeprefix(_PYIQA).partition("@")
         return Iqa(name, weights or None)
     if metric not in _factories:
-        raise ValueError(unknown("metric", metric, [*names(), f"{_PYIQA}NAME"]))
+        raise UnknownMetricError(unknown("metric", metric, [*names(), f"{_PYIQA}NAME"]))
     return _checked(_factories[metric](scale))
 
 

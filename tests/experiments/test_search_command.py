@@ -1,0 +1,116 @@
+"""`blindsr search` at a toy budget: its figures follow from the rewards that it writes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from blindsr_env import images, metrics
+from experiments import cli
+from experiments.held_out import HeldOut
+from experiments.search import Search, search
+from experiments.train_agent import TrainAgent, train_agent
+
+
+@pytest.fixture
+def settings(tmp_path, photo, tiny_checkpoint):
+    for seed in range(2):
+        images.write(tmp_path / "photos" / f"p{seed}.png", photo(110, 120, seed))
+
+    def settings(**changes):
+        common = dict(
+            images=str(tmp_path / "photos"), generator=tiny_checkpoint, metric="psnr", report=("psnr", "grid")
+        )
+        common |= dict(patch_size=24, scenes=3, budgets=(1, 4, 9), population=4, starts=("mean-code",), device="cpu")
+        return Search(**(common | {"output": str(tmp_path / "out" / "search.json")} | changes))
+
+    return settings
+
+
+def test_figures_follow_from_the_rewards(settings, tmp_path, capsys):
+    figures = search(settings())
+    saved = json.loads((tmp_path / "out" / "search.json").read_text())
+    assert saved["figures"] == figures and {"config", "environment", "seed", "commit"} <= set(saved)
+    assert list(figures["starts"]) == ["true-code", "mean-code"]
+    best = np.array(figures["starts"]["true-code"]["rewards"])[:, -1]
+    for of in figures["starts"].values():
+        rewards = np.array(of["rewards"])
+        assert rewards.shape == (3, 3) and (np.diff(rewards, axis=1) >= 0).all()
+        assert [entry["mean"] for entry in of["reward"]] == pytest.approx(rewards.mean(0))
+        shares = [entry["mean"] for entry in of["normalised"]]
+        assert shares == pytest.approx(rewards.mean(0) / best.mean())
+        assert [of["curve"][i] for i in (0, 3, 8)] == pytest.approx(rewards.mean(0))
+        assert list(of["price"]["found"]) == ["grid"]
+    assert figures["starts"]["true-code"]["normalised"][-1]["mean"] == 1
+    assert np.abs(np.array(figures["starts"]["true-code"]["rewards"])[:, 0]).max() < 1e-3
+    picture = images.read(tmp_path / "out" / "search.png")
+    assert picture.shape[1] > 500 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
+    printed = capsys.readouterr().out
+    assert "mean-code" in printed and "renders an image" in printed and "price" in printed
+
+
+def test_the_start_alone_earns_what_the_policy_earns(settings):
+    from agents import policies
+
+    made = settings(output=None, scenes=18)  # more than one batch of scenes
+    figures = search(made)
+    environment = dict(images=made.images, generator=made.generator, patch_size=24, split="test", device="cpu")
+    held_out = HeldOut(18, metric="psnr", report=(), environment=environment)
+    scored = held_out.score(policies.load("mean-code", held_out.env))
+    assert np.array(figures["starts"]["mean-code"]["rewards"])[:, 0] == pytest.approx(scored.reward, abs=1e-4)
+
+
+def test_nothing_won_has_no_share(settings):
+    figures = search(settings(budgets=(1,), output=None))
+    assert figures["starts"]["true-code"]["normalised"] == [None]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--budgets", "[4, 1]"], "budgets must be rising numbers of renders, 1 or more, got [4, 1]"),
+        (["--budgets", "[]"], "budgets must be rising"),
+        (["--scenes", "0"], "scenes must be at least 1"),
+        (["--starts", "[predicter]"], "unknown policy 'predicter': did you mean 'predictor'"),
+        (["--metric", "niqe+0.1*pnsr"], "unknown metric 'pnsr': did you mean 'psnr'"),
+        (["--population", "3"], "population must be an even number"),
+    ],
+)
+def test_mistakes_on_the_command_line(capsys, tiny_checkpoint, arguments, message):
+    scenes = [] if "--scenes" in arguments else ["--scenes", "1"]
+    metric = [] if "--metric" in arguments else ["--metric", "psnr"]
+    assert cli.main(["search", "--generator", tiny_checkpoint, "--patch_size", "16", *scenes, *metric, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize("written", ["grid+0.5*psnr", "{grid: 1, psnr: 0.5}"])
+@pytest.mark.parametrize(("settings_class", "name"), [(Search, "search"), (TrainAgent, "train-agent")])
+def test_mixtures_are_settings(written, settings_class, name):
+    made = cli.parse(settings_class, ["--metric", written], prog=f"blindsr {name}")
+    assert [(weight, part.name) for weight, part in metrics.get(made.metric).parts] == [(1, "grid"), (0.5, "psnr")]
+
+
+def test_an_agent_learns_and_is_scored_on_a_mixture(settings, tmp_path, photo, tiny_checkpoint):
+    for seed in range(2):
+        images.write(tmp_path / "train" / f"t{seed}.png", photo(110, 120, 10 + seed))
+    path = train_agent(
+        TrainAgent(
+            total_timesteps=8,
+            num_envs=4,
+            repeats=2,
+            metric={"grid": 1.0, "psnr": 0.5},
+            images=str(tmp_path / "train"),
+            held_out=settings().images,
+            held_out_scenes=3,
+            generator=tiny_checkpoint,
+            patch_size=24,
+            output=str(tmp_path / "run"),
+            device="cpu",
+        )
+    )
+    figures = json.loads((tmp_path / "run" / "results.json").read_text())["figures"]
+    gain = figures["gain"]
+    assert figures["reward"]["mean"] == pytest.approx(gain["grid"]["mean"] + 0.5 * gain["psnr"]["mean"], abs=1e-5)
+    searched = search(settings(metric="grid+0.5*psnr", starts=(str(path),), output=None))
+    assert searched["metric"] == "grid+0.5*psnr" and list(searched["starts"]) == ["true-code", str(path)]
