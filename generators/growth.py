@@ -78,10 +78,13 @@ def deafen(network: AMNet) -> None:
     """
     used = network.gain >= 1
     for layer in network.modules():
-        parts = (layer.embed,) if isinstance(layer, AMLayer) else ()
-        parts = (layer.gamma, layer.beta) if isinstance(layer, AdaIN) else parts
-        for part in parts:
-            part.weight.mul_(used)
+        readers: list[nn.Linear] = []  # of the code
+        if isinstance(layer, AMLayer):
+            readers = [layer.embed]
+        elif isinstance(layer, AdaIN):
+            readers = [layer.gamma, layer.beta]
+        for reader in readers:
+            reader.weight.mul_(used)
 
 
 def _bias(layer: Layer) -> Tensor:
