@@ -100,7 +100,7 @@ def search(settings: Search) -> dict[str, Any]:
     names = [TRUE_CODE, *(name for name in settings.starts if name != TRUE_CODE)]
     starts = {name: policies.load(name, lean.env, predictor=settings.predictor, seed=settings.seed) for name in names}
     figures: dict[str, Any] = {
-        "photos": held_out.photos,
+        "photos": held_out.photos[: settings.scenes],  # scenes take one photo after another
         "generator": held_out.core.generator.name,
         "metric": held_out.core.metric.name,
         "budgets": list(settings.budgets),
