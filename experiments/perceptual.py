@@ -53,9 +53,9 @@ class _Squeeze(squeezenet.SqueezeNet):
 class PerceptualLoss:
     """Mean over depths of the L1 distance of features, over their mean size: 0 for equal pictures, 1 far apart.
 
-    Features are taken before the activation, as ESRGAN does (Wang et al., 2018): after it most are 0, deep ones above all,
-    and have no gradient. Dividing by the size of HR's features makes depths, networks and pictures count alike, so that
-    one weight of the loss fits all.
+    Features are taken before the activation, as ESRGAN does (Wang et al., 2018): after it most are 0, deep ones above
+    all, and have no gradient. Dividing by the size of HR's features makes depths and networks count alike, so that one
+    weight of the loss fits both.
 
     Args:
         path: weights of VGG19 or of SqueezeNet 1.1 with torchvision's names, `.safetensors` or `.pth`; which of them is

@@ -89,9 +89,7 @@ class _Widening:
         self.copies, self.rng = wide // narrow, rng
         self.source = torch.arange(wide) % narrow  # which old channel each new one copies
 
-    def layer(
-        self, old: nn.Module, new: nn.Module, *, inputs: bool = True, outputs: bool = True, kept: int = 0
-    ) -> None:
+    def layer(self, old: nn.Module, new: nn.Module, *, inputs: bool = True, outputs: bool = True, kept: int = 0) -> None:
         """Copy weight `(out, in, ...)` and bias; the first `kept` inputs stay as they are."""
         weight, bias = (tensor.detach().float().cpu() for tensor in (old.weight, old.bias))  # type: ignore[union-attr]
         if outputs:

@@ -71,8 +71,8 @@ def get(metric: str | Metric, *, scale: int = 4) -> Metric:
     """Make the metric of this name, or return the given callable itself once its attributes are checked.
 
     Args:
-        metric: a name of `names()`, `"lpips@FOLDER"`, `"pyiqa:NAME"`, `"pyiqa:NAME@FILE"`, or a callable with the attributes
-            of `Metric`.
+        metric: a name of `names()`, `"lpips@FOLDER"`, `"pyiqa:NAME"`, `"pyiqa:NAME@FILE"`, or a callable with the
+            attributes of `Metric`.
         scale: of super-resolution: the border of `psnr` and `ssim`, the period of `grid`.
 
     Raises:

@@ -23,14 +23,14 @@ class Lpips:
     """Zhang et al., "The unreasonable effectiveness of deep features as a perceptual metric", CVPR 2018, version 0.1.
 
     Features at seven depths of SqueezeNet 1.1, each position's scaled to length 1; squared differences weighted by
-    channel, mean over positions, sum over depths. 0 for equal pictures; lower is better. It has a gradient. Whole pictures
-    are compared, in RGB, without taking off a border.
+    channel, mean over positions, sum over depths. 0 for equal pictures; lower is better. It has a gradient. Whole
+    pictures are compared, in RGB, without taking off a border.
 
     The package ships no weights. With the public ones it gives torchmetrics' documented values.
 
     Args:
-        folder: holds `squeezenet1_1` (torchvision's ImageNet weights) and `lpips_squeeze_lin` (`weights/v0.1/squeeze.pth` of
-            richzhang/PerceptualSimilarity), each as `.safetensors` or `.pth`.
+        folder: holds `squeezenet1_1` (torchvision's ImageNet weights) and `lpips_squeeze_lin` (`squeeze.pth` of version
+            0.1 in richzhang/PerceptualSimilarity), each as `.safetensors` or `.pth`.
 
     Raises:
         ValueError: a file is missing, damaged, or of another network; one line.
@@ -52,7 +52,8 @@ class Lpips:
             weight = tensors.get(f"lin{depth}.model.1.weight")
             if weight is None or weight.shape != (1, channels, 1, 1):
                 raise ValueError(
-                    f"{linear} has no lin{depth}.model.1.weight of {channels} channels: give LPIPS's weights for SqueezeNet"
+                    f"{linear} has no lin{depth}.model.1.weight of {channels} channels: "
+                    "give LPIPS's weights for SqueezeNet"
                 )
             self.linear.append(weight)
 
