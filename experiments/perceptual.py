@@ -68,6 +68,7 @@ class PerceptualLoss:
 
     def __init__(self, path: str | os.PathLike[str], device: torch.device | str = "cpu") -> None:
         tensors = weights.read(path)
+        self.network: nn.Module
         if squeezenet.recognised(tensors):
             self.name, self.network = "squeezenet1_1", _Squeeze()
         elif "features.34.weight" in tensors:

@@ -34,7 +34,12 @@ def anchors(outcomes: int) -> tuple[Tensor, Tensor]:
 
     Returns:
         Two tensors `(outcomes,)` float64 that are positive and sum to 1.
+
+    Raises:
+        ValueError: fewer than two levels.
     """
+    if outcomes < 2:
+        raise ValueError(f"outcomes must be at least 2, got {outcomes}")
     level = torch.linspace(-1, 1, outcomes, dtype=torch.float64) / SPREAD
     density = torch.exp(-level.square() / 2) * torch.special.erfc(-SKEW * level / math.sqrt(2))
     real = density / density.sum()
@@ -50,8 +55,6 @@ class Realness:
     """
 
     def __init__(self, outcomes: int, device: torch.device | str = "cpu") -> None:
-        if outcomes < 2:
-            raise ValueError(f"outcomes must be at least 2, got {outcomes}")
         self.fake, self.real = (anchor.float().to(device) for anchor in anchors(outcomes))
         self.level = torch.linspace(-1, 1, outcomes, device=device)
 

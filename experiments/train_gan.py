@@ -61,6 +61,8 @@ class TrainGan(TrainGenerator):
             raise ValueError(f"discriminator_learning_rate must be above 0, got {self.discriminator_learning_rate}")
         if self.discriminator_width < 1:
             raise ValueError(f"discriminator_width must be at least 1, got {self.discriminator_width}")
+        if self.outcomes < 2:
+            raise ValueError(f"outcomes must be at least 2, got {self.outcomes}")
         if self.init is None:
             raise ValueError("init is missing: AMGAN starts from a trained AMNet, give its name or checkpoint")
         if self.perceptual is None and self.perceptual_weight > 0:
