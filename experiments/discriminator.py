@@ -30,10 +30,10 @@ class Discriminator(nn.Module):
     At each level a 4x4 convolution of stride 2 and one of 3x3. A kernel whose side is a multiple of its stride meets
     every pixel equally often: D's gradient prints no grid on G's pictures, as it does with a 3x3 kernel of stride 2.
 
-    All but the last are spectrally normalised (Miyato et al., ICLR 2018), so that D cannot grow ever steeper, which would
-    upset the proportions of G's terms, and needs no statistics of a batch, by which real and fake ones could be told
-    apart. But to `GAIN`, not to 1: eight layers of norm 1 shrink what is small in the picture to nothing, and a D that G
-    had once fooled stayed blind.
+    All but the last are spectrally normalised (Miyato et al., ICLR 2018), so that D cannot grow ever steeper, which
+    would upset the proportions of G's terms, and needs no statistics of a batch, by which real and fake ones could be
+    told apart. But to `GAIN`, not to 1: eight layers of norm 1 shrink what is small in the picture to nothing, and a D
+    that G had once fooled stayed blind.
 
     Args:
         width: channels at the first level; doubled at each further one.

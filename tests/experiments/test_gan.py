@@ -23,7 +23,6 @@ from experiments.realness import Realness, anchors
 from experiments.run_folder import RunFolder
 from experiments.train_gan import TERMS, GanTrainer, TrainGan, train_gan
 
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
