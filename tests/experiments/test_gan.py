@@ -91,7 +91,7 @@ def test_anchors_are_mirrored_skew_normals():
     assert real.sum() == pytest.approx(1) and torch.equal(fake.flip(0), real) and (real > 0).all()
     from scipy.stats import skewnorm
 
-    density = skewnorm.pdf(np.linspace(-1, 1, 11), 5, scale=0.5)
+    density = skewnorm.pdf(np.linspace(-1, 1, 11), 2, scale=0.7)
     np.testing.assert_allclose(real.numpy(), density / density.sum(), rtol=1e-6, atol=1e-15)
     assert (real * torch.linspace(-1, 1, 11)).sum() > 0.3
 
