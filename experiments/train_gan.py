@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import generators
-from experiments.discriminator import LEVELS, Discriminator
+from blindsr_env.metrics.squeezenet import MIN_SIZE
+from experiments.discriminator import Discriminator
 from experiments.perceptual import PerceptualLoss
 from experiments.realness import Realness
 from experiments.train_generator import GeneratorTrainer, TrainGenerator
@@ -69,8 +70,9 @@ class TrainGan(TrainGenerator):
             raise ValueError(
                 "perceptual is missing: give a weight file of VGG19 or SqueezeNet 1.1, or perceptual_weight=0"
             )
-        if self.scale * self.patch_size < 2**LEVELS:
-            raise ValueError(f"patch_size must be at least {-(-(2**LEVELS) // self.scale)}, got {self.patch_size}")
+        least = -(-(MIN_SIZE - 1) // self.scale) + 1  # what is left of HR when shifted, see GanTrainer
+        if self.patch_size < least:
+            raise ValueError(f"patch_size must be at least {least}, got {self.patch_size}")
 
     def learning_rate_at(self, step: int) -> float:
         """G's learning rate: 0 while D learns alone, then the schedule's, with a warm-up of its own."""
@@ -203,13 +205,24 @@ class GanTrainer(GeneratorTrainer):
         """G's terms, unweighted; D judges as it is and learns nothing from it."""
         terms = {"l1": F.l1_loss(sr.float(), hr)}
         if self.perceptual is not None:
-            terms["perceptual"] = self.perceptual(sr, hr)
+            terms["perceptual"] = self.perceptual(self._shifted(sr), self._shifted(hr))
         self.discriminator.requires_grad_(False).eval()
         with torch.no_grad():
             real = self._judge(hr)
         terms["adversarial"] = self.realness.generator_loss(real, self._judge(sr))
         self.discriminator.requires_grad_(True).train()
         return terms
+
+    def _shifted(self, x: Tensor) -> Tensor:
+        """Cut up to s - 1 pixels off two sides, and the rest off the others: another phase at each step, all in turn.
+
+        SqueezeNet's first layer meets every second pixel more often than the others. At one phase it would print that as a
+        grid, since each pixel of G's s x s has weights of its own.
+        """
+        scale = self.settings.scale
+        top, left = self.done // scale % scale, self.done % scale
+        height, width = (side - scale + 1 for side in x.shape[-2:])
+        return x[..., top : top + height, left : left + width]
 
     def _weighted(self, terms: dict[str, Tensor]) -> Tensor:
         settings = self.settings

@@ -268,6 +268,22 @@ def test_discriminator_learns(settings):
     assert last["discriminator"] < first["discriminator"] and last["realness_hr"] > last["realness_sr"] + 0.02
 
 
+def test_perceptual_loss_sees_every_phase(settings, monkeypatch):
+    """Over s x s steps, so that a network's strides cannot print a grid on G's pictures."""
+    trainer = GanTrainer(settings(scale=4))
+    x = torch.arange(32 * 32).reshape(1, 1, 32, 32)
+    corners = set()
+    for trainer.done in range(16):
+        cut = trainer._shifted(x)
+        assert cut.shape == (1, 1, 29, 29)
+        corners.add(divmod(cut[0, 0, 0, 0].item(), 32))
+    assert corners == {(i, j) for i in range(4) for j in range(4)}
+    seen = []
+    monkeypatch.setattr(trainer, "perceptual", lambda sr, hr: seen.append((sr, hr)) or sr.mean())
+    trainer.step()
+    assert all(x.shape[-2:] == (29, 29) for x in seen[0])
+
+
 def last_state(output):
     parts, metadata = RunFolder(output).load_state()
     return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}, metadata
@@ -316,7 +332,7 @@ def test_a_run_with_another_discriminator_is_not_resumed(settings, tmp_path):
         ({"discriminator_warmup": -1}, "discriminator_warmup must be at least 0"),
         ({"discriminator_learning_rate": 0.0}, "discriminator_learning_rate must be above 0"),
         ({"discriminator_width": 0}, "discriminator_width must be at least 1"),
-        ({"patch_size": 3}, "patch_size must be at least 4, got 3"),
+        ({"patch_size": 4}, "patch_size must be at least 5, got 4"),
     ],
 )
 def test_impossible_settings_are_refused(settings, change, message):
