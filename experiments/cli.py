@@ -34,6 +34,7 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "quickstart": Command("quickstart", "Quickstart", "quickstart", "train an agent with NIQE on built-in photos"),
     "train-generator": Command("train_generator", "TrainGenerator", "train_generator", "train G with the true code"),
+    "train-gan": Command("train_gan", "TrainGan", "train_gan", "train AMGAN from AMNet, against a discriminator"),
     "train-predictor": Command("train_predictor", "TrainPredictor", "train_predictor", "train the predictor (Eq. 3)"),
     "train-agent": Command("train_agent", "TrainAgent", "train_agent", "train an agent on BlindSR-v0"),
     "evaluate": Command("evaluate", "Evaluate", "evaluate", "score policies on a folder of photos"),

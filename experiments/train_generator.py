@@ -68,11 +68,15 @@ class GeneratorTrainer(Trainer):
 
     def loss(self, hr: Tensor, lr: Tensor, kernel: Tensor) -> Tensor:
         """L1 between SR and HR, over all samples."""
+        return F.l1_loss(self.render(lr, kernel).float(), hr)
+
+    def render(self, lr: Tensor, kernel: Tensor) -> Tensor:
+        """Render with the true code, its unused components noisy as the settings say."""
         code = self.network.codec.code(self.network.codec.encode(kernel))
         if self.settings.code_noise > 0:
             code = code + self._unused * (2 * torch.rand(code.shape, generator=self.rng, device=code.device) - 1)
-        sr = self._render(lr.contiguous(memory_format=torch.channels_last), code)
-        return F.l1_loss(sr.float(), hr)
+        sr: Tensor = self._render(lr.contiguous(memory_format=torch.channels_last), code)
+        return sr
 
 
 def _first(settings: TrainGenerator) -> generators.AMNet:

@@ -6,6 +6,7 @@
 | `niqe` | lower is better | distance to the statistics of undistorted photos, conditioned so that float32 suffices |
 | `niqe:official` | lower is better | the same without the conditioning, in float64: MATLAB's value |
 | `grid` | lower is better | the printed pattern that gives away a hacked no-reference metric |
+| `lpips@FOLDER` | lower is better | distance to the reference as people see it; FOLDER holds the weights, see `Lpips` |
 | `pyiqa:NAME` | as pyiqa says | any metric of pyiqa; `pyiqa:NAME@FILE` with local weights |
 | `niqe+0.1*psnr` | the first one's | a weighted sum in which better is better, see `blindsr_env.metrics.mixture` |
 
@@ -21,17 +22,19 @@ import torch
 from blindsr_env.metrics.fidelity import Psnr, Ssim
 from blindsr_env.metrics.grid import Grid
 from blindsr_env.metrics.iqa import Iqa
+from blindsr_env.metrics.lpips import FORM, Lpips
 from blindsr_env.metrics.metric import ATTRIBUTES, Metric
 from blindsr_env.metrics.mixture import HINT, Mixture, Recipe, terms
 from blindsr_env.metrics.niqe import Niqe
 from generators.nearest import unknown
 
-__all__ = ["Factory", "Grid", "Iqa", "Metric", "Niqe", "Psnr", "Ssim", "get", "names", "register"]
+__all__ = ["Factory", "Grid", "Iqa", "Lpips", "Metric", "Niqe", "Psnr", "Ssim", "get", "names", "register"]
 
 Factory = Callable[[int], Metric]
 """Makes a metric for the scale of super-resolution that it is given."""
 
 _PYIQA = "pyiqa:"
+_LPIPS = "lpips@"
 
 _factories: dict[str, Factory] = {
     "psnr": Psnr,
@@ -44,7 +47,7 @@ _ours = frozenset(_factories)
 
 
 def names() -> list[str]:
-    """List the names that `get` knows, besides `pyiqa:NAME`."""
+    """List the names that `get` knows, besides `lpips@FOLDER` and `pyiqa:NAME`."""
     return sorted(_factories)
 
 
@@ -56,10 +59,10 @@ def register(name: str, factory: Factory) -> None:
         factory: makes the metric, given the scale: `register("mine", lambda scale: Mine())`.
 
     Raises:
-        ValueError: the name is one of ours, is empty, or begins with `"pyiqa:"`.
+        ValueError: the name is one of ours, is empty, or begins with `"pyiqa:"` or `"lpips@"`.
         TypeError: the factory cannot be called.
     """
-    if not name or name in _ours or name.startswith(_PYIQA):
+    if not name or name in _ours or name.startswith((_PYIQA, _LPIPS)):
         raise ValueError(f"the metric name {name!r} is taken; register yours under another")
     if not callable(factory):
         raise TypeError(f"register({name!r}, ...) needs a function of the scale that makes the metric, got {factory!r}")
@@ -70,12 +73,14 @@ def get(metric: str | Metric | Recipe, *, scale: int = 4) -> Metric:
     """Make the metric of this name, or return the given callable itself once its attributes are checked.
 
     Args:
-        metric: a name of `names()`, `"pyiqa:NAME"`, `"pyiqa:NAME@FILE"`, or a callable with the attributes of `Metric`;
-            or a mixture: `"niqe+0.1*psnr"`, `["niqe", "0.1*psnr"]` or `{"niqe": 1, "psnr": 0.1}`.
+        metric: a name of `names()`, `"lpips@FOLDER"`, `"pyiqa:NAME"`, `"pyiqa:NAME@FILE"`, or a callable with the
+            attributes of `Metric`; or a mixture: `"niqe+0.1*psnr"`, `["niqe", "0.1*psnr"]` or
+            `{"niqe": 1, "psnr": 0.1}`.
         scale: of super-resolution: the border of `psnr` and `ssim`, the period of `grid`.
 
     Raises:
-        ValueError: unknown name (the nearest ones are listed), a mixture that is none, or a scale below 1.
+        ValueError: unknown name (the nearest ones are listed), a mixture that is none, a scale below 1, or LPIPS
+            without its weights.
         TypeError: the callable lacks attributes of a metric.
         PyiqaMissingError: `"pyiqa:NAME"` without pyiqa; an ImportError and a ValueError.
 
@@ -108,8 +113,10 @@ def _named(metric: str, scale: int) -> Metric:
     if metric.startswith(_PYIQA):
         name, _, weights = metric.removeprefix(_PYIQA).partition("@")
         return Iqa(name, weights or None)
+    if metric.startswith(_LPIPS):
+        return Lpips(metric.removeprefix(_LPIPS))
     if metric not in _factories:
-        raise UnknownMetricError(unknown("metric", metric, [*names(), f"{_PYIQA}NAME"]))
+        raise UnknownMetricError(unknown("metric", metric, [*names(), FORM, f"{_PYIQA}NAME"]))
     return _checked(_factories[metric](scale))
 
 

@@ -155,7 +155,11 @@ def test_shipped_configs_are_valid():
     folder = Path(cli.__file__).parent / "configs"
     configs = sorted(folder.glob("*.yaml"))
     assert configs
-    kinds = {"amnet": ("train-generator", "TrainGenerator"), "predictor": ("train-predictor", "TrainPredictor")}
+    kinds = {
+        "amnet": ("train-generator", "TrainGenerator"),
+        "amgan": ("train-gan", "TrainGan"),
+        "predictor": ("train-predictor", "TrainPredictor"),
+    }
     agent = ("train-agent", "TrainAgent")
     for path in configs:
         name, settings = next((kinds[kind] for kind in kinds if path.stem.startswith(kind)), agent)

@@ -1,0 +1,64 @@
+"""Weight files of other people's networks: plain tensors by name, safetensors or a PyTorch state dict."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read tensors by name, float32, on the CPU. A `.pth` is read without running any code that it may hold.
+
+    Raises:
+        ValueError: the file is missing, damaged, or holds something else; one line says which.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"{path} is no weight file: give one that ends in {' or '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise ValueError(f"no weight file at {path}: check the path")
+    try:
+        if path.suffix == ".safetensors":
+            tensors = load_file(path)
+        else:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({type(error).__name__}): it is damaged, or holds more than tensors"
+        ) from error
+    if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise ValueError(f"{path} holds no state dict: save the network's state_dict() alone")
+    return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
+    """Put weights into a network, in place, and freeze it; tensors of layers that it lacks are left out.
+
+    Args:
+        network: whose weights are replaced.
+        tensors: by the network's own names.
+        what: the file, for the error.
+
+    Raises:
+        ValueError: a tensor lacks or has another shape.
+    """
+    for name, parameter in network.named_parameters():
+        if name not in tensors:
+            raise ValueError(f"{what} lacks {name}: give weights with torchvision's names")
+        if tensors[name].shape != parameter.shape:
+            raise ValueError(
+                f"{what} has {name} of shape {tuple(tensors[name].shape)}, not {tuple(parameter.shape)}: "
+                "it belongs to another network"
+            )
+        with torch.no_grad():
+            parameter.copy_(tensors[name])
+    network.eval().requires_grad_(False)

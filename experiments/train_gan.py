@@ -1,0 +1,257 @@
+"""Training of AMGAN: a trained AMNet goes on with L1 + perceptual + realness adversarial loss (paper, section 4.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import generators
+from blindsr_env.metrics.squeezenet import MIN_SIZE
+from experiments.discriminator import Discriminator
+from experiments.perceptual import PerceptualLoss
+from experiments.realness import Realness
+from experiments.train_generator import GeneratorTrainer, TrainGenerator
+from experiments.training import fuse, place, record, train
+from experiments.validation import Validation
+
+TERMS = ("l1", "perceptual", "adversarial", "discriminator", "realness_hr", "realness_sr")
+"""What is reported: G's three terms unweighted, D's loss, and D's mean level of realness for HR and for SR."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainGan(TrainGenerator):
+    """Settings of `blindsr train-gan`: those of `train-generator`, and these.
+
+    Attributes:
+        init: the AMNet to start from, a name or a checkpoint.
+        perceptual: weight file of VGG19 or SqueezeNet 1.1 for the perceptual loss; needed unless its weight is 0.
+        l1_weight: of L1 between SR and HR.
+        perceptual_weight: of the perceptual loss.
+        adversarial_weight: of the realness adversarial loss.
+        discriminator_width: D's channels at full size.
+        outcomes: levels of realness that D tells apart.
+        discriminator_learning_rate: D's highest one, with G's schedule.
+        discriminator_warmup: first steps, in which D learns alone and G stays as it is.
+    """
+
+    output: str = "runs/gan"
+    init: str | None = "amnet"
+    batch_size: int = 16
+    learning_rate: float = 1e-4
+    perceptual: str | None = None
+    l1_weight: float = 1.0
+    perceptual_weight: float = 0.1
+    adversarial_weight: float = 0.005
+    discriminator_width: int = 64
+    outcomes: int = 51
+    discriminator_learning_rate: float = 1e-4
+    discriminator_warmup: int = 500
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained with."""
+        super().__post_init__()
+        for name in ("l1_weight", "perceptual_weight", "adversarial_weight", "discriminator_warmup"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not self.discriminator_learning_rate > 0:
+            raise ValueError(f"discriminator_learning_rate must be above 0, got {self.discriminator_learning_rate}")
+        if self.discriminator_width < 1:
+            raise ValueError(f"discriminator_width must be at least 1, got {self.discriminator_width}")
+        if self.outcomes < 2:
+            raise ValueError(f"outcomes must be at least 2, got {self.outcomes}")
+        if self.init is None:
+            raise ValueError("init is missing: AMGAN starts from a trained AMNet, give its name or checkpoint")
+        if self.perceptual is None and self.perceptual_weight > 0:
+            raise ValueError(
+                "perceptual is missing: give a weight file of VGG19 or SqueezeNet 1.1, or perceptual_weight=0"
+            )
+        least = -(-(MIN_SIZE - 1) // self.scale) + 1  # what is left of HR when shifted, see GanTrainer
+        if self.patch_size < least:
+            raise ValueError(f"patch_size must be at least {least}, got {self.patch_size}")
+
+    def learning_rate_at(self, step: int) -> float:
+        """G's learning rate: 0 while D learns alone, then the schedule's, with a warm-up of its own."""
+        if step < self.discriminator_warmup:
+            return 0.0
+        ramp = min(1.0, (step - self.discriminator_warmup + 1) / max(1, self.warmup))
+        return ramp * super().learning_rate_at(step)
+
+    def discriminator_learning_rate_at(self, step: int) -> float:
+        """D's learning rate of a step, counted from 0."""
+        return super().learning_rate_at(step) * self.discriminator_learning_rate / self.learning_rate
+
+
+class GanTrainer(GeneratorTrainer):
+    """Trains G against D: at each step G first, then D on the very pictures that G made.
+
+    Args:
+        settings: of the training.
+    """
+
+    settings: TrainGan
+
+    def __init__(self, settings: TrainGan) -> None:
+        super().__init__(settings)
+        self.network.name = self.ema.name = settings.arch.replace("amnet", "amgan")
+        self.discriminator = place(Discriminator(settings.discriminator_width, settings.outcomes), self.device)
+        self._judge = fuse(self.discriminator, settings)
+        self.discriminator_optimizer = torch.optim.Adam(
+            self.discriminator.parameters(), lr=0.0, betas=settings.betas, fused=True
+        )
+        self.realness = Realness(settings.outcomes, self.device)
+        self.perceptual = None
+        if settings.perceptual is not None and settings.perceptual_weight > 0:
+            self.perceptual = PerceptualLoss(settings.perceptual, self.device)
+        self._seen = torch.zeros(2, len(TERMS), device=self.device)  # sums since the last report, and their counts
+
+    def step(self) -> Tensor:
+        """Take one step of G, unless D learns alone, and one of D; give the sum of their losses, on the device."""
+        settings = self.settings
+        hr, lr, kernel = next(self._stream)  # outside autocast: photos are degraded in float32
+        hr = hr.contiguous(memory_format=torch.channels_last)
+        alone = self.done < settings.discriminator_warmup
+        terms: dict[str, Tensor] = {}
+        loss = torch.zeros((), device=self.device)
+        with self._autocast():
+            with torch.set_grad_enabled(not alone):
+                sr = self.render(lr, kernel)
+            if not alone:
+                terms = self._terms(sr, hr)
+                loss = self._weighted(terms)
+        if not alone:
+            self._update(self.network, self.optimizer, loss, settings.learning_rate_at(self.done))
+        with self._autocast():
+            real, fake = self._judge(hr), self._judge(sr.detach())
+        judged = self.realness.discriminator_loss(real, fake)
+        rate = settings.discriminator_learning_rate_at(self.done)
+        self._update(self.discriminator, self.discriminator_optimizer, judged, rate)
+        self.done += 1
+        with torch.no_grad():
+            if not alone:
+                steps = self.done - settings.discriminator_warmup
+                decay = min(settings.ema, (1 + steps) / (10 + steps))  # short at first, while weights move fast
+                torch._foreach_lerp_(list(self.ema.parameters()), list(self.network.parameters()), 1 - decay)
+            terms |= {"discriminator": judged}
+            terms |= {"realness_hr": self.realness.mean_level(real), "realness_sr": self.realness.mean_level(fake)}
+            for column, name in enumerate(TERMS):
+                if name in terms:
+                    self._seen[0, column] += terms[name]
+                    self._seen[1, column] += 1
+        return (loss + judged).detach()
+
+    def loss(self, hr: Tensor, lr: Tensor, kernel: Tensor) -> Tensor:
+        """G's loss: L1, perceptual and realness adversarial loss, weighted."""
+        return self._weighted(self._terms(self.render(lr, kernel), hr))
+
+    def report(self) -> dict[str, float]:
+        """Give the means of `TERMS` since the last report; those not met since are left out."""
+        total, count = self._seen.tolist()
+        self._seen.zero_()
+        return {name: round(t / n, 5) for name, t, n in zip(TERMS, total, count, strict=True) if n}
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Give every tensor that an exact continuation needs, by part."""
+        moments = {
+            name: self.discriminator_optimizer.state[parameter]
+            for name, parameter in self.discriminator.named_parameters()
+            if parameter in self.discriminator_optimizer.state
+        }
+        return {
+            **super().state(),
+            "discriminator": dict(self.discriminator.state_dict()),
+            "discriminator_moment1": {name: m["exp_avg"] for name, m in moments.items()},
+            "discriminator_moment2": {name: m["exp_avg_sq"] for name, m in moments.items()},
+            "report": {"seen": self._seen},
+        }
+
+    def load_state(self, parts: dict[str, dict[str, Tensor]], step: int) -> None:
+        """Continue from what `state` gave after `step` steps.
+
+        Raises:
+            ValueError: the state is of other networks.
+        """
+        super().load_state(parts, step)
+        try:
+            self.discriminator.load_state_dict(parts["discriminator"])
+        except (KeyError, RuntimeError):
+            raise ValueError(
+                f"the run in {self.settings.output} trains another discriminator: give another output folder"
+            ) from None
+        for moments in self.optimizer.state.values():  # Adam counts G's own steps
+            moments["step"].fill_(max(0, step - self.settings.discriminator_warmup))
+        for name, parameter in self.discriminator.named_parameters():
+            if name in parts["discriminator_moment1"]:
+                self.discriminator_optimizer.state[parameter] = {
+                    "step": torch.tensor(float(step), device=self.device),
+                    "exp_avg": torch.empty_like(parameter).copy_(parts["discriminator_moment1"][name]),
+                    "exp_avg_sq": torch.empty_like(parameter).copy_(parts["discriminator_moment2"][name]),
+                }
+        self._seen.copy_(parts["report"]["seen"])
+
+    def _terms(self, sr: Tensor, hr: Tensor) -> dict[str, Tensor]:
+        """G's terms, unweighted; D judges as it is and learns nothing from it."""
+        terms = {"l1": F.l1_loss(sr.float(), hr)}
+        if self.perceptual is not None:
+            terms["perceptual"] = self.perceptual(self._shifted(sr), self._shifted(hr))
+        self.discriminator.requires_grad_(False).eval()
+        with torch.no_grad():
+            real = self._judge(hr)
+        terms["adversarial"] = self.realness.generator_loss(real, self._judge(sr))
+        self.discriminator.requires_grad_(True).train()
+        return terms
+
+    def _shifted(self, x: Tensor) -> Tensor:
+        """Cut up to s - 1 pixels off two sides, and the rest off the others: another phase at each step, all in turn.
+
+        SqueezeNet's first layer meets every second pixel more often than the others. At one phase it would print that
+        as a grid, since each pixel of G's s x s has weights of its own.
+        """
+        scale = self.settings.scale
+        top, left = self.done // scale % scale, self.done % scale
+        height, width = (side - scale + 1 for side in x.shape[-2:])
+        return x[..., top : top + height, left : left + width]
+
+    def _weighted(self, terms: dict[str, Tensor]) -> Tensor:
+        settings = self.settings
+        loss = settings.l1_weight * terms["l1"] + settings.adversarial_weight * terms["adversarial"]
+        return loss + settings.perceptual_weight * terms["perceptual"] if "perceptual" in terms else loss
+
+    def _update(self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, rate: float) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss.backward()
+        self.descend(optimizer, network)
+
+
+def train_gan(settings: TrainGan) -> Path:
+    """Train AMGAN, or go on with the run that the output folder holds.
+
+    Returns:
+        The checkpoint of G's EMA weights, `generator.safetensors` in the output folder.
+
+    Raises:
+        ImageError: the training photos cannot be used.
+        CheckpointError: the folder's state, or the generator to start from, cannot be read.
+        ValueError: the perceptual weights cannot be used.
+    """
+    trainer = GanTrainer(settings)
+    path = Path(settings.output) / "generator.safetensors"
+    validation = None
+    if settings.validation is not None:
+        validation = Validation(settings.validation, settings.validation_widths, settings.scale, trainer.device)
+
+    def save(figures: dict[str, float]) -> None:
+        training = record(trainer, figures)
+        if settings.perceptual is not None:
+            training["settings"]["perceptual"] = Path(settings.perceptual).name
+        generators.save(path, trainer.ema, training)
+
+    def validate() -> dict[str, float]:
+        return {**trainer.report(), **(validation(trainer.ema) if validation is not None else {})}
+
+    train(trainer, name=f"training {trainer.network.name}", save=save, validate=validate)
+    return path

@@ -1,0 +1,386 @@
+"""AMGAN: the realness loss against its formula, whose step moves whose weights, exact resume, the command."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+import generators
+from blindsr_env import images
+from blindsr_env.metrics.squeezenet import SqueezeNet
+from experiments import cli
+from experiments.discriminator import BOX, Discriminator
+from experiments.perceptual import VGG19, PerceptualLoss
+from experiments.realness import Realness, anchors
+from experiments.run_folder import RunFolder
+from experiments.train_gan import TERMS, GanTrainer, TrainGan, train_gan
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for i in range(2):
+        images.write(folder / f"p{i}.png", rng.integers(0, 256, (60 + i, 70, 3), dtype=np.uint8))
+    return str(folder)
+
+
+def random_state(network, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.randn(tensor.shape, generator=rng) * (2 / max(1, tensor[0].numel())) ** 0.5
+        for name, tensor in network.state_dict().items()
+    }
+
+
+@pytest.fixture(scope="module")
+def squeezenet(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "squeezenet1_1.safetensors"
+    save_file(random_state(SqueezeNet()), str(path))
+    return str(path)
+
+
+@pytest.fixture
+def settings(data, squeezenet, tmp_path, tiny_generator):
+    start = tmp_path / "start.safetensors"
+    small = generators.build("amnet_s")
+    generators.save(start, small, {"data": "none"})
+
+    def make(**changes):
+        base = {"data": [data], "output": str(tmp_path / "run"), "steps": 6, "arch": "amnet_s", "init": str(start)}
+        base |= {"patch_size": 8, "batch_size": 2, "warmup": 2, "perceptual": squeezenet, "device": "cpu"}
+        base |= {"discriminator_warmup": 2, "discriminator_width": 4, "outcomes": 5, "code_noise": 1.0}
+        return TrainGan(**{**base, **changes})
+
+    return make
+
+
+def copies(network):
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def moved(network, before):
+    return {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+
+
+# Realness
+
+
+def softmax(logits):
+    e = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def kl(p, q):
+    """KL(p || q) over axis 1, mean over the rest."""
+    return (p * np.log(p / q)).sum(axis=1).mean()
+
+
+def test_anchors_are_mirrored_skew_normals():
+    fake, real = anchors(11)
+    assert real.sum() == pytest.approx(1) and torch.equal(fake.flip(0), real) and (real > 0).all()
+    from scipy.stats import skewnorm
+
+    density = skewnorm.pdf(np.linspace(-1, 1, 11), 2, scale=0.7)
+    np.testing.assert_allclose(real.numpy(), density / density.sum(), rtol=1e-6, atol=1e-15)
+    assert (real * torch.linspace(-1, 1, 11)).sum() > 0.3
+
+
+@pytest.mark.parametrize("shape", [(4, 7), (2, 7, 3, 5)])
+def test_realness_losses_are_the_papers(shape):
+    rng = np.random.default_rng(0)
+    real, fake = rng.normal(0, 2, (2, *shape))
+    a0, a1 = (a.numpy().reshape(1, 7, *[1] * (len(shape) - 2)) for a in anchors(7))
+    loss = Realness(7)
+    d = loss.discriminator_loss(torch.tensor(real), torch.tensor(fake))
+    assert d.item() == pytest.approx(kl(a1, softmax(real)) + kl(a0, softmax(fake)), rel=1e-5)
+    g = loss.generator_loss(torch.tensor(real), torch.tensor(fake))
+    assert g.item() == pytest.approx(kl(softmax(real), softmax(fake)) - kl(a0, softmax(fake)), rel=1e-5)
+    level = (softmax(real) * np.linspace(-1, 1, 7).reshape(a0.shape)).sum(axis=1).mean()
+    assert loss.mean_level(torch.tensor(real)).item() == pytest.approx(level, rel=1e-4)
+
+
+def test_realness_losses_at_their_ends():
+    loss = Realness(9)
+    fake, real = (a.log()[None] for a in anchors(9))
+    assert loss.discriminator_loss(real, fake).item() == pytest.approx(0, abs=1e-5)
+    assert loss.generator_loss(real, real).item() == pytest.approx(
+        -kl(*(a.numpy()[None] for a in anchors(9))), rel=1e-4
+    )
+    assert loss.generator_loss(real, real) < loss.generator_loss(real, fake)
+
+
+def test_who_gets_a_gradient():
+    """G's loss pulls D(G) by A0 - D(x), the sum of both terms' gradients, and leaves D(x) alone."""
+    real, fake = torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(0)).requires_grad_().unbind()
+    loss = Realness(6)
+    wanted, none = torch.autograd.grad(loss.generator_loss(real, fake), (fake, real), allow_unused=True)
+    assert none is None
+    torch.testing.assert_close(wanted, (loss.fake - real.softmax(1)) / 3, atol=1e-6, rtol=1e-5)
+    for gradient in torch.autograd.grad(loss.discriminator_loss(real, fake), (fake, real)):
+        assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("outcomes", [0, 1])
+def test_one_level_is_no_distribution(outcomes):
+    with pytest.raises(ValueError, match="outcomes must be at least 2"):
+        Realness(outcomes)
+
+
+# Discriminator and perceptual loss
+
+
+def test_discriminator_judges_patches_by_their_detail():
+    torch.manual_seed(0)
+    d = Discriminator(4, 5).eval()
+    x = torch.rand(2, 3, 160, 176)
+    logits = d(x)
+    assert logits.shape == (2, 5, 10, 11)
+    torch.testing.assert_close(d(x[:1]), logits[:1])
+    torch.testing.assert_close(d(x + 0.2), logits, atol=1e-4, rtol=1e-4)  # shading is not its business
+    changed = x.clone()
+    changed[:, :, :4, :4] = 0
+    far = (d(changed) - logits).abs().amax((0, 1)) > 1e-6
+    assert far[0, 0] and not far[6:].any() and not far[:, 6:].any()
+    assert d(x[..., :16, :16]).shape == (2, 5, 1, 1) and BOX % 2 == 1
+
+
+def test_discriminator_cannot_grow_steep():
+    """Weights that grow a hundredfold change nothing but the last layer."""
+    torch.manual_seed(0)
+    d = Discriminator(4, 5)
+    x = torch.rand(1, 3, 32, 32)
+    for _ in range(30):
+        d(x)  # power iterations
+    before = d.eval()(x)
+    with torch.no_grad():
+        for conv in d.convolutions:
+            conv.parametrizations.weight.original.mul_(100)
+    torch.testing.assert_close(d(x), before, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["squeezenet1_1", "vgg19"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_perceptual_loss_knows_its_network(tmp_path, kind, suffix):
+    if kind == "vgg19" and suffix == ".safetensors":
+        pytest.skip("80 MB: one ending is enough")
+    path = tmp_path / f"w{suffix}"
+    state = random_state(SqueezeNet() if kind == "squeezenet1_1" else VGG19())
+    state["classifier.0.bias"] = torch.zeros(3)  # a whole file holds the classifier, too
+    save_file(state, str(path)) if suffix == ".safetensors" else torch.save(state, path)
+    loss = PerceptualLoss(path)
+    assert loss.name == kind
+    rng = torch.Generator().manual_seed(1)
+    hr = torch.rand(1, 3, 32, 32, generator=rng)
+    sr = (hr + 0.1 * torch.randn(hr.shape, generator=rng)).requires_grad_()
+    value = loss(sr, hr)
+    value.backward()
+    assert loss(hr, hr) == 0 and 0.01 < value < 2 and sr.grad.abs().sum() > 0
+    assert not any(parameter.requires_grad for parameter in loss.network.parameters())
+    wanted, got = loss.network(hr), loss.network(sr.detach())
+    parts = [((g - w).abs().mean() / w.abs().mean()).item() for g, w in zip(got, wanted, strict=True)]
+    assert value.item() == pytest.approx(np.mean(parts), rel=1e-5)
+    assert any((w < 0).any() for w in wanted), "before the activation"
+    assert len(wanted) == (4 if kind == "squeezenet1_1" else 5)
+
+
+def test_perceptual_weights_of_something_else(tmp_path):
+    save_file({"a": torch.zeros(1)}, str(tmp_path / "a.safetensors"))
+    for name, message in (("a.safetensors", "neither VGG19's nor SqueezeNet"), ("b.pth", "no weight file at")):
+        with pytest.raises(ValueError, match=message) as error:
+            PerceptualLoss(tmp_path / name)
+        assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="is no weight file"):
+        PerceptualLoss(tmp_path / "c.npz")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(ValueError, match="holds no state dict"):
+        PerceptualLoss(tmp_path / "list.pth")
+
+
+# Training
+
+
+def test_warmup_leaves_g_as_it_was(settings):
+    trainer = GanTrainer(settings(discriminator_warmup=2))
+    g, ema, d = copies(trainer.network), copies(trainer.ema), copies(trainer.discriminator)
+    for _ in range(2):
+        assert trainer.settings.learning_rate_at(trainer.done) == 0
+        trainer.step()
+    assert not moved(trainer.network, g) and not moved(trainer.ema, ema)
+    assert {name for name, _ in trainer.discriminator.named_parameters()} <= moved(trainer.discriminator, d)
+    assert not trainer.optimizer.state
+    trainer.step()
+    assert moved(trainer.network, g) and moved(trainer.ema, ema)
+
+
+def test_each_step_moves_its_own_weights_only(settings, monkeypatch):
+    trainer = GanTrainer(settings(discriminator_warmup=0))
+    g, d = copies(trainer.network), copies(trainer.discriminator)
+    log, update = [], trainer._update
+
+    def watched(network, *arguments):
+        update(network, *arguments)
+        log.append((network is trainer.network, bool(moved(trainer.network, g)), bool(moved(trainer.discriminator, d))))
+        assert all(parameter.grad is None for parameter in trainer.network.parameters())
+        assert all(parameter.grad is None for parameter in trainer.discriminator.parameters())
+
+    monkeypatch.setattr(trainer, "_update", watched)
+    trainer.step()
+    assert log == [(True, True, False), (False, True, True)]
+
+
+def test_every_term_reaches_g(settings):
+    """G's gradient is the weighted sum of its terms'."""
+    trainer = GanTrainer(settings())
+    hr, lr, kernel = next(trainer._stream)
+    state = trainer.rng.get_state()
+
+    def gradient(**weights):
+        trainer.settings = settings(**{"l1_weight": 0.0, "adversarial_weight": 0.0, "perceptual_weight": 0.0} | weights)
+        trainer.rng.set_state(state)  # of the code's noise
+        loss = trainer.loss(hr, lr, kernel)
+        return torch.cat([x.flatten() for x in torch.autograd.grad(loss, list(trainer.network.parameters()))])
+
+    parts = {"l1_weight": 2.0, "perceptual_weight": 0.3, "adversarial_weight": 0.7}
+    alone = [gradient(**{name: weight}) for name, weight in parts.items()]
+    assert all(x.abs().sum() > 0 for x in alone)
+    torch.testing.assert_close(gradient(**parts), sum(alone), atol=1e-5, rtol=1e-3)
+
+
+def test_discriminator_learns(settings):
+    trainer = GanTrainer(settings(discriminator_warmup=100, discriminator_learning_rate=1e-3, warmup=0))
+    for _ in range(40):
+        trainer.step()
+        if trainer.done == 5:
+            first = trainer.report()
+    last = trainer.report()
+    assert set(last) == {"discriminator", "realness_hr", "realness_sr"}
+    assert last["discriminator"] < first["discriminator"] and last["realness_hr"] > last["realness_sr"] + 0.02
+
+
+def test_perceptual_loss_sees_every_phase(settings, monkeypatch):
+    """Over s x s steps, so that a network's strides cannot print a grid on G's pictures."""
+    trainer = GanTrainer(settings(scale=4))
+    x = torch.arange(32 * 32).reshape(1, 1, 32, 32)
+    corners = set()
+    for trainer.done in range(16):
+        cut = trainer._shifted(x)
+        assert cut.shape == (1, 1, 29, 29)
+        corners.add(divmod(cut[0, 0, 0, 0].item(), 32))
+    assert corners == {(i, j) for i in range(4) for j in range(4)}
+    seen = []
+    monkeypatch.setattr(trainer, "perceptual", lambda sr, hr: seen.append((sr, hr)) or sr.mean())
+    trainer.step()
+    assert all(x.shape[-2:] == (29, 29) for x in seen[0])
+
+
+def last_state(output):
+    parts, metadata = RunFolder(output).load_state()
+    return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}, metadata
+
+
+@pytest.mark.parametrize("stop", [1, 4])
+def test_resume_is_exact(settings, tmp_path, stop):
+    """Six steps at once equal two stretches, to the bit, whether they meet in D's warm-up or after it."""
+    straight, halves = str(tmp_path / "straight"), str(tmp_path / "halves")
+    train_gan(settings(output=straight))
+    trainer = GanTrainer(settings(output=halves))
+    for _ in range(stop):
+        trainer.step()
+    RunFolder(halves).save_state(trainer.done, trainer.state(), {"figures": {}})
+    path = train_gan(settings(output=halves))
+    (first, before), (second, after) = last_state(straight), last_state(halves)
+    assert before["step"] == after["step"] == 6 and before["figures"] == after["figures"]
+    assert set(before["figures"]) == set(TERMS)
+    assert set(first) == set(second)
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+    for part in ("moment2/", "discriminator_moment2/"):
+        assert any(name.startswith(part) and tensor.abs().sum() > 0 for name, tensor in first.items())
+    shipped = generators.load(path)
+    assert shipped.name == "amgan_s"
+    for name, tensor in shipped.state_dict().items():
+        assert torch.equal(tensor, first[f"ema/{name}"]), name
+
+
+def test_a_run_with_another_discriminator_is_not_resumed(settings, tmp_path):
+    train_gan(settings(steps=1))
+    with pytest.raises(ValueError, match="begun with discriminator_width=4, not 8"):
+        train_gan(settings(steps=1, discriminator_width=8))
+    (tmp_path / "run" / "config.yaml").unlink()
+    with pytest.raises(ValueError, match="trains another discriminator: give another output folder"):
+        train_gan(settings(steps=1, discriminator_width=8))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"init": None}, "init is missing"),
+        ({"perceptual": None}, "perceptual is missing"),
+        ({"outcomes": 1}, "outcomes must be at least 2"),
+        ({"l1_weight": -1.0}, "l1_weight must be at least 0"),
+        ({"discriminator_warmup": -1}, "discriminator_warmup must be at least 0"),
+        ({"discriminator_learning_rate": 0.0}, "discriminator_learning_rate must be above 0"),
+        ({"discriminator_width": 0}, "discriminator_width must be at least 1"),
+        ({"patch_size": 4}, "patch_size must be at least 5, got 4"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, change, message):
+    with pytest.raises(ValueError, match=message) as error:
+        settings(**change)
+    assert "\n" not in str(error.value)
+
+
+def test_learning_rates(settings):
+    s = settings(steps=100, warmup=4, discriminator_warmup=10, learning_rate=1e-4, discriminator_learning_rate=3e-4)
+    assert [s.learning_rate_at(step) for step in (0, 9)] == [0, 0]
+    assert s.learning_rate_at(10) == pytest.approx(s.learning_rate_at(13) / 4, rel=0.05)
+    for step in (0, 2, 14, 60, 99):
+        d = s.discriminator_learning_rate_at(step)
+        assert d == pytest.approx(3 * TrainGan.__base__.learning_rate_at(s, step))
+        assert step < 14 or d == pytest.approx(3 * s.learning_rate_at(step))
+
+
+def test_the_command(settings, tmp_path, data, capsys):
+    wanted = settings(steps=3, validation=data, perceptual_weight=0.0, perceptual=None)
+    config = tmp_path / "config.yaml"
+    keys = ("data", "init", "arch", "steps", "patch_size", "batch_size", "discriminator_width", "outcomes", "warmup")
+    values = {key: getattr(wanted, key) for key in (*keys, "perceptual_weight", "discriminator_warmup", "device")}
+    config.write_text(yaml.safe_dump(values))
+    assert cli.main(["train-gan", "--config", str(config), "--output", wanted.output, "--validation", data]) == 0
+    assert "finished after 3 steps" in capsys.readouterr().out
+    figures = json.loads((tmp_path / "run" / "results.json").read_text())["figures"]
+    assert {"l1", "adversarial", "discriminator", "psnr_width_1.3"} <= set(figures) and "perceptual" not in figures
+    _, metadata = generators.checkpoint.read(tmp_path / "run" / "generator.safetensors")
+    assert metadata["name"] == "amgan_s" and metadata["training"]["steps"] == 3
+    assert str(tmp_path) not in json.dumps(metadata), "paths tell of a machine"
+    assert cli.main(["train-gan", "--config", str(config), "--init", "amgan_q"]) == 2
+    assert "unknown generator 'amgan_q'" in capsys.readouterr().err
+
+
+BARE = """
+import sys
+for name in ("gymnasium", "stable_baselines3", "pyiqa", "jsonargparse", "tensorboard", "matplotlib", "skimage"):
+    sys.modules[name] = None
+from experiments.train_gan import TrainGan, train_gan
+train_gan(TrainGan(**{settings!r}))
+"""
+
+
+def test_training_needs_no_environment(settings, tmp_path):
+    """On a bare GPU machine there is PyTorch, and hardly more."""
+    program = BARE.format(settings=asdict(settings(steps=1, discriminator_warmup=0)))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "generator.safetensors").is_file()
