@@ -217,9 +217,9 @@ class GanTrainer(GeneratorTrainer):
     def _shifted(self, x: Tensor) -> Tensor:
         """Cut up to s - 1 pixels off two sides, and the rest off the others: another phase at each step, all in turn.
 
-        Networks with strides have a gradient that repeats with them, and each pixel of G's s x s has weights of its own:
-        at one phase G would learn to print a grid. A sixth of the energy of D's gradient was one and the same s x s pattern
-        on all patches, and G's grid rose from 4e-5 to 1.5e-3 in 270 steps of 4 patches.
+        Networks with strides have a gradient that repeats with them, and each pixel of G's s x s has weights of its
+        own: at one phase G would learn to print a grid. A sixth of the energy of D's gradient was one and the same
+        s x s pattern on all patches, and G's grid rose from 4e-5 to 1.5e-3 in 270 steps of 4 patches.
         """
         scale = self.settings.scale
         top, left = self.done // scale % scale, self.done % scale
