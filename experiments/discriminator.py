@@ -27,8 +27,8 @@ class Discriminator(nn.Module):
     D has not to learn to look past it: after 60 steps of 4 patches the mean realness of HR and SR was 0.34 and -0.31,
     against 0.10 and -0.02 for the plain picture.
 
-    At each level a 4x4 convolution of stride 2 and one of 3x3. A kernel whose side is a multiple of its stride meets
-    every pixel equally often: D's gradient prints no grid on G's pictures, as it does with a 3x3 kernel of stride 2.
+    At each level a 4x4 convolution of stride 2, whose side is a multiple of the stride so that it meets every pixel
+    equally often, and one of 3x3.
 
     All but the last are spectrally normalised (Miyato et al., ICLR 2018), so that D cannot grow ever steeper, which
     would upset the proportions of G's terms, and needs no statistics of a batch, by which real and fake ones could be

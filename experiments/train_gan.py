@@ -125,7 +125,7 @@ class GanTrainer(GeneratorTrainer):
         if not alone:
             self._update(self.network, self.optimizer, loss, settings.learning_rate_at(self.done))
         with self._autocast():
-            real, fake = self._judge(hr), self._judge(sr.detach())
+            real, fake = self._judge(self._shifted(hr)), self._judge(self._shifted(sr.detach()))
         judged = self.realness.discriminator_loss(real, fake)
         rate = settings.discriminator_learning_rate_at(self.done)
         self._update(self.discriminator, self.discriminator_optimizer, judged, rate)
@@ -195,8 +195,9 @@ class GanTrainer(GeneratorTrainer):
     def _terms(self, sr: Tensor, hr: Tensor) -> dict[str, Tensor]:
         """G's terms, unweighted; D judges as it is and learns nothing from it."""
         terms = {"l1": F.l1_loss(sr.float(), hr)}
+        sr, hr = self._shifted(sr), self._shifted(hr)
         if self.perceptual is not None:
-            terms["perceptual"] = self.perceptual(self._shifted(sr), self._shifted(hr))
+            terms["perceptual"] = self.perceptual(sr, hr)
         self.discriminator.requires_grad_(False).eval()
         with torch.no_grad():
             real = self._judge(hr)
@@ -207,8 +208,9 @@ class GanTrainer(GeneratorTrainer):
     def _shifted(self, x: Tensor) -> Tensor:
         """Cut up to s - 1 pixels off two sides, and the rest off the others: another phase at each step, all in turn.
 
-        SqueezeNet's first layer meets every second pixel more often than the others. At one phase it would print that
-        as a grid, since each pixel of G's s x s has weights of its own.
+        Networks with strides have a gradient that repeats with them, and each pixel of G's s x s has weights of its
+        own: at one phase G would learn to print a grid. A sixth of the energy of D's gradient was one and the same
+        s x s pattern on all patches, and G's grid rose from 4e-5 to 1.5e-3 in 270 steps of 4 patches.
         """
         scale = self.settings.scale
         top, left = self.done // scale % scale, self.done % scale
