@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 import generators
 from blindsr_env.metrics.squeezenet import MIN_SIZE
+from experiments import options
 from experiments.discriminator import Discriminator
 from experiments.perceptual import PerceptualLoss
 from experiments.realness import Realness
@@ -257,3 +258,7 @@ def train_gan(settings: TrainGan) -> Path:
 
     train(trainer, name=f"training {trainer.network.name}", save=save, validate=validate)
     return path
+
+
+if __name__ == "__main__":
+    options.main(TrainGan, train_gan)

@@ -1,11 +1,6 @@
 """AMGAN: the realness loss against its formula, whose step moves whose weights, exact resume, the command."""
 
 import json
-import os
-import subprocess
-import sys
-from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,8 +17,6 @@ from experiments.perceptual import VGG19, PerceptualLoss
 from experiments.realness import Realness, anchors
 from experiments.run_folder import RunFolder
 from experiments.train_gan import TERMS, GanTrainer, TrainGan, train_gan
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -368,21 +361,3 @@ def test_the_command(settings, tmp_path, data, capsys):
     assert str(tmp_path) not in json.dumps(metadata), "paths tell of a machine"
     assert cli.main(["train-gan", "--config", str(config), "--init", "amgan_q"]) == 2
     assert "unknown generator 'amgan_q'" in capsys.readouterr().err
-
-
-BARE = """
-import sys
-for name in ("gymnasium", "stable_baselines3", "pyiqa", "jsonargparse", "tensorboard", "matplotlib", "skimage"):
-    sys.modules[name] = None
-from experiments.train_gan import TrainGan, train_gan
-train_gan(TrainGan(**{settings!r}))
-"""
-
-
-def test_training_needs_no_environment(settings, tmp_path):
-    """On a bare GPU machine there is PyTorch, and hardly more."""
-    program = BARE.format(settings=asdict(settings(steps=1, discriminator_warmup=0)))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "run" / "generator.safetensors").is_file()

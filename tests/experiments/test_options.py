@@ -5,16 +5,20 @@ from pathlib import Path
 import pytest
 
 from experiments import cli, options
+from experiments.train_gan import TrainGan
 from experiments.train_generator import TrainGenerator, train_generator
+from experiments.train_predictor import TrainPredictor
 
-CONFIGS = sorted((Path(cli.__file__).parent / "configs").glob("amnet*.yaml"))
+TRAINERS = {"amnet": TrainGenerator, "amgan": TrainGan, "predictor": TrainPredictor}
+CONFIGS = sorted(p for name in TRAINERS for p in (Path(cli.__file__).parent / "configs").glob(f"{name}*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_configs_read_the_same(path):
     arguments = ["--config", str(path), "--steps", "7", "--learning_rate", "1e-3", "--betas", "[0.8, 0.9]"]
-    settings = options.read(TrainGenerator, arguments)
-    assert settings == cli.parse(TrainGenerator, arguments, prog="")
+    kind = TRAINERS[path.stem.partition("_")[0]]
+    settings = options.read(kind, arguments)
+    assert settings == cli.parse(kind, arguments, prog="")
     assert settings.steps == 7 and settings.learning_rate == 1e-3 and settings.betas == (0.8, 0.9)
 
 
