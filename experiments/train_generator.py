@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import generators
 from experiments import options
-from experiments.training import Trainer, TrainingSettings, fuse, pick_device, place, record, train
+from experiments.training import Trainer, TrainingSettings, fuse, origin, pick_device, place, record, train
 from experiments.validation import Validation
 from generators.growth import deafen, grow
 
@@ -63,6 +63,8 @@ class GeneratorTrainer(Trainer):
         first = _first(settings)
         network, ema = place(first, device), place(copy.deepcopy(first), device)
         super().__init__(settings, network, ema, settings.scale, network.codec.width_range)
+        if settings.init is not None:
+            self.origin = origin(generators.find(settings.init))
         self._render = fuse(network.render, settings)
         self._unused = (network.gain < 1).float() * settings.code_noise  # (15,)
 

@@ -28,8 +28,9 @@ from experiments.meter import Meter, matmul_rate
 from experiments.ranks import Ranks
 from experiments.run_folder import RunFolder, commit, plain
 from experiments.training_settings import FREE, TrainingSettings
+from generators import checkpoint
 
-__all__ = ["FREE", "Trainer", "TrainingSettings", "fuse", "pick_device", "place", "record", "train"]
+__all__ = ["FREE", "Trainer", "TrainingSettings", "fuse", "origin", "pick_device", "place", "record", "train"]
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -51,7 +52,10 @@ class Trainer(ABC):
         ranks: this process among those that train together. Each has a random stream and a share of the batch of its
             own; weights, EMA and optimiser are equal on all.
         done: steps taken.
+        origin: the checkpoint that the first weights came from, as `origin` describes it; None where they were drawn.
     """
+
+    origin: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -205,12 +209,12 @@ def train(
             )
         return loss
 
-    def checkpoint() -> None:
+    def save_all() -> None:
         loss_so_far()  # weights that broke since the last reading must not replace good ones
         parts = trainer.state()
         parts["rng"] = ranks.gather(parts["rng"])
         if ranks.first:
-            folder.save_state(trainer.done, parts, {"figures": figures})
+            folder.save_state(trainer.done, parts, {"figures": figures, "origin": trainer.origin})
             save(figures)
 
     bar = tqdm(total=settings.steps, initial=trainer.done, unit="step", smoothing=0.05, disable=not ranks.first)
@@ -237,9 +241,9 @@ def train(
             stopped, due = ranks.any(stop.requested, time.monotonic() - saved_at > settings.checkpoint_seconds)
             if due:
                 with meter.paused() if meter is not None else nullcontext():
-                    checkpoint()
+                    save_all()
                 saved_at = time.monotonic()
-        checkpoint()
+        save_all()
     log.close()
     if not ranks.first:
         return figures
@@ -274,6 +278,7 @@ def _resume(trainer: Trainer, folder: RunFolder) -> dict[str, float]:
     parts, metadata = resumed
     parts["rng"], own = ranks.own(parts["rng"])
     trainer.load_state(parts, metadata["step"])
+    trainer.origin = metadata.get("origin", trainer.origin)
     if not own:
         trainer.rng.manual_seed(ranks.seed(settings.seed + metadata["step"]))
         if ranks.first:
@@ -318,7 +323,14 @@ def record(trainer: Trainer, figures: dict[str, float]) -> dict[str, Any]:
         for key, value in plain(trainer.settings).items()
         if key not in ("output", "validation", "init", "generator", "device", "checkpoint_seconds")
     }
-    return {"settings": settings, "steps": trainer.done, "figures": figures, "commit": commit()}
+    content = {"settings": settings, "steps": trainer.done, "figures": figures, "commit": commit()}
+    return content if trainer.origin is None else {**content, "init": trainer.origin}
+
+
+def origin(path: Path) -> dict[str, Any]:
+    """Describe a checkpoint that a training starts from, for the record: its file's name, its steps and commit."""
+    training = checkpoint.read(path)[1].get("training") or {}
+    return {"name": path.name, **{key: training[key] for key in ("steps", "commit", "init") if key in training}}
 
 
 def pick_device(name: str) -> torch.device:

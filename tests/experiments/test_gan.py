@@ -47,7 +47,7 @@ def squeezenet(tmp_path_factory):
 def settings(data, squeezenet, tmp_path, tiny_generator):
     start = tmp_path / "start.safetensors"
     small = generators.build("amnet_s")
-    generators.save(start, small, {"data": "none"})
+    generators.save(start, small, {"data": "none", "steps": 12})
 
     def make(**changes):
         base = {"data": [data], "output": str(tmp_path / "run"), "steps": 6, "arch": "amnet_s", "init": str(start)}
@@ -358,6 +358,7 @@ def test_the_command(settings, tmp_path, data, capsys):
     assert {"l1", "adversarial", "discriminator", "psnr_width_1.3"} <= set(figures) and "perceptual" not in figures
     _, metadata = generators.checkpoint.read(tmp_path / "run" / "generator.safetensors")
     assert metadata["name"] == "amgan_s" and metadata["training"]["steps"] == 3
+    assert metadata["training"]["init"] == {"name": "start.safetensors", "steps": 12}
     assert str(tmp_path) not in json.dumps(metadata), "paths tell of a machine"
     assert cli.main(["train-gan", "--config", str(config), "--init", "amgan_q"]) == 2
     assert "unknown generator 'amgan_q'" in capsys.readouterr().err

@@ -56,6 +56,18 @@ def test_a_run_leaves_config_results_and_log(settings, tmp_path, data):
     assert metadata["training"]["steps"] == 2 and metadata["training"]["settings"]["arch"] == "amnet_s"
 
 
+def test_a_checkpoint_says_what_it_started_from(settings, tmp_path):
+    """Also when the run goes on without being told again; by name only, since paths tell of a machine."""
+    start = train_generator(settings(output=str(tmp_path / "start"), steps=1))
+    parent = generators.checkpoint.read(start)[1]["training"]
+    assert "init" not in parent
+    for steps, init in ((1, str(start)), (2, None)):
+        path = train_generator(settings(steps=steps, init=init))
+        training = generators.checkpoint.read(path)[1]["training"]
+        assert training["init"] == {"name": "generator.safetensors", "steps": 1, "commit": parent["commit"]}
+        assert training["steps"] == steps and str(tmp_path) not in json.dumps(training)
+
+
 def test_training_lowers_the_loss(settings):
     """On one batch, again and again."""
     trainer = GeneratorTrainer(settings(steps=30, learning_rate=2e-3, ema=0.5))
