@@ -52,6 +52,8 @@ class Trainer(ABC):
         ranks: this process among those that train together. Each has a random stream and a share of the batch of its
             own; weights, EMA and optimiser are equal on all.
         done: steps taken.
+        norm: sum of the gradients' norms, on the device; whoever reads it sets it back to 0. One that is no finite number
+            has broken the weights, also where the losses were finite.
         origin: the checkpoint that the first weights came from, as `origin` describes it; None where they were drawn.
     """
 
@@ -85,6 +87,7 @@ class Trainer(ABC):
             )
         )
         self.done = 0
+        self.norm = torch.zeros((), device=self.device)
 
     @abstractmethod
     def loss(self, hr: Tensor, lr: Tensor, kernel: Tensor) -> Tensor:
@@ -111,7 +114,7 @@ class Trainer(ABC):
     def descend(self, optimizer: torch.optim.Optimizer, network: nn.Module) -> None:
         """Average a network's gradients over the processes, clip them, take the optimiser's step, drop them."""
         self.ranks.average([p.grad for p in network.parameters() if p.grad is not None])
-        nn.utils.clip_grad_norm_(network.parameters(), self.settings.clip_norm, foreach=True)
+        self.norm += nn.utils.clip_grad_norm_(network.parameters(), self.settings.clip_norm, foreach=True)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -200,13 +203,14 @@ def train(
     since, saved_at, stopped = 0, time.monotonic(), False
 
     def loss_so_far() -> float:  # waits for the device
-        mean = mean_loss / max(1, since)
-        ranks.average([mean])
-        loss = mean.item()
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss} at step {trainer.done}: lower learning_rate and go on from {folder.path}"
-            )
+        seen = torch.stack([mean_loss / max(1, since), trainer.norm])
+        ranks.average([seen])
+        loss, norm = seen.tolist()
+        for what, value in (("the loss", loss), ("the gradient's norm", norm)):
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"{what} is {value} at step {trainer.done}: lower learning_rate and go on from {folder.path}"
+                )
         return loss
 
     def save_all() -> None:
@@ -230,6 +234,7 @@ def train(
             if since == LOG_EVERY or last:
                 loss, since = loss_so_far(), 0
                 mean_loss.zero_()
+                trainer.norm.zero_()
                 if meter is not None:
                     _show(bar, log, trainer, loss, meter, figures)
             if validate is not None and ranks.first and (trainer.done % settings.validate_every == 0 or last):

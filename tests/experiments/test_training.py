@@ -107,10 +107,31 @@ def test_a_run_under_other_settings_is_not_resumed(settings, change):
     assert (path.parent / "config.yaml").read_bytes() == config and path.read_bytes() == weights
 
 
-def test_a_loss_that_is_no_number_stops_the_run(settings, monkeypatch):
+class Blows(torch.autograd.Function):
+    """0 with a gradient that is infinite."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.sum() * 0
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * math.inf
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda trainer, *batch: trainer.network.tail.bias.sum() * math.nan, "the loss is nan"),
+        (lambda trainer, *batch: Blows.apply(trainer.network.tail.bias.sum()), "the gradient's norm is (inf|nan)"),
+    ],
+    ids=["loss", "gradient"],
+)
+def test_a_number_that_is_none_stops_the_run(settings, monkeypatch, loss, message):
+    """And no weights that it broke replace good ones, whether the loss shows it or only the gradient."""
     path = train_generator(settings(steps=2))
-    monkeypatch.setattr(GeneratorTrainer, "loss", lambda self, hr, lr, kernel: self.network.tail.bias.sum() * math.nan)
-    with pytest.raises(FloatingPointError, match="the loss is nan at step 3: lower learning_rate") as error:
+    monkeypatch.setattr(GeneratorTrainer, "loss", loss)
+    with pytest.raises(FloatingPointError, match=f"{message} at step 3: lower learning_rate") as error:
         train_generator(settings(checkpoint_seconds=0))
     assert "\n" not in str(error.value)
     state, metadata = last_state(path.parent)
@@ -206,6 +227,19 @@ def test_learning_rates():
 def test_impossible_settings_are_refused(change):
     with pytest.raises(ValueError, match=f"{next(iter(change))} must be"):
         TrainGenerator(data=["x"], **change)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        (TrainGenerator, {"schedule": "cosinus"}, "schedule must be one of cosine, halving, got 'cosinus'"),
+        (TrainGenerator, {"modulation": "film"}, "modulation must be one of amlayer, adain, got 'film'"),
+        (TrainPredictor, {"loss": "codes"}, "loss must be one of image, psnr, code, got 'codes'"),
+    ],
+)
+def test_choices_are_checked(kind, change, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        kind(data=["x"], **change)
 
 
 def test_devices():
