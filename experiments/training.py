@@ -52,8 +52,8 @@ class Trainer(ABC):
         ranks: this process among those that train together. Each has a random stream and a share of the batch of its
             own; weights, EMA and optimiser are equal on all.
         done: steps taken.
-        norm: sum of the gradients' norms, on the device; whoever reads it sets it back to 0. One that is no finite number
-            has broken the weights, also where the losses were finite.
+        norm: sum of the gradients' norms, on the device, since it was last set to 0. One that is no finite number has
+            broken the weights, also where the losses were finite.
         origin: the checkpoint that the first weights came from, as `origin` describes it; None where they were drawn.
     """
 

@@ -56,4 +56,5 @@ def test_training_starts_on_a_bare_machine(what, data, tmp_path, tiny_checkpoint
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "finished after 2 steps" in done.stdout and "patches/s" in done.stdout
-    assert (output / f"{'predictor' if what == 'predictor' else 'generator'}.safetensors").is_file() and (output / "results.json").is_file()
+    name = "predictor" if what == "predictor" else "generator"
+    assert (output / f"{name}.safetensors").is_file() and (output / "results.json").is_file()
