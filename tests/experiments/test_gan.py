@@ -180,7 +180,7 @@ def test_perceptual_loss_knows_its_network(tmp_path, kind, suffix):
     value.backward()
     assert loss(hr, hr) == 0 and 0.01 < value < 2 and sr.grad.abs().sum() > 0
     assert not any(parameter.requires_grad for parameter in loss.network.parameters())
-    wanted, got = loss.network(hr), loss.network(sr.detach())
+    wanted, got = loss.features(hr), loss.features(sr.detach())
     parts = [((g - w).abs().mean() / w.abs().mean()).item() for g, w in zip(got, wanted, strict=True)]
     assert value.item() == pytest.approx(np.mean(parts), rel=1e-5)
     assert any((w < 0).any() for w in wanted), "before the activation"
