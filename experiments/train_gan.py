@@ -103,6 +103,7 @@ class GanTrainer(GeneratorTrainer):
         self.discriminator_optimizer = torch.optim.Adam(
             self.discriminator.parameters(), lr=0.0, betas=settings.betas, fused=True
         )
+        self.turns = frozenset({settings.discriminator_warmup})
         self.realness = Realness(settings.outcomes, self.device)
         self.perceptual = None
         if settings.perceptual is not None and settings.perceptual_weight > 0:
@@ -112,22 +113,16 @@ class GanTrainer(GeneratorTrainer):
     def step(self) -> Tensor:
         """Take one step of G, unless D learns alone, and one of D; give the sum of their losses, on the device."""
         settings = self.settings
+        if settings.compile:
+            torch.compiler.cudagraph_mark_step_begin()
         hr, lr, kernel = next(self._stream)  # outside autocast: photos are degraded in float32
         hr = hr.contiguous(memory_format=torch.channels_last)
         alone = self.done < settings.discriminator_warmup
-        terms: dict[str, Tensor] = {}
-        loss = torch.zeros((), device=self.device)
-        with self._autocast():
-            with torch.set_grad_enabled(not alone):
-                sr = self.render(lr, kernel)
-            if not alone:
-                terms = self._terms(sr, hr)
-                loss = self._weighted(terms)
+        terms, real, fake = self._compared(hr, lr, kernel, alone)
+        loss = torch.zeros((), device=self.device) if alone else self._weighted(terms)
+        judged = self.realness.discriminator_loss(real, fake)
         if not alone:
             self._update(self.network, self.optimizer, loss, settings.learning_rate_at(self.done))
-        with self._autocast():
-            real, fake = self._judge(self._shifted(hr)), self._judge(self._shifted(sr.detach()))
-        judged = self.realness.discriminator_loss(real, fake)
         rate = settings.discriminator_learning_rate_at(self.done)
         self._update(self.discriminator, self.discriminator_optimizer, judged, rate)
         self.done += 1
@@ -146,7 +141,18 @@ class GanTrainer(GeneratorTrainer):
 
     def loss(self, hr: Tensor, lr: Tensor, kernel: Tensor) -> Tensor:
         """G's loss: L1, perceptual and realness adversarial loss, weighted."""
-        return self._weighted(self._terms(self.render(lr, kernel), hr))
+        return self._weighted(self._compared(hr, lr, kernel, alone=False)[0])
+
+    def work(self, hr: Tensor, lr: Tensor, kernel: Tensor) -> None:
+        """Compute what a step of a batch computes, and change nothing."""
+        alone = self.done < self.settings.discriminator_warmup
+        self.discriminator.eval()  # else its power iterations go on
+        terms, real, fake = self._compared(hr, lr, kernel, alone)
+        if not alone:
+            torch.autograd.grad(self._weighted(terms), list(self.network.parameters()), allow_unused=True)
+        # The counter's hooks on the spectral norms know backward() alone, not autograd.grad().
+        self.realness.discriminator_loss(real, fake).backward()
+        self.discriminator.train().zero_grad(set_to_none=True)
 
     def report(self) -> dict[str, float]:
         """Give the means of `TERMS` since the last report; those not met since are left out."""
@@ -193,17 +199,29 @@ class GanTrainer(GeneratorTrainer):
                 }
         self._seen.copy_(parts["report"]["seen"])
 
-    def _terms(self, sr: Tensor, hr: Tensor) -> dict[str, Tensor]:
-        """G's terms, unweighted; D judges as it is and learns nothing from it."""
+    def _compared(
+        self, hr: Tensor, lr: Tensor, kernel: Tensor, alone: bool
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Render a batch: G's terms, unless D learns alone, and D's logits of HR and of SR with a gradient to D alone.
+
+        D judges both in one batch, so that its power iterations go on once; G's terms then take it as it stands.
+        """
+        with self._autocast():
+            with torch.set_grad_enabled(not alone):
+                sr = self.render(lr, kernel)
+            real, fake = self._judge(self._shifted(torch.cat([hr, sr.detach()]))).chunk(2)
+            return {} if alone else self._terms(sr, hr, real), real, fake
+
+    def _terms(self, sr: Tensor, hr: Tensor, real: Tensor) -> dict[str, Tensor]:
+        """G's terms, unweighted; D judges as it is, as it judged HR, and learns nothing from it."""
         terms = {"l1": F.l1_loss(sr.float(), hr)}
         sr, hr = self._shifted(sr), self._shifted(hr)
         if self.perceptual is not None:
             terms["perceptual"] = self.perceptual(sr, hr)
+        training = self.discriminator.training
         self.discriminator.requires_grad_(False).eval()
-        with torch.no_grad():
-            real = self._judge(hr)
         terms["adversarial"] = self.realness.generator_loss(real, self._judge(sr))
-        self.discriminator.requires_grad_(True).train()
+        self.discriminator.requires_grad_(True).train(training)
         return terms
 
     def _shifted(self, x: Tensor) -> Tensor:

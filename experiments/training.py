@@ -54,9 +54,11 @@ class Trainer(ABC):
         done: steps taken.
         norm: sum of the gradients' norms, on the device, since it was last set to 0. One that is no finite number has
             broken the weights, also where the losses were finite.
+        turns: steps from which on a step does other work than before.
         origin: the checkpoint that the first weights came from, as `origin` describes it; None where they were drawn.
     """
 
+    turns: frozenset[int] = frozenset()
     origin: dict[str, Any] | None = None
 
     def __init__(
@@ -121,8 +123,14 @@ class Trainer(ABC):
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.amp)
 
+    def work(self, hr: Tensor, lr: Tensor, kernel: Tensor) -> None:
+        """Compute what a step of a batch computes, forward and backward, and change nothing."""
+        with self._autocast():
+            loss = self.loss(hr, lr, kernel)
+        torch.autograd.grad(loss, list(self.network.parameters()), allow_unused=True)
+
     def flops(self) -> int:
-        """Count the floating-point operations of this process's share of a step: forward and backward of `loss`.
+        """Count the floating-point operations of this process's share of the next step.
 
         One patch is counted, uncompiled; nothing that training goes on from is changed. Convolutions and matrix
         products count, a multiply-add as two.
@@ -132,9 +140,7 @@ class Trainer(ABC):
         counter = FlopCounterMode(display=False)
         eager = torch.compiler.set_stance("force_eager") if self.settings.compile else nullcontext()
         with eager, counter:
-            with self._autocast():
-                loss = self.loss(hr[:1], lr[:1], kernel[:1])
-            torch.autograd.grad(loss, list(self.network.parameters()), allow_unused=True)
+            self.work(hr[:1], lr[:1], kernel[:1])
         self.rng.set_state(stream)
         return counter.get_total_flops() * len(hr)
 
@@ -230,6 +236,9 @@ def train(
             bar.update()
             if meter is not None:
                 meter.step()
+                if trainer.done in trainer.turns:
+                    with meter.paused():
+                        meter.flops = trainer.flops()
             last = trainer.done == settings.steps
             if since == LOG_EVERY or last:
                 loss, since = loss_so_far(), 0

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from host_reads import HostReads
 from safetensors.torch import save_file
+from torch.utils.flop_counter import FlopCounterMode
 
 import generators
 from blindsr_env import images
@@ -17,6 +19,7 @@ from experiments.perceptual import VGG19, PerceptualLoss
 from experiments.realness import Realness, anchors
 from experiments.run_folder import RunFolder
 from experiments.train_gan import TERMS, GanTrainer, TrainGan, train_gan
+from experiments.train_generator import GeneratorTrainer
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,8 @@ def copies(network):
 
 
 def moved(network, before):
-    return {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+    state = network.state_dict()
+    return {name for name, tensor in before.items() if not torch.equal(tensor, state[name])}
 
 
 # Realness
@@ -219,6 +223,9 @@ def test_warmup_leaves_g_as_it_was(settings):
 def test_each_step_moves_its_own_weights_only(settings, monkeypatch):
     trainer = GanTrainer(settings(discriminator_warmup=0))
     g, d = copies(trainer.network), copies(trainer.discriminator)
+    d = {
+        name: d[name] for name, _ in trainer.discriminator.named_parameters()
+    }  # its power iterations go on by themselves
     log, update = [], trainer._update
 
     def watched(network, *arguments):
@@ -235,6 +242,7 @@ def test_each_step_moves_its_own_weights_only(settings, monkeypatch):
 def test_every_term_reaches_g(settings):
     """G's gradient is the weighted sum of its terms'."""
     trainer = GanTrainer(settings())
+    trainer.discriminator.eval()
     hr, lr, kernel = next(trainer._stream)
     state = trainer.rng.get_state()
 
@@ -261,6 +269,83 @@ def test_discriminator_learns(settings):
     last = trainer.report()
     assert set(last) == {"discriminator", "realness_hr", "realness_sr"}
     assert last["discriminator"] < first["discriminator"] and last["realness_hr"] > last["realness_sr"] + 0.02
+
+
+def test_operations_are_those_of_both_networks(settings):
+    """D judges SR and HR, forward and back to its weights; SR once more, through to G, which renders once."""
+    trainer = GanTrainer(settings(perceptual=None, perceptual_weight=0.0, batch_size=3, code_noise=0.0))
+    before, stream = copies(trainer.discriminator), trainer.rng.get_state()
+    alone = trainer.flops()
+    trainer.done = 2
+    both = trainer.flops()
+    assert not moved(trainer.discriminator, before) and torch.equal(trainer.rng.get_state(), stream)
+    assert trainer.discriminator.training and all(p.grad is None for p in trainer.discriminator.parameters())
+
+    plain = GeneratorTrainer(settings(code_noise=0.0))
+    hr, lr, kernel = next(plain._stream)
+
+    def count(work):
+        with FlopCounterMode(display=False) as counter:
+            work()
+        return counter.get_total_flops()
+
+    render = count(lambda: plain.render(lr[:1], kernel[:1]))
+    sides = [(29 // 2**i) // 2 for i in range(4)]  # after each level; G's 32x32 pixels less 3
+    channels = [3, 4, 8, 16, 32]
+    first = 2 * sides[0] ** 2 * 16 * 3 * 4
+    judge = first + sum(
+        2 * side**2 * ((16 * a * b if a > 3 else 0) + 9 * b * b)
+        for side, a, b in zip(sides, channels[:-1], channels[1:], strict=True)
+    )
+    judge += 2 * sides[3] ** 2 * 9 * 32 * 5
+    d = 2 * (3 * judge - first)  # its first layer's input needs no gradient
+    assert alone == 3 * (d + render)
+    assert both == 3 * (d + 2 * judge + plain.flops() // 2)
+
+
+def test_a_step_does_not_wait_for_the_device(settings):
+    trainer = GanTrainer(settings(discriminator_warmup=0))
+    trainer.step()
+    with HostReads() as reads:
+        trainer.step()
+    assert reads.found == []
+
+
+@pytest.mark.gpu
+def test_a_step_does_not_wait_for_the_gpu(settings):
+    trainer = GanTrainer(settings(device="cuda", amp=True, discriminator_warmup=0, batch_size=4))
+    trainer.step()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loss = trainer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert loss.isfinite()
+
+
+@pytest.mark.gpu
+def test_graphs_compute_what_single_kernels_do(settings):
+    """Also where several calls of D within a step share their memory."""
+    plain, graphs = (
+        GanTrainer(settings(device="cuda", compile=mode, discriminator_warmup=1, warmup=0, batch_size=8))
+        for mode in (False, "reduce-overhead")
+    )
+    for _ in range(6):
+        assert graphs.step().item() == pytest.approx(plain.step().item(), rel=1e-2)
+
+
+@pytest.mark.gpu
+def test_spectral_norms_are_not_rounded():
+    torch.manual_seed(0)
+    d = Discriminator(8, 5).cuda().eval()
+    seen = []
+    wanted = [conv.weight.detach().clone() for conv in d.convolutions]
+    with torch.autocast("cuda", torch.bfloat16), pytest.MonkeyPatch.context() as patch:
+        conv2d = torch.nn.functional.conv2d
+        patch.setattr(torch.nn.functional, "conv2d", lambda x, w, *rest: seen.append(w) or conv2d(x, w, *rest))
+        d(torch.rand(1, 3, 32, 32, device="cuda"))
+    for got, weight in zip(seen, wanted, strict=False):
+        assert torch.equal(got, weight)
 
 
 def test_perceptual_loss_sees_every_phase(settings, monkeypatch):

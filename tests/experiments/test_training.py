@@ -2,14 +2,13 @@
 
 import json
 import math
-import traceback
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from host_reads import HostReads
 from states import assert_same_state, last_state
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import generators
 from blindsr_env import degradation
@@ -137,23 +136,6 @@ def test_a_number_that_is_none_stops_the_run(settings, monkeypatch, loss, messag
     state, metadata = last_state(path.parent)
     assert metadata["step"] == 2 and all(tensor.isfinite().all() for tensor in state.values()), "good weights replaced"
     assert all(parameter.isfinite().all() for parameter in generators.load(path).parameters())
-
-
-class HostReads(TorchDispatchMode):
-    """Notes the operations that would wait for a GPU: values read on the host, shapes that hang on values."""
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        aten = torch.ops.aten
-        masks = func is aten.index.Tensor and any(i is not None and i.dtype == torch.bool for i in args[1])
-        if masks or func in (aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.default):
-            caller = [frame.name for frame in traceback.extract_stack()]
-            if "gaussian_profile" not in caller:  # which checks widths where they are on the host anyway
-                self.found.append(func)
-        return func(*args, **kwargs or {})
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "halving"])
