@@ -9,15 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import generators
 from blindsr_env.metrics.squeezenet import MIN_SIZE
-from experiments import options
+from experiments import adam, options
 from experiments.discriminator import Discriminator
 from experiments.perceptual import PerceptualLoss
 from experiments.realness import Realness
-from experiments.train_generator import GeneratorTrainer, TrainGenerator
-from experiments.training import fuse, place, record, train
-from experiments.validation import Validation
+from experiments.train_generator import GeneratorTrainer, TrainGenerator, run
+from experiments.training import fuse, place
 
 TERMS = ("l1", "perceptual", "adversarial", "discriminator", "realness_hr", "realness_sr")
 """What is reported: G's three terms unweighted, D's loss, and D's mean level of realness for HR and for SR."""
@@ -154,6 +152,10 @@ class GanTrainer(GeneratorTrainer):
         self.realness.discriminator_loss(real, fake).backward()
         self.discriminator.train().zero_grad(set_to_none=True)
 
+    def networks(self) -> list[nn.Module]:
+        """List the networks that must be equal on all processes."""
+        return [*super().networks(), self.discriminator]
+
     def report(self) -> dict[str, float]:
         """Give the means of `TERMS` since the last report; those not met since are left out."""
         total, count = self._seen.tolist()
@@ -162,16 +164,12 @@ class GanTrainer(GeneratorTrainer):
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Give every tensor that an exact continuation needs, by part."""
-        moments = {
-            name: self.discriminator_optimizer.state[parameter]
-            for name, parameter in self.discriminator.named_parameters()
-            if parameter in self.discriminator_optimizer.state
-        }
+        first, second = adam.moments(self.discriminator, self.discriminator_optimizer)
         return {
             **super().state(),
             "discriminator": dict(self.discriminator.state_dict()),
-            "discriminator_moment1": {name: m["exp_avg"] for name, m in moments.items()},
-            "discriminator_moment2": {name: m["exp_avg_sq"] for name, m in moments.items()},
+            "discriminator_moment1": first,
+            "discriminator_moment2": second,
             "report": {"seen": self._seen},
         }
 
@@ -190,13 +188,8 @@ class GanTrainer(GeneratorTrainer):
             ) from None
         for moments in self.optimizer.state.values():  # Adam counts G's own steps
             moments["step"].fill_(max(0, step - self.settings.discriminator_warmup))
-        for name, parameter in self.discriminator.named_parameters():
-            if name in parts["discriminator_moment1"]:
-                self.discriminator_optimizer.state[parameter] = {
-                    "step": torch.tensor(float(step), device=self.device),
-                    "exp_avg": torch.empty_like(parameter).copy_(parts["discriminator_moment1"][name]),
-                    "exp_avg_sq": torch.empty_like(parameter).copy_(parts["discriminator_moment2"][name]),
-                }
+        first, second = parts["discriminator_moment1"], parts["discriminator_moment2"]
+        adam.restore(self.discriminator, self.discriminator_optimizer, first, second, step)
         self._seen.copy_(parts["report"]["seen"])
 
     def _compared(
@@ -259,23 +252,7 @@ def train_gan(settings: TrainGan) -> Path:
         CheckpointError: the folder's state, or the generator to start from, cannot be read.
         ValueError: the perceptual weights cannot be used.
     """
-    trainer = GanTrainer(settings)
-    path = Path(settings.output) / "generator.safetensors"
-    validation = None
-    if settings.validation is not None:
-        validation = Validation(settings.validation, settings.validation_widths, settings.scale, trainer.device)
-
-    def save(figures: dict[str, float]) -> None:
-        training = record(trainer, figures)
-        if settings.perceptual is not None:
-            training["settings"]["perceptual"] = Path(settings.perceptual).name
-        generators.save(path, trainer.ema, training)
-
-    def validate() -> dict[str, float]:
-        return {**trainer.report(), **(validation(trainer.ema) if validation is not None else {})}
-
-    train(trainer, name=f"training {trainer.network.name}", save=save, validate=validate)
-    return path
+    return run(GanTrainer(settings))
 
 
 if __name__ == "__main__":

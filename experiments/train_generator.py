@@ -101,9 +101,15 @@ def train_generator(settings: TrainGenerator) -> Path:
 
     Raises:
         ImageError: the training photos cannot be used.
-        CheckpointError: the folder's state cannot be read.
+        CheckpointError: the folder's state, or `init`, cannot be read.
+        ValueError: a photo is for training and for validation.
     """
-    trainer = GeneratorTrainer(settings)
+    return run(GeneratorTrainer(settings))
+
+
+def run(trainer: GeneratorTrainer) -> Path:
+    """Train with a trainer, or go on with the run that the output folder holds; give the checkpoint of G's EMA."""
+    settings = trainer.settings
     path = Path(settings.output) / "generator.safetensors"
     validation = None
     if settings.validation is not None:
@@ -112,12 +118,10 @@ def train_generator(settings: TrainGenerator) -> Path:
     def save(figures: dict[str, float]) -> None:
         generators.save(path, trainer.ema, record(trainer, figures))
 
-    train(
-        trainer,
-        name=f"training {settings.arch}",
-        save=save,
-        validate=None if validation is None else lambda: validation(trainer.ema),
-    )
+    def validate() -> dict[str, float]:
+        return {**trainer.report(), **(validation(trainer.ema) if validation is not None else {})}
+
+    train(trainer, name=f"training {trainer.network.name}", save=save, validate=validate)
     return path
 
 

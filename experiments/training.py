@@ -23,7 +23,9 @@ from tqdm import tqdm
 from agents.interruption import Interruption
 from blindsr_env import images
 from blindsr_env.pool import PhotoPool
+from experiments import adam
 from experiments.batches import Batches
+from experiments.disjoint import refuse_common
 from experiments.meter import Meter, matmul_rate
 from experiments.ranks import Ranks
 from experiments.run_folder import RunFolder, commit, plain
@@ -77,6 +79,8 @@ class Trainer(ABC):
         self.optimizer = torch.optim.Adam(network.parameters(), lr=0.0, betas=settings.betas, fused=True)
         self.rng = torch.Generator(self.device).manual_seed(self.ranks.seed(settings.seed))
         photos = [photo for folder in settings.data for photo in images.load(folder)]
+        if settings.validation is not None:
+            refuse_common(photos, images.load(settings.validation))
         self._stream = iter(
             Batches(
                 PhotoPool(photos, self.device),
@@ -94,6 +98,14 @@ class Trainer(ABC):
     @abstractmethod
     def loss(self, hr: Tensor, lr: Tensor, kernel: Tensor) -> Tensor:
         """Give the batch's loss, a scalar with a gradient to the network."""
+
+    def networks(self) -> list[nn.Module]:
+        """List the networks that must be equal on all processes."""
+        return [self.network, self.ema]
+
+    def report(self) -> dict[str, float]:
+        """Give figures of the steps since the last report; waits for the device."""
+        return {}
 
     def step(self) -> Tensor:
         """Take one optimiser step; give the loss of this process's share, still on the device."""
@@ -146,13 +158,12 @@ class Trainer(ABC):
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Give every tensor that an exact continuation needs, by part."""
-        named = dict(self.network.named_parameters())
-        moments = {name: self.optimizer.state[p] for name, p in named.items() if p in self.optimizer.state}
+        first, second = adam.moments(self.network, self.optimizer)
         return {
             "weights": dict(self.network.state_dict()),
             "ema": dict(self.ema.state_dict()),
-            "moment1": {name: m["exp_avg"] for name, m in moments.items()},
-            "moment2": {name: m["exp_avg_sq"] for name, m in moments.items()},
+            "moment1": first,
+            "moment2": second,
             "rng": {"stream": self.rng.get_state()},
         }
 
@@ -169,13 +180,7 @@ class Trainer(ABC):
             raise ValueError(
                 f"the run in {self.settings.output} trains another network: give another output folder"
             ) from None
-        for name, parameter in self.network.named_parameters():
-            if name in parts["moment1"]:
-                self.optimizer.state[parameter] = {
-                    "step": torch.tensor(float(step), device=self.device),
-                    "exp_avg": torch.empty_like(parameter).copy_(parts["moment1"][name]),
-                    "exp_avg_sq": torch.empty_like(parameter).copy_(parts["moment2"][name]),
-                }
+        adam.restore(self.network, self.optimizer, parts["moment1"], parts["moment2"], step)
         self.rng.set_state(parts["rng"]["stream"].cpu())
         self.done = step
 
@@ -287,7 +292,7 @@ def _resume(trainer: Trainer, folder: RunFolder) -> dict[str, float]:
 
     resumed = ranks.from_first(read)  # the others may be on hosts that do not have the folder
     if resumed is None:
-        ranks.equalise(trainer.network, trainer.ema)
+        ranks.equalise(*trainer.networks())
         return {}
     parts, metadata = resumed
     parts["rng"], own = ranks.own(parts["rng"])
@@ -331,14 +336,20 @@ def place(network: N, device: torch.device) -> N:
 
 
 def record(trainer: Trainer, figures: dict[str, float]) -> dict[str, Any]:
-    """Say in a checkpoint how it was trained; of folders only the names, since paths tell of a machine, not of data."""
+    """Say in a checkpoint how it was trained; of files only the names, since paths tell of a machine, not of data."""
     settings = {
-        key: [Path(folder).name for folder in value] if key == "data" else value
+        key: _names(value) if key in ("data", "perceptual") else value
         for key, value in plain(trainer.settings).items()
         if key not in ("output", "validation", "init", "generator", "device", "checkpoint_seconds")
     }
     content = {"settings": settings, "steps": trainer.done, "figures": figures, "commit": commit()}
     return content if trainer.origin is None else {**content, "init": trainer.origin}
+
+
+def _names(paths: Any) -> Any:
+    if isinstance(paths, list):
+        return [_names(path) for path in paths]
+    return paths if paths is None else Path(paths).name
 
 
 def origin(path: Path) -> dict[str, Any]:

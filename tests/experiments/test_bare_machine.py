@@ -38,10 +38,10 @@ runpy.run_module({module!r}, run_name="__main__")
 
 
 @pytest.mark.parametrize("what", ["generator", "predictor", "gan"])
-def test_training_starts_on_a_bare_machine(what, data, tmp_path, tiny_checkpoint):
+def test_training_starts_on_a_bare_machine(what, data, held_out, tmp_path, tiny_checkpoint):
     assert not PRESENT & set(BLOCKED)
     settings = {"data": [data], "steps": 2, "patch_size": 8, "batch_size": 2, "device": "cpu", "learning_rate": 1e-3}
-    settings |= {"validation": data, "betas": [0.9, 0.98]}
+    settings |= {"validation": held_out, "betas": [0.9, 0.98]}
     settings |= {
         "generator": {"arch": "amnet_s"},
         "predictor": {"network": "predictor_s", "generator": tiny_checkpoint},

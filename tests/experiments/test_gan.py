@@ -8,10 +8,10 @@ import torch
 import yaml
 from host_reads import HostReads
 from safetensors.torch import save_file
+from states import last_state
 from torch.utils.flop_counter import FlopCounterMode
 
 import generators
-from blindsr_env import images
 from blindsr_env.metrics.squeezenet import SqueezeNet
 from experiments import cli
 from experiments.discriminator import BOX, Discriminator
@@ -20,15 +20,6 @@ from experiments.realness import Realness, anchors
 from experiments.run_folder import RunFolder
 from experiments.train_gan import TERMS, GanTrainer, TrainGan, train_gan
 from experiments.train_generator import GeneratorTrainer
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for i in range(2):
-        images.write(folder / f"p{i}.png", rng.integers(0, 256, (60 + i, 70, 3), dtype=np.uint8))
-    return str(folder)
 
 
 def random_state(network, seed=0):
@@ -46,17 +37,22 @@ def squeezenet(tmp_path_factory):
     return str(path)
 
 
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """An AMNet to start from."""
+    path = tmp_path_factory.mktemp("start") / "start.safetensors"
+    generators.save(path, generators.build("amnet_s"), {"data": "none", "steps": 12})
+    return str(path)
+
+
 @pytest.fixture
-def settings(data, squeezenet, tmp_path, tiny_generator):
-    start = tmp_path / "start.safetensors"
-    small = generators.build("amnet_s")
-    generators.save(start, small, {"data": "none", "steps": 12})
+def settings(settings, squeezenet, start):
+    """Makes settings of a training of six steps, of which D learns alone in two."""
 
     def make(**changes):
-        base = {"data": [data], "output": str(tmp_path / "run"), "steps": 6, "arch": "amnet_s", "init": str(start)}
-        base |= {"patch_size": 8, "batch_size": 2, "warmup": 2, "perceptual": squeezenet, "device": "cpu"}
-        base |= {"discriminator_warmup": 2, "discriminator_width": 4, "outcomes": 5, "code_noise": 1.0}
-        return TrainGan(**{**base, **changes})
+        base = {"init": start, "perceptual": squeezenet, "code_noise": 1.0}
+        base |= {"discriminator_warmup": 2, "discriminator_width": 4, "outcomes": 5}
+        return settings(TrainGan, **{**base, **changes})
 
     return make
 
@@ -259,7 +255,7 @@ def test_every_term_reaches_g(settings):
 
 
 def test_discriminator_learns(settings):
-    trainer = GanTrainer(settings(discriminator_warmup=100, discriminator_learning_rate=1e-3, warmup=0, patch_size=12))
+    trainer = GanTrainer(settings(discriminator_warmup=100, discriminator_learning_rate=1e-3, warmup=0, patch_size=10))
     batch = next(trainer._stream)
     trainer._stream = iter(lambda: batch, None)
     for _ in range(60):
@@ -364,11 +360,6 @@ def test_perceptual_loss_sees_every_phase(settings, monkeypatch):
     assert all(x.shape[-2:] == (29, 29) for x in seen[0])
 
 
-def last_state(output):
-    parts, metadata = RunFolder(output).load_state()
-    return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}, metadata
-
-
 @pytest.mark.parametrize("stop", [1, 4])
 def test_resume_is_exact(settings, tmp_path, stop):
     """Six steps at once equal two stretches, to the bit, whether they meet in D's warm-up or after it."""
@@ -431,13 +422,13 @@ def test_learning_rates(settings):
         assert step < 14 or d == pytest.approx(3 * s.learning_rate_at(step))
 
 
-def test_the_command(settings, tmp_path, data, capsys):
-    wanted = settings(steps=3, validation=data, perceptual_weight=0.0, perceptual=None)
+def test_the_command(settings, tmp_path, held_out, capsys):
+    wanted = settings(steps=3, perceptual_weight=0.0, perceptual=None)
     config = tmp_path / "config.yaml"
     keys = ("data", "init", "arch", "steps", "patch_size", "batch_size", "discriminator_width", "outcomes", "warmup")
     values = {key: getattr(wanted, key) for key in (*keys, "perceptual_weight", "discriminator_warmup", "device")}
     config.write_text(yaml.safe_dump(values))
-    assert cli.main(["train-gan", "--config", str(config), "--output", wanted.output, "--validation", data]) == 0
+    assert cli.main(["train-gan", "--config", str(config), "--output", wanted.output, "--validation", held_out]) == 0
     assert "finished after 3 steps" in capsys.readouterr().out
     figures = json.loads((tmp_path / "run" / "results.json").read_text())["figures"]
     assert {"l1", "adversarial", "discriminator", "psnr_width_1.3"} <= set(figures) and "perceptual" not in figures

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,8 +39,8 @@ def test_resume_is_exact(settings, tmp_path):
         assert torch.equal(tensor, state[f"ema/{name}"]), name
 
 
-def test_a_run_leaves_config_results_and_log(settings, tmp_path, data):
-    path = train_generator(settings(validation=data, validation_widths=(0.2, 2.0), steps=2))
+def test_a_run_leaves_config_results_and_log(settings, tmp_path, data, held_out):
+    path = train_generator(settings(validation=held_out, validation_widths=(0.2, 2.0), steps=2))
     run = tmp_path / "run"
     assert path == run / "generator.safetensors"
     config = yaml.safe_load((run / "config.yaml").read_text())
@@ -65,6 +66,16 @@ def test_a_checkpoint_says_what_it_started_from(settings, tmp_path):
         training = generators.checkpoint.read(path)[1]["training"]
         assert training["init"] == {"name": "generator.safetensors", "steps": 1, "commit": parent["commit"]}
         assert training["steps"] == steps and str(tmp_path) not in json.dumps(training)
+
+
+def test_photos_that_were_learned_do_not_validate(settings, tmp_path, data, held_out):
+    both = tmp_path / "both"
+    both.mkdir()
+    for i, folder in enumerate((held_out, data)):
+        (both / f"photo{i}.png").write_bytes((Path(folder) / "p0.png").read_bytes())
+    with pytest.raises(ValueError, match="^the held-out photo photo1 is the training photo p0: hold out other photos$"):
+        GeneratorTrainer(settings(validation=str(both)))
+    GeneratorTrainer(settings(validation=held_out))
 
 
 def test_training_lowers_the_loss(settings):
