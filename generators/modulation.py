@@ -44,10 +44,10 @@ def modulate(x: Tensor, mu: Tensor, a: Tensor, beta: Tensor, *, overwrite: bool 
     """
     if torch.compiler.is_compiling():
         return multiply_add(x, mu, a, beta)
-    wide = [value.to(mu.dtype) for value in (a, beta)]
-    if torch.is_grad_enabled() and any(value.requires_grad for value in (x, mu, *wide)):
-        return _Modulate.apply(x, mu, *wide)
-    return multiply_add(x, mu, *wide, out=x if overwrite else None)
+    a, beta = a.to(mu.dtype), beta.to(mu.dtype)
+    if torch.is_grad_enabled() and any(value.requires_grad for value in (x, mu, a, beta)):
+        return _Modulate.apply(x, mu, a, beta)
+    return multiply_add(x, mu, a, beta, out=x if overwrite else None)
 
 
 def plain_moments(x: Tensor) -> tuple[Tensor, Tensor]:
