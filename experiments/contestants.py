@@ -152,8 +152,8 @@ def blind(generator: str | None, batch: int, size: int, dtype: str, device: torc
     )
 
 
-def tiny_env(device: torch.device) -> Any:
-    """An environment whose step costs next to nothing, to watch memory over many steps."""
+def tiny_env(rows: int, device: torch.device) -> Any:
+    """An environment whose step costs next to nothing, to watch memory over many steps; it resets itself."""
     network = AMNet(Architecture(blocks=1, width=4), KernelCodec.isotropic(), name="tiny").eval().requires_grad_(False)
     return vector_env(1, device, generator=network.to(device), patch_size=8, metric="psnr", autoreset_mode="same step")
 

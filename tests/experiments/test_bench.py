@@ -54,7 +54,7 @@ def test_ratios_follow_from_seconds(run):
 
 
 def test_generator_inference_precision_and_memory(run):
-    figures = run(parts=("generator", "inference", "precision", "memory"), memory_steps=20)
+    figures = run(parts=("generator", "inference", "precision", "memory"), memory_steps=400)
     assert set(figures) == {"device", "threads", "generator", "inference", "precision", "memory"}
     row = figures["generator"]["contestants"]["forward 2"]
     matmul = figures["generator"]["contestants"]["matmul float32"]
@@ -62,7 +62,8 @@ def test_generator_inference_precision_and_memory(run):
     assert row["share_of_matmul"] == pytest.approx(rates[0] / rates[1])
     assert figures["inference"]["multiply_adds_of_one_photo"] > 382_627 * 0.9 * 64 * 64  # the predictor's alone
     assert 0 < figures["precision"]["mean_absolute_difference_of_the_reward"] < 1
-    assert abs(figures["memory"]["growth"]) < 0.5 and figures["memory"]["bytes_then"] > 2**20
+    assert (figures["memory"]["steps"], figures["memory"]["first"]) == (400, 20)
+    assert abs(figures["memory"]["growth"]) < 0.5 and figures["memory"]["bytes_after_first"] > 2**20
 
 
 def test_flops_are_twice_the_multiply_adds():
