@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,8 +89,18 @@ def bench(settings: Bench) -> dict[str, Any]:
         figures[part] = PARTS[part](settings, device) | {"peak_memory": memory_peak(device)}
         print(table(part, figures[part]))
         if settings.output is not None:  # after each part, so that a run cut short keeps what it measured
-            write_results(Path(settings.output), figures, settings, settings.seed)
+            write_results(Path(settings.output), figures, _named(settings), settings.seed)
     return figures
+
+
+def _named(settings: Bench) -> dict[str, Any]:
+    """Give the settings with files by their names, since paths tell of a machine."""
+    metric, at, weights = settings.rival.partition("@")
+    files = {
+        "generator": settings.generator and Path(settings.generator).name,
+        "rival": metric + at + Path(weights).name,
+    }
+    return {key: value for key, value in (asdict(settings) | files).items() if key != "output"}
 
 
 def _generator(settings: Bench, device: torch.device) -> dict[str, Any]:

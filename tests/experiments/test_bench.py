@@ -28,7 +28,9 @@ def run(tmp_path, tiny_checkpoint):
         output = tmp_path / "bench.json"
         settings = QUICK | {"rival": "slow", "generator": tiny_checkpoint, "device": "cpu"} | settings
         bench(Bench(output=str(output), **settings))
-        return json.loads(output.read_text())["figures"]
+        results = json.loads(output.read_text())
+        assert results["config"]["generator"] == "tiny.safetensors"  # no paths
+        return results["figures"]
 
     return run
 
