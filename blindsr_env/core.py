@@ -174,7 +174,7 @@ class BlindSRCore:
         kernel = gaussian(width) if draw.kernel is None else self.to_device(draw.kernel)  # (N, 21, 21) float64
         filters = gaussian_profile(width) if draw.kernel is None else kernel
         if draw.noise is None:
-            lr = degrade(hr.float() / 255, filters.float(), self.scale)  # (N, 3, h, w)
+            lr = degrade(hr.float().div_(255), filters.float(), self.scale)  # (N, 3, h, w)
         else:
             clean = downsample(blur(hr.float() / 255, filters.float()), self.scale)
             lr = quantize(clean + self.to_device(draw.noise))

@@ -1,23 +1,26 @@
-"""Speed, measured in one process with the competitors taking turns, so that a drifting machine slows all alike."""
+"""Speed and memory of the generator, the metrics and the environments: `blindsr bench`."""
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import gymnasium
 import torch
 from tqdm import tqdm
 
-import blindsr_env  # noqa: F401  registers the environment
-from blindsr_env import images, metrics
-from blindsr_env.pool import PhotoPool
+from experiments import contestants
 from experiments.run_folder import write_results
+from experiments.stopwatch import memory_now, memory_peak, race
 from experiments.training import pick_device
+from generators.nearest import unknown
+
+PAPER_MULTIPLY_ADDS = 6.6e9
+"""Of AMNet-RL on a 64x64 photo (paper, Table 6)."""
+
+MEMORY_ROWS = 20
+"""Rows of the environment of `memory`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,102 +28,192 @@ class Bench:
     """Settings of `blindsr bench`.
 
     Attributes:
-        batch: pictures of 256x256 that NIQE scores at once, and rows of the environment.
+        parts: any of `generator` (bare forward passes), `niqe`, `env` (reset and step beside the bare forward pass),
+            `loops` (whole episodes against other ways to run them), `precision` (rewards in bfloat16 against float32),
+            `inference` (predictor and generator, the paper's Table 6), `memory` (growth over many steps).
+        batch: LR patches of a bare forward pass, pictures of 256x256 that NIQE scores at once, rows of `loops`.
+        envs: rows of the vector environments of `env`, one measurement each.
+        singles: single environments of `loops`, whose time grows with their number; scenes of `precision`.
+        patch_size: LR side, pixels.
+        inference_batches: photos of 64x64 at once in `inference`.
+        memory_steps: steps of `memory`, over all rows; growth counts after the first hundredth.
         rounds: how often each is timed; one more round warms up.
         rival: the metric that NIQE is timed against; `pyiqa:niqe@FILE` takes its weights from a file.
         generator: name or checkpoint; None for the best that ships.
+        dtype: of the rendering in `env` and `inference`.
         device: `auto`, `cpu` or `cuda`.
         output: results file, JSON; None writes none.
         seed: of the scenes.
     """
 
+    parts: tuple[str, ...] = ("generator", "niqe", "env", "loops", "precision", "inference", "memory")
     batch: int = 64
+    envs: tuple[int, ...] = (1, 16, 64, 256)
+    singles: int = 8
+    patch_size: int = 64
+    inference_batches: tuple[int, ...] = (1, 32)
+    memory_steps: int = 100_000
     rounds: int = 7
     rival: str = "pyiqa:niqe"
     generator: str | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
     device: str = "auto"
     output: str | None = "results/bench.json"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse parts that are not there and counts below 1."""
+        for part in self.parts:
+            if part not in PARTS:
+                raise ValueError(unknown("part of the benchmark", part, PARTS))
+        for name in ("batch", "singles", "patch_size", "memory_steps", "rounds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if min((*self.envs, *self.inference_batches), default=1) < 1:
+            raise ValueError(
+                f"envs and inference_batches must be at least 1, got {self.envs}, {self.inference_batches}"
+            )
+
 
 def bench(settings: Bench) -> dict[str, Any]:
-    """Time NIQE (ours, and pyiqa's where it is installed), the bare generator, and the vector environment's steps.
+    """Measure what the settings name; print a table, write JSON.
 
     Returns:
-        By name, seconds of each round; and ratios of medians of what took turns.
+        By part: figures of each contestant (see `stopwatch.race`), their ratios, and the peak memory in bytes.
     """
     device = pick_device(settings.device)
-    pictures = _crops(settings.batch, device, settings.seed)
-    niqe = metrics.get("niqe")
-    contestants: dict[str, Callable[[], Any]] = {"NIQE": lambda: niqe(pictures)}
-    try:
-        theirs: Any = metrics.get(settings.rival)
-        contestants[theirs.name] = lambda: theirs(pictures)
-    except (ImportError, OSError) as error:
-        theirs = None
-        print(f"without {settings.rival}: {error}")
-    env: Any = gymnasium.make_vec(
-        "BlindSR-v0",
-        num_envs=settings.batch,
-        generator=settings.generator,
-        device=str(device),
-        output="torch",
-        autoreset_mode="disabled",
-    ).unwrapped
-    observation, _ = env.reset(seed=settings.seed)
-    action = torch.zeros(env.action_space.shape, device=device)
-    lr = observation.permute(0, 3, 1, 2).float() / 255
-    generator = env.core.generator
-
-    def render() -> None:
-        with torch.inference_mode():
-            generator(lr, action)
-
-    def step() -> None:
-        env.reset()
-        started = time.perf_counter()
-        env.step(action)
-        _wait(device)
-        durations.append(time.perf_counter() - started)
-
-    durations: list[float] = []
-    contestants |= {"generator forward": render, "env.reset and env.step": step}
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for lap in tqdm(range(settings.rounds + 1), desc="timing", unit="round"):
-        for name, run in contestants.items():
-            _wait(device)
-            started = time.perf_counter()
-            run()
-            _wait(device)
-            if lap:
-                seconds[name].append(time.perf_counter() - started)
-    seconds["env.step"] = durations[1:]
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    ratios = {"step rate over generator forward rate": median["generator forward"] / median["env.step"]}
-    if theirs is not None:
-        ratios[f"seconds of {theirs.name} over NIQE's"] = median[theirs.name] / median["NIQE"]
-    threads = torch.get_num_threads()
-    print(f"{generator.name} on {device}, {threads} threads, batch {settings.batch}, {settings.rounds} rounds")
-    for name, values in seconds.items():
-        print(f"{name:24} median {1e3 * median[name]:9.1f} ms   [{1e3 * min(values):.1f}, {1e3 * max(values):.1f}]")
-    for name, ratio in ratios.items():
-        print(f"{name}: {ratio:.2f}")
-    figures = {"seconds": seconds, "ratios": ratios}
-    if settings.output is not None:
-        write_results(Path(settings.output), figures, settings, settings.seed)
+    figures: dict[str, Any] = {"device": str(device), "threads": torch.get_num_threads()}
+    for part in settings.parts:
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        figures[part] = PARTS[part](settings, device) | {"peak_memory": memory_peak(device)}
+        print(table(part, figures[part]))
+        if settings.output is not None:  # after each part, so that a run cut short keeps what it measured
+            write_results(Path(settings.output), figures, _named(settings), settings.seed)
     return figures
 
 
-def _crops(count: int, device: torch.device, seed: int) -> torch.Tensor:
-    """Random 256x256 crops of the built-in photos, `(count, 3, 256, 256)` float32 in [0, 1]."""
-    pool = PhotoPool(images.builtin("train"), device)
-    rng = torch.Generator(device).manual_seed(seed)
-    u = torch.rand(3, count, generator=rng, device=device)
-    image = (u[0] * len(pool)).long()
-    top, left = (u[1] * (pool.heights[image] - 255)).long(), (u[2] * (pool.widths[image] - 255)).long()
-    return pool.crops(image, top, left, 256, torch.zeros_like(image)).float().div_(255)
+def _named(settings: Bench) -> dict[str, Any]:
+    """Give the settings with files by their names, since paths tell of a machine."""
+    metric, at, weights = settings.rival.partition("@")
+    files = {
+        "generator": settings.generator and Path(settings.generator).name,
+        "rival": metric + at + Path(weights).name,
+    }
+    return {key: value for key, value in (asdict(settings) | files).items() if key != "output"}
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def _generator(settings: Bench, device: torch.device) -> dict[str, Any]:
+    every = contestants.forwards(settings.generator, settings.batch, settings.patch_size, device)
+    return {"contestants": race(every, settings.rounds, device, "generator")}
+
+
+def _niqe(settings: Bench, device: torch.device) -> dict[str, Any]:
+    every = contestants.scorers(settings.batch, settings.rival, device, settings.seed)
+    rows = race(every, settings.rounds, device, "niqe")
+    ours, *others = every
+    ratios = {
+        f"{ours.name} over {other.name}": rows[other.name]["median"] / rows[ours.name]["median"] for other in others
+    }
+    return {"contestants": rows, "ratios": ratios}
+
+
+def _env(settings: Bench, device: torch.device) -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    ratios = {}
+    for n in settings.envs:
+        every = contestants.environments(
+            settings.generator, n, settings.patch_size, settings.dtype, device, settings.seed
+        )
+        rows |= race(every, settings.rounds, device, f"env, {n}")
+        ratios[f"step rate over bare forward rate, {n}"] = (
+            rows[f"bare forward {n}"]["median"] / rows[f"step {n}"]["median"]
+        )
+    return {"contestants": rows, "ratios": ratios}
+
+
+def _loops(settings: Bench, device: torch.device) -> dict[str, Any]:
+    every = contestants.loops(
+        settings.generator,
+        settings.batch,
+        settings.singles,
+        settings.patch_size,
+        settings.rival,
+        device,
+        settings.seed,
+    )
+    rows = race(every, settings.rounds, device, "loops")
+    ours, *others = (contestant.name for contestant in every)
+    rate = rows[ours]["images_per_second"]
+    ratios = {f"{ours} over {other}": rate / rows[other]["images_per_second"] for other in others}
+    return {"contestants": rows, "ratios": ratios}
+
+
+def _precision(settings: Bench, device: torch.device) -> dict[str, Any]:
+    rng = torch.Generator().manual_seed(settings.seed)
+    action = torch.rand(settings.singles, 15, generator=rng).to(device) * 2 - 1
+    rewards = []
+    for dtype in ("float32", "bfloat16"):
+        env = contestants.vector_env(
+            settings.singles, device, generator=settings.generator, patch_size=settings.patch_size, dtype=dtype
+        )
+        env.reset(seed=settings.seed)
+        rewards.append(env.step(action)[1].double())
+    difference = (rewards[0] - rewards[1]).abs().mean().item()
+    figures = {"scenes": settings.singles, "mean_absolute_difference_of_the_reward": difference}
+    return figures | {"mean_absolute_reward": rewards[0].abs().mean().item()}
+
+
+def _inference(settings: Bench, device: torch.device) -> dict[str, Any]:
+    every = [
+        contestants.blind(settings.generator, batch, 64, settings.dtype, device) for batch in settings.inference_batches
+    ]
+    figures: dict[str, Any] = {"contestants": race(every, settings.rounds, device, "inference")}
+    for contestant in every[:1]:
+        figures["multiply_adds_of_one_photo"] = contestant.flops / contestant.images / 2
+    return figures | {"multiply_adds_in_the_paper_for_AMNet-RL": PAPER_MULTIPLY_ADDS}
+
+
+def _memory(settings: Bench, device: torch.device) -> dict[str, Any]:
+    env = contestants.tiny_env(MEMORY_ROWS, device)
+    env.reset(seed=settings.seed)
+    action = torch.zeros(env.action_space.shape, device=device)
+    calls = -(-settings.memory_steps // MEMORY_ROWS)
+    settled = -(-calls // 100)
+    start = 0
+    for done in tqdm(range(calls), desc="memory", unit="step"):
+        if done == settled:
+            start = memory_now(device)
+        env.step(action)
+    end = memory_now(device)
+    start = start or end
+    figures: dict[str, Any] = {"rows": MEMORY_ROWS, "steps": calls * MEMORY_ROWS, "first": settled * MEMORY_ROWS}
+    return figures | {"bytes_after_first": start, "bytes_at_the_end": end, "growth": end / start - 1}
+
+
+PARTS: dict[str, Callable[[Bench, torch.device], dict[str, Any]]] = {
+    "generator": _generator,
+    "niqe": _niqe,
+    "env": _env,
+    "loops": _loops,
+    "precision": _precision,
+    "inference": _inference,
+    "memory": _memory,
+}
+
+
+def table(part: str, figures: dict[str, Any]) -> str:
+    """Lay out one part's figures for reading."""
+    lines = [part]
+    for name, row in figures.get("contestants", {}).items():
+        spread = f"[{1e3 * min(row['seconds']):.1f}, {1e3 * max(row['seconds']):.1f}]"
+        line = f"  {name:32} median {1e3 * row['median']:9.1f} ms  {spread:22}"
+        if "images_per_second" in row:
+            line += f" {row['images_per_second']:9.1f} images/s"
+        if "gflops_per_second" in row:
+            line += f" {row['gflops_per_second']:8.1f} GFLOP/s, {100 * row['share_of_matmul']:.0f}% of matmul"
+        lines.append(line.rstrip())
+    lines += [f"  {name}: {ratio:.2f}" for name, ratio in figures.get("ratios", {}).items()]
+    others = {key: value for key, value in figures.items() if key not in ("contestants", "ratios", "peak_memory")}
+    lines += [f"  {key.replace('_', ' ')}: {value:.4g}" for key, value in others.items()]
+    return "\n".join([*lines, f"  peak memory: {figures['peak_memory'] / 2**20:.0f} MiB"])

@@ -22,6 +22,7 @@ from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
 from blindsr_env.images import ImageError, Photo
 from experiments import labels
+from experiments.held_out import check_common
 from experiments.intervals import Interval, bootstrap
 from experiments.run_folder import write_results
 from experiments.training import pick_device
@@ -72,6 +73,8 @@ class Evaluate:
             raise ValueError("give generator or generators, not both")
         if self.images in ({}, []) or self.generators == []:
             raise ValueError("give at least one generator and one folder of photos")
+        if isinstance(self.images, list):
+            labels.distinct(labels.tails(self.images), "folder of photos")
 
     @property
     def sources(self) -> list[str | None]:
@@ -99,7 +102,8 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
         `differences` of each further generator to the first.
 
     Raises:
-        ValueError: unknown names, photos or files that cannot be used.
+        ValueError: unknown names, photos or files that cannot be used, something given twice, generators of several
+            scales.
     """
     device = pick_device(settings.device)
     first, *others = settings.metrics
@@ -109,21 +113,26 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
         for source in settings.sources
     ]
     names = labels.of_generators([env.core.generator.name for env in envs], settings.sources)
+    check_common([env.core for env in envs], drawn=False)
     sets = {name: images.load(folder, split="test") for name, folder in settings.sets.items()}
     sheets: list[dict[str, Any]] = []
+    compared: list[dict[str, Any]] = []
+    figures: dict[str, Any] = {}
     for env, source, name in zip(envs, settings.sources, names, strict=True):
         actors = _actors(env, source, settings)
         for title, photos in sets.items():
             sheet = {"set": title, "generator": name, **_sheet(env.core, photos, actors, settings, f"{name}, {title}")}
             print(table(sheet), flush=True)
             sheets.append(sheet)
-    figures = sheets[0]
-    if len(sheets) > 1:
-        zeta = dict(zip(labels.short(list(settings.metrics)), _zeta(envs[0].core), strict=True))
-        figures = {"sheets": sheets, "differences": differences(sheets, zeta, settings.seed)}
-        print(table_of_differences(figures["differences"]), end="")
+            if name != names[0]:
+                base = next(each for each in sheets if each["set"] == title)
+                compared += differences([base, sheet], _zeta(env.core), settings.seed)
+            figures = {"sheets": sheets, "differences": compared} if len(sheets) > 1 else sheet
+            # After each sheet: what was scored is kept, should a later one fail or be stopped.
+            if settings.output is not None:
+                write_results(Path(settings.output), figures, labels.short(asdict(settings)), settings.seed)
+    print(table_of_differences(compared), end="")
     if settings.output is not None:
-        write_results(Path(settings.output), figures, labels.short(asdict(settings)), settings.seed)
         print(f"written to {settings.output}")
     return figures
 
@@ -141,24 +150,57 @@ def _sheet(
             for name, values in score_photo(core, photo, settings.widths, actors).items():
                 scores[name][row] = values
     entries: dict[str, Any] = {name: {} for name in names}
-    for m, (metric, zeta) in enumerate(zip(labels.short(list(settings.metrics)), _zeta(core), strict=True)):
+    for m, (metric, zeta) in enumerate(_zeta(core).items()):
+        true = scores["true-code"][:, :, m]  # (photos, widths)
+        if not np.isfinite(true).any():
+            raise ValueError(
+                f"{metric} is no finite number for any picture of the true code: leave it out, or take other photos"
+            )
         for name in names:
-            own = scores[name][:, :, m]  # (photos, widths)
-            gain = zeta * np.nanmean(own - scores["true-code"][:, :, m], axis=1)  # (photos,)
-            entries[name][metric] = {
-                "mean": float(np.nanmean(own)),
-                "mean_by_width": np.nanmean(own, axis=0).tolist(),
-                "interval": asdict(bootstrap(np.nanmean(own, axis=1), settings.seed)),
-                "interval_by_width": [asdict(bootstrap(column, settings.seed)) for column in own.T],
-                "gain": asdict(bootstrap(gain, settings.seed)),
-                "scores": own.tolist(),
-            }
+            entries[name][metric] = _entry(scores[name][:, :, m], true, zeta, settings.seed)
     return {
         "architecture": core.generator.architecture.to_dict(),
         "photos": [photo.name for photo in photos],
         "widths": list(settings.widths),
         "policies": entries,
     }
+
+
+def _entry(own: NDArray[np.float64], true: NDArray[np.float64], zeta: float, seed: int) -> dict[str, Any]:
+    """Give one policy's figures under one metric, from its scores and the true code's, both `(photos, widths)`."""
+    kept = _masked(own, true)
+    interval, by_width = _interval(_mean(kept), seed), [_interval(column, seed) for column in kept.T]
+    return {
+        "mean": interval["mean"],
+        "mean_by_width": [each["mean"] for each in by_width],
+        "interval": interval,
+        "interval_by_width": by_width,
+        "gain": _interval(zeta * _mean(kept - _masked(true, own)), seed),
+        "broken": _broken(own, true),
+        "scores": own.tolist(),
+    }
+
+
+def _masked(own: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Leave of one's scores those that are finite for both: means of two then cover the same pictures."""
+    return np.where(np.isfinite(own) & np.isfinite(other), own, np.nan)
+
+
+def _broken(own: NDArray[np.float64], base: NDArray[np.float64]) -> int:
+    """Count the pictures that have a finite score in the base and none here."""
+    return int((np.isfinite(base) & ~np.isfinite(own)).sum())
+
+
+def _mean(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Average over widths: `(photos,)`, NaN for a photo without any score."""
+    count = np.isfinite(scores).sum(axis=1)
+    return np.where(count > 0, np.nansum(scores, axis=1) / np.maximum(count, 1), np.nan)
+
+
+def _interval(values: NDArray[np.float64], seed: int) -> dict[str, Any]:
+    """Bootstrap over photos, as plain values; of nothing, NaN with a count of 0."""
+    nothing = Interval(float("nan"), float("nan"), float("nan"), 0)
+    return asdict(bootstrap(values, seed) if np.isfinite(values).any() else nothing)
 
 
 def differences(sheets: list[dict[str, Any]], zeta: dict[str, float], seed: int) -> list[dict[str, Any]]:
@@ -171,7 +213,8 @@ def differences(sheets: list[dict[str, Any]], zeta: dict[str, float], seed: int)
 
     Returns:
         For each further generator and set: `set`, `generator`, `against`, and by policy and metric the gain over the
-        first generator with its 95% interval over photos, and `by_width` the same for each width. Positive is better.
+        first generator with its 95% interval over photos, `by_width` the same for each width, and `broken`, how many
+        pictures have a finite score with the first and none here. Positive is better.
     """
     against = {sheet["set"]: sheet for sheet in sheets if sheet["generator"] == sheets[0]["generator"]}
     found = []
@@ -183,10 +226,12 @@ def differences(sheets: list[dict[str, Any]], zeta: dict[str, float], seed: int)
         for name, of_metric in sheet["policies"].items():
             entries[name] = {}
             for metric, entry in of_metric.items():
-                gain = zeta[metric] * np.subtract(entry["scores"], base["policies"][name][metric]["scores"])
+                own, other = (np.array(each["scores"]) for each in (entry, base["policies"][name][metric]))
+                gain = zeta[metric] * (_masked(own, other) - _masked(other, own))  # (photos, widths)
                 entries[name][metric] = {
-                    **asdict(bootstrap(np.nanmean(gain, axis=1), seed)),
-                    "by_width": [asdict(bootstrap(column, seed)) for column in gain.T],
+                    **_interval(_mean(gain), seed),
+                    "by_width": [_interval(column, seed) for column in gain.T],
+                    "broken": _broken(own, other),
                 }
         shared = {"set": sheet["set"], "generator": sheet["generator"], "against": base["generator"]}
         found.append({**shared, "widths": sheet["widths"], "policies": entries})
@@ -256,6 +301,13 @@ def table(sheet: dict[str, Any]) -> str:
             )
             line += f"  {entry['mean']:>8.{digits}f}  {text:>26}"
         lines.append(line)
+    for name, of_metric in sheet["policies"].items():
+        for metric, entry in of_metric.items():
+            if entry["broken"]:
+                lines.append(
+                    f"{name} broke {metric} on {entry['broken']} pictures that the true code has a score for: "
+                    "they are left out of its mean and gain"
+                )
     return "\n".join(lines)
 
 
@@ -265,13 +317,16 @@ def table_of_differences(found: list[dict[str, Any]]) -> str:
     for each in found:
         for name, of_metric in each["policies"].items():
             for metric, entry in of_metric.items():
-                gain = Interval(**{key: value for key, value in entry.items() if key != "by_width"})
-                lines.append(f"{each['generator']} over {each['against']}, {each['set']}, {name}: {metric} {gain}\n")
+                unit, title = (1e3, "grid, 1e-3") if metric == "grid" else (1.0, metric)
+                gain = Interval(unit * entry["mean"], unit * entry["low"], unit * entry["high"], entry["count"])
+                line = f"{each['generator']} over {each['against']}, {each['set']}, {name}: {title} {gain}"
+                lines.append(line + (f", {entry['broken']} broken and left out\n" if entry["broken"] else "\n"))
     return "".join(lines)
 
 
-def _zeta(core: BlindSRCore) -> list[float]:
-    return [-1.0 if metric.lower_is_better else 1.0 for metric in (core.metric, *core.report)]
+def _zeta(core: BlindSRCore) -> dict[str, float]:
+    """Give the sign that makes larger better, by the metrics' own names, in the order of their scores."""
+    return {metric.name: -1.0 if metric.lower_is_better else 1.0 for metric in (core.metric, *core.report)}
 
 
 def _actors(env: BlindSREnv, source: str | None, settings: Evaluate) -> dict[str, policies.Policy]:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from agents.policies import TrueCode
 from agents.shared_offset import OffsetPolicy, learn_offset
 from experiments import labels
-from experiments.held_out import HeldOut, Scored, check_disjoint
-from experiments.intervals import Interval, bootstrap
+from experiments.held_out import HeldOut, Scored, check_common, check_disjoint
+from experiments.intervals import Interval, bootstrap, over_photos
 from experiments.plots import gallery
 from experiments.run_folder import write_results
 from experiments.training import pick_device
@@ -81,18 +81,19 @@ def hack(settings: Hack) -> dict[str, Any]:
         The figures; see `experiments.tables` for their layout.
 
     Raises:
-        ValueError: unknown names, photos or files that cannot be used, generators that have no scene in common.
+        ValueError: unknown names, photos or files that cannot be used, generators that have no scene in common
+            or are given twice.
     """
     check_disjoint(settings.images, settings.held_out)
     given = [settings.generators] if isinstance(settings.generators, str) else settings.generators
     sources: list[str | None] = [*given] if given else [None]
     output = Path(settings.output)
     held = [_held_out(settings, source, settings.actions[0]) for source in sources]
-    _check_common(held)
+    check_common([each.core for each in held], drawn=True)
     names = labels.of_generators([each.core.generator.name for each in held], sources)
     figures: dict[str, Any] = {
         "kind": "hack",
-        "metric": settings.metric,
+        "metric": held[0].core.metric.name,
         "photos": held[0].photos,
         "scenes": settings.scenes,
         "renders": settings.renders,
@@ -104,7 +105,6 @@ def hack(settings: Hack) -> dict[str, Any]:
         scored.append({})
         shown = _true_pictures(first_space)
         entry: dict[str, Any] = {"architecture": first_space.core.generator.architecture.to_dict()}
-        entry["true_code"] = {metric: float(np.nanmean(v)) for metric, v in first_space.true_scores.items()}
         entry["actions"] = {}
         for space in settings.actions:
             scenes = first_space if space == first_space.core.action else _held_out(settings, source, space)
@@ -113,17 +113,19 @@ def hack(settings: Hack) -> dict[str, Any]:
             result = scored[-1][space] = scenes.score(OffsetPolicy(TrueCode(), offset))
             entry["actions"][space] = {
                 **result.figures(settings.seed),
-                "scores": {metric: float(np.nanmean(v)) for metric, v in result.scores.items()},
                 "offset": [round(value, 6) for value in offset.tolist()],
                 "rewards": result.reward.tolist(),
             }
             _add_pictures(shown, scenes, result, f"SR, offset in {space}")
+        entry["true_code"], of_spaces = _means(first_space, scored[-1])
+        for space, means in of_spaces.items():
+            entry["actions"][space]["scores"] = means
         figures["generators"][name] = entry
         if len(scored) > 1:
             difference = _difference(held[0], first_space, scored[0], scored[-1], settings.seed)
             figures["differences"].append({"generator": name, "against": names[0], **difference})
         picture = output.with_name(f"{output.stem}_{name.replace(' ', '_').replace('/', '_')}.png")
-        gallery(picture, shown, f"{name}: one constant on the true code, learned for {settings.metric}")
+        gallery(picture, shown, f"{name}: one constant on the true code, learned for {figures['metric']}")
         # After each generator: what was measured is kept, should a later one fail or be stopped.
         write_results(output, figures, labels.short(asdict(settings)), settings.seed)
         print(f"picture: {picture}", flush=True)
@@ -138,7 +140,7 @@ def table(figures: dict[str, Any]) -> str:
     lines = [
         f"One constant offset on the true code, learned for {metric} from {figures['renders']} renders, on "
         f"{figures['scenes']} held-out scenes of {len(figures['photos'])} photos; gains over the true code [95% "
-        "interval over scenes], positive is better.",
+        "interval over photos], positive is better.",
         "",
         f"| generator | action space | {metric} gain | PSNR gain, dB | grid, 1e-3 | grid of the true code, 1e-3 "
         "| PSNR of the true code, dB |",
@@ -153,10 +155,18 @@ def table(figures: dict[str, Any]) -> str:
                 f"| {name} | {space} | {Interval(**result['reward'])} | {Interval(**psnr)} | {grid:.3f} | {before:.3f} "
                 f"| {true['psnr']:.2f} |"
             )
+    for name, entry in figures["generators"].items():
+        for space, result in entry["actions"].items():
+            lines += [
+                f"\n{name}, {space}: the offset broke {broken} in {count} scenes that the true code has a score for."
+                for broken, count in result.get("broken", {}).items()
+                if count
+            ]
     if figures["differences"]:
         lines += [
             "",
-            "| generator | against | what | difference [95% interval, paired over scenes] | share of its gain |",
+            "| generator | against | what | difference, paired by scene [95% interval over photos] "
+            "| share of its gain |",
         ]
         lines.append("| --- | --- | --- | --- | --- |")
     for each in figures["differences"]:
@@ -199,24 +209,39 @@ def _learn(settings: Hack, source: str | None, space: str) -> torch.Tensor:
     return learn_offset(env, TrueCode(), settings.renders, settings.seed)
 
 
-def _check_common(held: list[HeldOut]) -> None:
-    """Refuse generators whose scenes differ: another scale crops other photos, another range draws other kernels."""
-    first = held[0].core
-    for other in (each.core for each in held[1:]):
-        if (other.scale, other.codec.width_range) != (first.scale, first.codec.width_range):
-            raise ValueError(
-                f"{other.generator.name} is for scale {other.scale} and widths {other.codec.width_range}, "
-                f"{first.generator.name} for {first.scale} and {first.codec.width_range}: compare them apart"
-            )
+def _means(held_out: HeldOut, won: dict[str, Scored]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Average scores over photos, of the scenes where the true code's and all offsets' are finite numbers.
+
+    Returns:
+        By metric, the true code's means; the same by action space.
+    """
+    true: dict[str, float] = {}
+    offset: dict[str, dict[str, float]] = {space: {} for space in won}
+    for metric, scores in held_out.true_scores.items():
+        kept: NDArray[np.bool_] = np.isfinite([scores, *(of.scores[metric] for of in won.values())]).all(axis=0)
+        true[metric] = _mean(scores, kept, held_out.photo)
+        for space, result in won.items():
+            offset[space][metric] = _mean(result.scores[metric], kept, held_out.photo)
+    return true, offset
+
+
+def _mean(scores: NDArray[np.float64], kept: NDArray[np.bool_], photo: NDArray[np.int64]) -> float:
+    """Average the kept scenes of each photo, and those means; NaN where no scene is kept."""
+    return float(over_photos(scores[kept], photo[kept]).mean()) if kept.any() else float("nan")
 
 
 def _difference(
     first: HeldOut, other: HeldOut, won_first: dict[str, Scored], won: dict[str, Scored], seed: int
 ) -> dict[str, Any]:
     """Compare a generator with the first, scene by scene: what its true code costs, what its offset wins."""
+
+    def paired(own: NDArray[np.float64], base: NDArray[np.float64]) -> dict[str, Any]:
+        kept = np.isfinite(own) & np.isfinite(base)
+        return asdict(bootstrap(over_photos((own - base)[kept], first.photo[kept]), seed))
+
     return {
-        "true_psnr": asdict(bootstrap(other.true_scores["psnr"] - first.true_scores["psnr"], seed)),
-        "reward": {space: asdict(bootstrap(won[space].reward - won_first[space].reward, seed)) for space in won},
+        "true_psnr": paired(other.true_scores["psnr"], first.true_scores["psnr"]),
+        "reward": {space: paired(won[space].reward, won_first[space].reward) for space in won},
     }
 
 
@@ -226,10 +251,10 @@ Shown = dict[str, tuple[NDArray[np.uint8], str]]
 def _true_pictures(held_out: HeldOut) -> list[Shown]:
     """Begin each shown scene's row: LR, SR with the true code; HR comes last."""
     rows: list[Shown] = []
-    for row in range(min(SHOWN, sum(len(part.lr) for part in held_out.parts))):
+    for row in range(min(SHOWN, len(held_out.photo))):
         scene = held_out.scene(row)
         one = held_out.core.pictures(scene, scene.true_action)
-        name = held_out.photos[row % len(held_out.photos)]
+        name = held_out.photos[held_out.photo[row]]
         rows.append(
             {
                 "LR": (one["lr"][0], f"{Path(name).name}, kernel width {float(scene.width[0]):.2f}"),

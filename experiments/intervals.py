@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 RESAMPLES = 10_000
@@ -20,7 +20,7 @@ class Interval:
         mean: of the values.
         low: lower end; NaN where there is one value only.
         high: upper end.
-        count: number of independent values (photos, scenes or seeds).
+        count: number of independent values (photos or seeds).
     """
 
     mean: float
@@ -39,7 +39,7 @@ def bootstrap(values: ArrayLike, seed: int = 0) -> Interval:
     Student's t takes its place.
 
     Args:
-        values: one number for each independent unit; NaN is left out.
+        values: one number for each independent unit; what is no finite number is left out.
         seed: of the resampling.
 
     Raises:
@@ -62,3 +62,25 @@ def bootstrap(values: ArrayLike, seed: int = 0) -> Interval:
     )
     low, high = result.confidence_interval
     return Interval(mean, float(low), float(high), int(kept.size))
+
+
+def over_photos(values: ArrayLike, photo: ArrayLike) -> NDArray[np.float64]:
+    """Give the mean of each photo's scenes: scenes of one photo are alike, photos are what is independent.
+
+    Args:
+        values: one number a scene, `(N,)`; what is no finite number is left out.
+        photo: each scene's photo, `(N,)` whole numbers.
+
+    Returns:
+        One mean a photo, in the order of the numbers; NaN where no scene of it has a finite one.
+
+    Example:
+        >>> over_photos([1.0, 5.0, 3.0, float("nan")], [0, 1, 0, 1]).tolist()
+        [2.0, 5.0]
+    """
+    found = np.asarray(values, dtype=np.float64)
+    _, rows = np.unique(np.asarray(photo), return_inverse=True)
+    kept = np.isfinite(found)
+    count = np.bincount(rows, kept)
+    total = np.bincount(rows, np.where(kept, found, 0.0))
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -6,21 +6,50 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from blindsr_env import metrics
+from blindsr_env.metrics.mixture import terms
+
+WITH_WEIGHTS = ("lpips@", "pyiqa:")
+"""How metrics' names begin that may hold the path of their weights, behind an @."""
+
 
 def short(value: Any) -> Any:
-    """Give the last part of a path, and of a metric's name its own part; other values as they are.
+    """Give the last part of a path, and a metric's name or mixture without the paths of weights; others as they are.
 
     Example:
-        >>> short("data/eval/Set5"), short("pyiqa:lpips@weights/l.pth"), short(3)
-        ('Set5', 'pyiqa:lpips', 3)
+        >>> short("data/eval/Set5"), short("niqe+0.1*pyiqa:lpips@weights/l.pth"), short("lpips@weights"), short(3)
+        ('Set5', 'niqe+0.1*pyiqa:lpips', 'lpips', 3)
     """
     if isinstance(value, list | tuple):
         return [short(item) for item in value]
-    if isinstance(value, dict):
-        return {key: short(item) for key, item in value.items()}
-    if not isinstance(value, str):
-        return value
-    return Path(value.partition("@")[0]).name if value.startswith("pyiqa:") else Path(value).name
+    if isinstance(value, dict):  # a mixture may be one: names to weights
+        return {_metric(key) or key: short(item) for key, item in value.items()}
+    return (_metric(value) or Path(value).name) if isinstance(value, str) else value
+
+
+def _metric(name: str) -> str | None:
+    """Give a metric's name without paths, or None where it holds none."""
+    parts = terms(name, metrics.names(), "pyiqa:")
+    if not any(part.startswith(WITH_WEIGHTS) for _, part in parts):
+        return None
+    bare = [(weight, part.partition("@")[0] if part.startswith(WITH_WEIGHTS) else part) for weight, part in parts]
+    return "+".join(part if weight == 1 else f"{weight:g}*{part}" for weight, part in bare)
+
+
+def distinct(names: Sequence[str], what: str) -> list[str]:
+    """Give the names back.
+
+    Args:
+        names: one for each row or column of a table.
+        what: they are, for the message.
+
+    Raises:
+        ValueError: two are the same, so that one's figures would stand for both.
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"the {what} {name!r} is given twice: give each once")
+    return list(names)
 
 
 def tails(paths: Sequence[str]) -> list[str]:
@@ -48,13 +77,17 @@ def of_generators(names: Sequence[str], sources: Sequence[str | None]) -> list[s
         names: the generators' own.
         sources: names or files that they were loaded from; None for the best that ships.
 
+    Raises:
+        ValueError: one is given twice.
+
     Example:
         >>> of_generators(["amnet_s", "amnet_s", "amnet"], ["amnet_s", "runs/hard/generator.safetensors", None])
         ['amnet_s', 'amnet_s (generator)', 'amnet']
     """
     given = [source or name for name, source in zip(names, sources, strict=True)]
     stems = tails([source.removesuffix(".safetensors") for source in given])
-    return [
+    called = [
         name if names.count(name) == 1 or source == name else f"{name} ({stem})"
         for name, source, stem in zip(names, given, stems, strict=True)
     ]
+    return distinct(called, "generator")

@@ -6,23 +6,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from experiments.intervals import FEWEST, RESAMPLES, Interval
+from experiments.intervals import FEWEST, RESAMPLES, Interval, over_photos
 
 LEAST = 1e-3
 """Mean reward of a search below which there is nothing to be won: metrics' own noise is of this size."""
 
 
-def normalised(reward: ArrayLike, best: ArrayLike, seed: int = 0) -> Interval:
+def normalised(reward: ArrayLike, best: ArrayLike, seed: int = 0, *, photo: ArrayLike | None = None) -> Interval:
     """Give the ratio of the mean rewards of a policy and of a search on the same scenes, with its 95% interval.
 
-    A ratio of means, not a mean of ratios: a scene where the search wins next to nothing weighs next to nothing. The
-    percentile bootstrap resamples scenes, both rewards together; below ten scenes Student's t on the linearised ratio
-    (delta method) takes its place, as in `intervals.bootstrap`.
+    A ratio of means, not a mean of ratios: a scene where the search wins next to nothing weighs next to nothing. Each
+    photo's scenes are averaged first, since photos are what is independent. The percentile bootstrap resamples photos,
+    both rewards together; below ten photos Student's t on the linearised ratio (delta method) takes its place, as in
+    `intervals.bootstrap`.
 
     Args:
         reward: of the policy, `(N,)`; a scene where either is NaN is left out.
         best: of the search, `(N,)`.
         seed: of the resampling.
+        photo: each scene's photo, `(N,)` whole numbers; None where each scene is of a photo of its own.
 
     Raises:
         ValueError: lengths differ, no scene is finite in both, or the search wins less than `LEAST` on average.
@@ -36,12 +38,15 @@ def normalised(reward: ArrayLike, best: ArrayLike, seed: int = 0) -> Interval:
         raise ValueError(f"rewards of {values.shape} scenes cannot be normalised by those of {bests.shape}")
     kept = np.isfinite(values) & np.isfinite(bests)
     values, bests = values[kept], bests[kept]
+    if photo is not None:
+        of = np.asarray(photo)[kept]
+        values, bests = over_photos(values, of), over_photos(bests, of)
     if values.size == 0:
         raise ValueError("no scene has a finite reward of both policy and search (flat pictures?)")
     if bests.mean() < LEAST:
         raise ValueError(
             f"the search won {bests.mean():.2g} on average, less than {LEAST:g}: there is nothing to normalise by; "
-            "give it more renders, or more scenes"
+            "give it more renders, or more photos"
         )
     ratio = float(values.mean() / bests.mean())
     count = int(values.size)

@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from agents import policies
 from experiments.held_out import HeldOut, Scored, check_disjoint
-from experiments.intervals import Interval, bootstrap
+from experiments.intervals import Interval, bootstrap, over_photos
 from experiments.plots import comparison
 from experiments.run_folder import RunFolder
 from experiments.train_agent import FREE, TrainAgent, learn
@@ -80,24 +79,26 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
     )
     before_policy = policies.load("predictor", held_out.env)
     before = held_out.score(before_policy)
-    print(f"    reward before: {bootstrap(before.reward, settings.seed)}")
+    print(f"    reward before: {Interval(**before.figures(settings.seed)['reward'])}")
     print(f"2/3 learning from {settings.renders} renders (Ctrl-C stops early and keeps the agent)", flush=True)
     agent = learn(training, folder)
     print("3/3 scoring the agent on the same scenes", flush=True)
     after = held_out.score(agent)
-    shown = [(held_out.photos[row], row) for row in range(min(len(held_out.photos), settings.scenes))]
-    pictures = [draw(folder.path / f"{Path(name).name}.png", held_out, row, before, after) for name, row in shown]
+    pictures = [  # the first scene of each photo
+        draw(folder.path / f"{Path(name).name}.png", held_out, row, before, after)
+        for row, name in enumerate(held_out.photos)
+    ]
+    by_photo = over_photos(after.reward - before.reward, held_out.photo)
     figures = {
         "timesteps": agent.num_timesteps,
         "interrupted": agent.interrupted,
         "seconds": round(time.monotonic() - started, 1),
         "photos": held_out.photos,
+        "scenes": settings.scenes,
         "before": before.figures(settings.seed),
         "after": after.figures(settings.seed),
-        "difference": asdict(bootstrap(after.reward - before.reward, settings.seed)),
-        "difference_by_photo": {
-            name: float(np.nanmean((after.reward - before.reward)[row :: len(held_out.photos)])) for name, row in shown
-        },
+        "difference": asdict(bootstrap(by_photo, settings.seed)),
+        "difference_by_photo": dict(zip(held_out.photos, by_photo.tolist(), strict=True)),
         "rewards": {"before": before.reward.tolist(), "after": after.reward.tolist()},
     }
     results = folder.write_results(figures, settings, settings.seed)
@@ -112,10 +113,9 @@ TITLES = {"psnr": "PSNR gain, dB", "grid": "grid gain, 1e-3"}
 
 def report(figures: dict[str, Any], settings: Quickstart) -> str:
     """Lay the figures out as text."""
-    count, photos = figures["difference"]["count"], len(figures["photos"])
     lines = [
-        f"{settings.metric} on {count} held-out scenes of {photos} photos: 0 is as good as the true kernel, "
-        "more is better [95% interval over scenes]",
+        f"{settings.metric} on {figures['scenes']} held-out scenes of {len(figures['photos'])} photos: 0 is as good as "
+        "the true kernel, more is better [95% interval over photos]",
         f"{'':8}{'reward':>26}" + "".join(f"{TITLES.get(name, name):>26}" for name in figures["before"]["gain"]),
     ]
     for name in ("before", "after"):
@@ -156,6 +156,6 @@ def draw(path: Path, held_out: HeldOut, row: int, before: Scored, after: Scored)
             "HR": (one["hr"], ""),
         },
         {"true kernel": one["kernel"], "before": one["chosen"], "after": shown["after"]["chosen"][0]},
-        f"{held_out.photos[row % len(held_out.photos)]}, kernel width {float(scene.width[0]):.2f}",
+        f"{held_out.photos[held_out.photo[row]]}, kernel width {float(scene.width[0]):.2f}",
     )
     return path

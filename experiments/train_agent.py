@@ -109,7 +109,7 @@ def train_agent(settings: TrainAgent) -> Path:
     scored = held_out.score(agent).figures(settings.seed)
     reward = Interval(**scored["reward"])
     gains = {name: Interval(**gain) for name, gain in scored["gain"].items()}
-    print(f"held-out reward {reward} over {reward.count} scenes of {len(held_out.photos)} photos")
+    print(f"held-out reward {reward} [over photos]: {scored['scenes']} scenes of {reward.count} photos")
     print("at the price of (gain over the true code) " + ", ".join(f"{name} {gain}" for name, gain in gains.items()))
     figures = {"timesteps": agent.num_timesteps, "photos": held_out.photos, **scored}
     folder.write_results(figures, settings, settings.seed)

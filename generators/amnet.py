@@ -14,9 +14,34 @@ from generators.modulation import modulate, moments
 
 EPSILON = 1e-5  # added to the variance in Eq. 6
 EMBEDDING = 16  # length of e, the code's embedding in each AMLayer
+CACHED_BYTES = 2**22  # of one layer's features: with its input and output, what a CPU's cache holds
 
 
-class AMLayer(nn.Module):
+class Modulation(nn.Module):
+    """y = gamma (x - mu) / sigma + beta: the features' statistics over space become what the code asks for."""
+
+    def targets(self, code: Tensor, mu: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Give gamma and beta, `(N, C)` each, for codes `(N, 15)` and the statistics that they replace."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, code: Tensor, *, overwrite: bool = False) -> Tensor:
+        """Modulate features by codes.
+
+        Args:
+            x: features `(N, C, H, W)`.
+            code: `(N, 15)`.
+            overwrite: x is not needed any more; see `modulate`.
+
+        Returns:
+            Shape and dtype of `x`.
+        """
+        mu, variance = moments(x)  # (N, C)
+        sigma = (variance + EPSILON).sqrt()
+        gamma, beta = self.targets(code, mu, sigma)
+        return modulate(x, mu, gamma / sigma, beta, overwrite=overwrite)
+
+
+class AMLayer(Modulation):
     """Adaptive modulation (paper, Eq. 7): y = gamma (x - mu) / sigma + beta.
 
     e = FC(code); gamma = FC1([e, sigma]), beta = FC2([e, mu]): unlike AdaIN, the layer knows the statistics that it
@@ -36,17 +61,14 @@ class AMLayer(nn.Module):
                 layer.weight[:, EMBEDDING:].copy_(torch.eye(channels))
                 layer.bias.zero_()
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Modulate features `(N, C, H, W)` by codes `(N, 15)`; same shape and dtype as `x`."""
-        mu, variance = moments(x)  # (N, C)
-        sigma = (variance + EPSILON).sqrt()
+    def targets(self, code: Tensor, mu: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Give gamma and beta, `(N, C)` each, for codes `(N, 15)` and the statistics that they replace."""
         e = self.embed(code)  # (N, 16)
         gamma = self.gamma(torch.cat([e, sigma.to(e.dtype)], dim=1))
-        beta = self.beta(torch.cat([e, mu.to(e.dtype)], dim=1))
-        return modulate(x, mu, gamma / sigma, beta)
+        return gamma, self.beta(torch.cat([e, mu.to(e.dtype)], dim=1))
 
 
-class AdaIN(nn.Module):
+class AdaIN(Modulation):
     """Adaptive instance normalisation (paper, Eq. 4): gamma and beta from the code alone."""
 
     def __init__(self, channels: int, code_length: int = CODE_LENGTH) -> None:
@@ -56,10 +78,9 @@ class AdaIN(nn.Module):
         nn.init.ones_(self.gamma.bias)
         nn.init.zeros_(self.beta.bias)
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Modulate features `(N, C, H, W)` by codes `(N, 15)`; same shape and dtype as `x`."""
-        mu, variance = moments(x)
-        return modulate(x, mu, self.gamma(code) / (variance + EPSILON).sqrt(), self.beta(code))
+    def targets(self, code: Tensor, mu: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Give gamma and beta, `(N, C)` each, for codes `(N, 15)`; the statistics are ignored."""
+        return self.gamma(code), self.beta(code)
 
 
 MODULATION: dict[str, type[AMLayer] | type[AdaIN]] = {"amlayer": AMLayer, "adain": AdaIN}
@@ -78,8 +99,8 @@ class AMRB(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Map features `(N, C, H, W)` and codes `(N, 15)` to features of the same shape."""
-        y = F.relu(self.modulate1(self.conv1(x), code), inplace=True)
-        return self.modulate2(self.conv2(y), code).add_(x)
+        y = F.relu(self.modulate1(self.conv1(x), code, overwrite=True), inplace=True)
+        return self.modulate2(self.conv2(y), code, overwrite=True).add_(x)
 
 
 @dataclass(frozen=True)
@@ -167,13 +188,29 @@ class AMNet(nn.Module):
             SR `(N, 3, s h, s w)`, not clamped.
         """
         code = code.to(self.modulate_dtype)
+        part = self._part(lr)
+        if part >= len(lr):
+            return self._render(lr, code)
+        pairs = zip(lr.split(part), code.split(part), strict=True)
+        return torch.cat([self._render(*pair) for pair in pairs])
+
+    def _part(self, lr: Tensor) -> int:
+        """How many photos to render at once: all, but on a CPU without gradients as many as its cache holds."""
+        if lr.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return len(lr)
+        photo = self.architecture.width * lr.shape[2] * lr.shape[3] * lr.element_size()  # bytes of its features
+        return max(1, CACHED_BYTES // photo)
+
+    def _render(self, lr: Tensor, code: Tensor) -> Tensor:
         head = self.head(lr)
         x = head
         for block in self.body:
             x = block(x, code)
-        x = self.modulate(self.conv(x), code).add_(head)
-        residual = F.pixel_shuffle(self.tail(x), self.scale)
-        return residual + F.interpolate(lr, scale_factor=float(self.scale), mode="nearest")
+        x = self.modulate(self.conv(x), code, overwrite=True).add_(head)
+        # The nearest-neighbour upsampled LR is one value for all the pixels that become of one: cheaper added before.
+        residual = self.tail(x)
+        residual.unflatten(1, (3, self.scale**2)).add_(lr[:, :, None])
+        return F.pixel_shuffle(residual, self.scale)
 
     @property
     def modulate_dtype(self) -> torch.dtype:

@@ -29,7 +29,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return _Moments.apply(x) if torch.is_grad_enabled() and x.requires_grad else _measure(x)
 
 
-def modulate(x: Tensor, mu: Tensor, a: Tensor, beta: Tensor) -> Tensor:
+def modulate(x: Tensor, mu: Tensor, a: Tensor, beta: Tensor, *, overwrite: bool = False) -> Tensor:
     """Compute a (x - mu) + beta as one multiply-add per element: x a + (beta - a mu); differentiable once.
 
     Args:
@@ -37,16 +37,17 @@ def modulate(x: Tensor, mu: Tensor, a: Tensor, beta: Tensor) -> Tensor:
         mu: their mean `(N, C)`.
         a: factor `(N, C)`.
         beta: the new mean `(N, C)`.
+        overwrite: x is not needed any more: where no gradient is asked for, the result takes its place in memory.
 
     Returns:
         Shape and dtype of `x`.
     """
     if torch.compiler.is_compiling():
         return multiply_add(x, mu, a, beta)
-    wide = [value.to(mu.dtype) for value in (a, beta)]
-    if torch.is_grad_enabled() and any(value.requires_grad for value in (x, mu, *wide)):
-        return _Modulate.apply(x, mu, *wide)
-    return multiply_add(x, mu, *wide)
+    a, beta = a.to(mu.dtype), beta.to(mu.dtype)
+    if torch.is_grad_enabled() and any(value.requires_grad for value in (x, mu, a, beta)):
+        return _Modulate.apply(x, mu, a, beta)
+    return multiply_add(x, mu, a, beta, out=x if overwrite else None)
 
 
 def plain_moments(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,6 +37,26 @@ def tiny_checkpoint(tiny_generator, tmp_path_factory):
     return str(path)
 
 
+@pytest.fixture(scope="session")
+def louder(tiny_generator, tmp_path_factory):
+    """The path of another generator of the same name, whose texture is stronger."""
+    other = generators.AMNet(tiny_generator.architecture, tiny_generator.codec, name="tiny")
+    other.load_state_dict(tiny_generator.state_dict())
+    with torch.no_grad():
+        other.tail.weight.mul_(2)
+    path = tmp_path_factory.mktemp("generator") / "louder.safetensors"
+    generators.save(path, other, {"data": "none"})
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def twice(tmp_path_factory):
+    """The path of a generator of scale 2, called x2."""
+    path = tmp_path_factory.mktemp("generator") / "x2.safetensors"
+    generators.save(path, AMNet(Architecture(blocks=1, width=8, scale=2), KernelCodec.isotropic(2), "x2"), {})
+    return str(path)
+
+
 def made_up_photo(height, width, seed):
     """`(height, width, 3)` uint8: noise of all sizes, so that it has edges and texture as a photo does."""
     rng = np.random.default_rng(seed)

@@ -1,12 +1,16 @@
-"""The benchmark runs and its ratios follow from its seconds."""
+"""The benchmark runs, its parts can be chosen, and its ratios follow from its seconds."""
 
 import json
 import statistics
 
 import pytest
+import torch
 
 from blindsr_env import metrics
 from experiments.bench import Bench, bench
+from experiments.stopwatch import Contestant, count_flops, race
+
+QUICK = {"batch": 2, "singles": 1, "patch_size": 24, "envs": (1, 2), "inference_batches": (1,), "rounds": 2}
 
 
 class Slow:
@@ -16,20 +20,74 @@ class Slow:
         return metrics.get("niqe")(sr.repeat(3, 1, 1, 1))[: len(sr)]
 
 
-def test_bench_writes_seconds_and_ratios(tmp_path, tiny_checkpoint):
+@pytest.fixture
+def run(tmp_path, tiny_checkpoint):
     metrics.register("slow", lambda scale: Slow())
-    output = tmp_path / "bench.json"
-    bench(Bench(batch=2, rounds=2, rival="slow", generator=tiny_checkpoint, device="cpu", output=str(output)))
-    figures = json.loads(output.read_text())["figures"]
-    seconds = figures["seconds"]
-    assert {len(values) for values in seconds.values()} == {2}
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    assert figures["ratios"]["seconds of slow over NIQE's"] == pytest.approx(median["slow"] / median["NIQE"])
+
+    def run(**settings):
+        output = tmp_path / "bench.json"
+        settings = QUICK | {"rival": "slow", "generator": tiny_checkpoint, "device": "cpu"} | settings
+        bench(Bench(output=str(output), **settings))
+        results = json.loads(output.read_text())
+        assert results["config"]["generator"] == "tiny.safetensors"  # no paths
+        return results["figures"]
+
+    return run
 
 
-def test_a_missing_rival_is_said_and_left_out(tmp_path, tiny_checkpoint, monkeypatch, capsys):
+def median(row):
+    assert len(row["seconds"]) == 2
+    return statistics.median(row["seconds"])
+
+
+def test_ratios_follow_from_seconds(run):
+    figures = run(parts=("niqe", "env", "loops"))
+    rows = figures["niqe"]["contestants"]
+    expected = median(rows["score slow"]) / median(rows["score niqe"])
+    assert figures["niqe"]["ratios"] == {"score niqe over score slow": pytest.approx(expected)}
+    rows = figures["env"]["contestants"]
+    for n in (1, 2):
+        expected = median(rows[f"bare forward {n}"]) / median(rows[f"step {n}"])
+        assert figures["env"]["ratios"][f"step rate over bare forward rate, {n}"] == pytest.approx(expected)
+    rows, ratios = figures["loops"]["contestants"], figures["loops"]["ratios"]
+    for other in ("SyncVectorEnv of 1", "DummyVecEnv of 1", "one by one, slow"):
+        expected = 2 / median(rows["vector env of 2"]) * median(rows[other])
+        assert ratios[f"vector env of 2 over {other}"] == pytest.approx(expected)
+
+
+def test_generator_inference_precision_and_memory(run):
+    figures = run(parts=("generator", "inference", "precision", "memory"), memory_steps=400)
+    assert set(figures) == {"device", "threads", "generator", "inference", "precision", "memory"}
+    row = figures["generator"]["contestants"]["forward 2"]
+    matmul = figures["generator"]["contestants"]["matmul float32"]
+    rates = [flops["flops"] / median(flops) for flops in (row, matmul)]
+    assert row["share_of_matmul"] == pytest.approx(rates[0] / rates[1])
+    assert figures["inference"]["multiply_adds_of_one_photo"] > 382_627 * 0.9 * 64 * 64  # the predictor's alone
+    assert 0 < figures["precision"]["mean_absolute_difference_of_the_reward"] < 1
+    assert (figures["memory"]["steps"], figures["memory"]["first"]) == (400, 20)
+    assert abs(figures["memory"]["growth"]) < 0.5 and figures["memory"]["bytes_after_first"] > 2**20
+
+
+def test_flops_are_twice_the_multiply_adds():
+    conv = torch.nn.Conv2d(3, 8, 3, padding=1)
+    assert count_flops(conv, torch.rand(2, 3, 5, 7)) == 2 * (2 * 5 * 7) * 8 * 3 * 9
+
+
+def test_contestants_take_turns():
+    turns = []
+    every = [Contestant(name, lambda name=name: turns.append(name), 1) for name in "ab"]
+    rows = race(every, 3, torch.device("cpu"), "turns")
+    assert turns == ["a", "b"] * 4 and len(rows["a"]["seconds"]) == 3
+
+
+def test_an_unknown_part_lists_the_nearest():
+    with pytest.raises(ValueError, match=r"'niqee': did you mean .*'niqe'"):
+        Bench(parts=("niqee",))
+
+
+def test_a_missing_rival_is_said_and_left_out(run, monkeypatch, capsys):
     monkeypatch.setitem(__import__("sys").modules, "pyiqa", None)
     monkeypatch.setitem(__import__("sys").modules, "pyiqa.default_model_configs", None)
-    figures = bench(Bench(batch=1, rounds=1, generator=tiny_checkpoint, device="cpu", output=None))
+    figures = run(parts=("niqe",), rival="pyiqa:niqe")
     assert "without pyiqa:niqe" in capsys.readouterr().out
-    assert list(figures["ratios"]) == ["step rate over generator forward rate"]
+    assert list(figures["niqe"]["contestants"]) == ["matmul float32", "score niqe"]

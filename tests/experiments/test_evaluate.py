@@ -8,8 +8,8 @@ import torch
 
 import generators
 from agents import checkpoints, networks
-from blindsr_env import degradation, images, kernels
-from experiments.evaluate import Evaluate, differences, evaluate
+from blindsr_env import degradation, images, kernels, metrics
+from experiments.evaluate import Evaluate, differences, evaluate, table_of_differences
 
 
 @pytest.fixture
@@ -106,18 +106,6 @@ def test_unknown_policy_lists_the_nearest(tiny_checkpoint, folder):
         evaluate(Evaluate(policies=("true-cod",), images=str(folder), generator=tiny_checkpoint, output=None))
 
 
-@pytest.fixture
-def louder(tmp_path, tiny_generator):
-    """Another generator of the same name, whose texture is stronger."""
-    other = generators.AMNet(tiny_generator.architecture, tiny_generator.codec, name="tiny")
-    other.load_state_dict(tiny_generator.state_dict())
-    with torch.no_grad():
-        other.tail.weight.mul_(2)
-    path = tmp_path / "louder.safetensors"
-    generators.save(path, other, {"data": "none"})
-    return str(path)
-
-
 def test_several_generators_on_several_sets(folder, tiny_checkpoint, louder, photo, tmp_path, capsys):
     images.write(tmp_path / "more" / "q.png", photo(90, 110, 5))
     images.write(tmp_path / "more" / "r.png", photo(100, 90, 6))
@@ -161,12 +149,22 @@ def test_differences_are_paired():
         return {"set": "S", "generator": name, "widths": [1.0], "policies": policies}
 
     (found,) = differences(
-        [sheet("a", [[20.0], [30.0], [40.0]]), sheet("b", [[20.1], [30.2], [40.3]])], {"psnr": 1.0}, seed=0
+        [sheet("a", [[20.0], [30.0], [40.0], [50.0]]), sheet("b", [[20.1], [30.2], [40.3], [np.nan]])],
+        {"psnr": 1.0},
+        seed=0,
     )
     psnr = found["policies"]["true-code"]["psnr"]
     half = 4.303 * 0.1 / np.sqrt(3)
     assert [psnr["low"], psnr["mean"], psnr["high"]] == pytest.approx([0.2 - half, 0.2, 0.2 + half], abs=1e-4)
     assert psnr["by_width"][0]["high"] == pytest.approx(psnr["high"])
+    assert psnr["broken"] == 1 and psnr["count"] == 3
+    assert "b over a, S, true-code: psnr +0.200" in (text := table_of_differences([found])) and "1 broken" in text
+
+
+def test_grid_is_told_in_thousandths():
+    entry = {"mean": 2e-5, "low": 1e-5, "high": 3e-5, "count": 4, "by_width": [], "broken": 0}
+    each = {"set": "S", "generator": "b", "against": "a", "policies": {"true-code": {"grid": entry}}}
+    assert table_of_differences([each]) == "b over a, S, true-code: grid, 1e-3 +0.020 [+0.010, +0.030]\n"
 
 
 def test_intervals_of_the_means_are_over_photos(folder, tiny_checkpoint):
@@ -188,12 +186,87 @@ def test_intervals_of_the_means_are_over_photos(folder, tiny_checkpoint):
     assert entry["interval_by_width"][1]["mean"] == pytest.approx(entry["mean_by_width"][1])
 
 
+class Made:
+    """A metric that breaks on the first picture of the calls that it is told of."""
+
+    lower_is_better, needs_reference, min_size = True, False, 1
+
+    def __init__(self, name, breaks_at=()):
+        self.name, self.breaks_at, self.calls = name, breaks_at, 0
+
+    def __call__(self, sr, hr=None):
+        scores = sr.mean((1, 2, 3))
+        if self.calls in self.breaks_at:
+            scores[0] = torch.nan
+        self.calls += 1
+        return scores
+
+
+def test_what_a_policy_breaks_is_counted_and_left_out_on_both_sides(folder, tiny_checkpoint, monkeypatch, capsys):
+    # Calls: true code and policy on the first photo, then on the second; NaN at width 0.7 of the policy's second.
+    monkeypatch.setitem(metrics._factories, "fragile", lambda scale: Made("fragile", breaks_at=[3]))
+    settings = dict(images=str(folder), widths=(0.7, 2.0), metrics=("fragile",), output=None, device="cpu")
+    figures = evaluate(Evaluate(policies=("mean-code",), generator=tiny_checkpoint, **settings))
+    true, own = (figures["policies"][name]["fragile"] for name in ("true-code", "mean-code"))
+    assert (true["broken"], own["broken"]) == (
+        0,
+        1,
+    ) and "mean-code broke fragile on 1 pictures" in capsys.readouterr().out
+    difference = np.subtract(own["scores"], true["scores"])  # (2 photos, 2 widths)
+    assert np.isnan(difference[1, 0])
+    by_photo = [difference[0].mean(), difference[1, 1]]
+    assert own["gain"]["mean"] == pytest.approx(-np.mean(by_photo), abs=1e-7) and own["gain"]["count"] == 2
+    assert own["mean_by_width"] == pytest.approx([own["scores"][0][0], np.mean(np.array(own["scores"])[:, 1])])
+    monkeypatch.setitem(metrics._factories, "fragile", lambda scale: Made("fragile", breaks_at=[1, 3]))
+    figures = evaluate(Evaluate(policies=("mean-code",), generator=tiny_checkpoint, **settings))
+    assert figures["policies"]["mean-code"]["fragile"]["interval_by_width"][0]["count"] == 0, "no such width is left"
+
+
+def test_metrics_are_called_by_their_own_names(folder, tiny_checkpoint, monkeypatch, tmp_path):
+    monkeypatch.setattr(metrics, "Lpips", lambda folder: Made("lpips"))
+    monkeypatch.setattr(metrics, "Iqa", lambda name, weights: Made(f"pyiqa:{name}"))
+    weights = str(tmp_path / "weights")
+    output = tmp_path / "results.json"
+    given = (f"lpips@{weights}", f"pyiqa:musiq@{weights}", f"grid+0.5*lpips@{weights}")
+    settings = dict(policies=("mean-code",), images=str(folder), widths=(2.0,), device="cpu")
+    figures = evaluate(Evaluate(metrics=given, generator=tiny_checkpoint, output=str(output), **settings))
+    assert list(figures["policies"]["mean-code"]) == ["lpips", "pyiqa:musiq", "grid+0.5*lpips"]
+    assert json.loads(output.read_text())["config"]["metrics"] == ["lpips", "pyiqa:musiq", "grid+0.5*lpips"]
+    assert str(tmp_path) not in output.read_text()
+
+
+def test_what_was_scored_is_kept_when_stopped(folder, tiny_checkpoint, louder, tmp_path, monkeypatch):
+    from experiments import evaluate as module
+
+    score_photo, calls = module.score_photo, []
+
+    def stops(*arguments):
+        calls.append(arguments)
+        if len(calls) > 3:  # two photos of each generator
+            raise KeyboardInterrupt
+        return score_photo(*arguments)
+
+    monkeypatch.setattr(module, "score_photo", stops)
+    output = tmp_path / "results.json"
+    settings = dict(policies=("true-code",), images=str(folder), widths=(2.0,), metrics=("psnr",), device="cpu")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Evaluate(generators=[tiny_checkpoint, louder], output=str(output), **settings))
+    kept = json.loads(output.read_text())["figures"]
+    assert kept["generator"] == "tiny (tiny)" and np.isfinite(kept["policies"]["true-code"]["psnr"]["scores"]).all()
+
+
+def test_generators_of_other_scales_are_not_compared(tiny_checkpoint, twice, folder):
+    with pytest.raises(ValueError, match="x2 is for scale 2, tiny for 4: compare them apart"):
+        evaluate(Evaluate(generators=[tiny_checkpoint, twice], images=str(folder), metrics=("psnr",), output=None))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"generator": "a", "generators": ["b"]}, "not both"),
         ({"images": []}, "at least one"),
         ({"widths": ()}, "at least one"),
+        ({"images": ["/data/Set5", "/data/Set5/"]}, "the folder of photos 'Set5' is given twice"),
     ],
 )
 def test_impossible_settings(settings, message):

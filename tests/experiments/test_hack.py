@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
-import generators
 from agents import shared_offset
+from agents.policies import TrueCode
 from blindsr_env import images
-from experiments.hack import Hack, hack, table
+from experiments.hack import Hack, _means, hack, table
+from experiments.held_out import HeldOut
 
 
 @pytest.fixture
@@ -18,18 +18,6 @@ def folders(tmp_path, photo):
         for seed in range(2):
             images.write(tmp_path / name / f"{name}{seed}.png", photo(80, 90, first + seed))
     return {"images": str(tmp_path / "train"), "held_out": str(tmp_path / "held-out")}
-
-
-@pytest.fixture
-def louder(tmp_path, tiny_generator):
-    """Another generator of the same name, whose texture is stronger."""
-    other = generators.AMNet(tiny_generator.architecture, tiny_generator.codec, name="tiny")
-    other.load_state_dict(tiny_generator.state_dict())
-    with torch.no_grad():
-        other.tail.weight.mul_(2)
-    path = tmp_path / "louder.safetensors"
-    generators.save(path, other, {"data": "none"})
-    return str(path)
 
 
 def test_figures_table_and_pictures(folders, tiny_checkpoint, louder, tmp_path, monkeypatch):
@@ -64,15 +52,12 @@ def test_figures_table_and_pictures(folders, tiny_checkpoint, louder, tmp_path, 
     assert difference["true_psnr"]["mean"] == pytest.approx(cost) and cost < 0
     paired = np.subtract(loud["actions"]["code"]["rewards"], plain["actions"]["code"]["rewards"])
     assert difference["reward"]["code"]["mean"] == pytest.approx(paired.mean())
-    assert table(figures).count("\n| tiny (louder) | tiny (tiny) |") == 3
+    assert table(figures).count("\n| tiny (louder) | tiny (tiny) |") == 3 and "broke" not in table(figures)
     assert len(list(output.parent.glob("hack_*.png"))) == 2
 
 
-def test_generators_without_common_scenes_are_refused(folders, tiny_checkpoint, tmp_path):
-    twice = tmp_path / "x2.safetensors"
-    architecture = generators.Architecture(blocks=1, width=8, scale=2)
-    generators.save(twice, generators.AMNet(architecture, generators.KernelCodec.isotropic(2), "x2"), {})
-    given = [tiny_checkpoint, str(twice)]
+def test_generators_without_common_scenes_are_refused(folders, tiny_checkpoint, twice):
+    given = [tiny_checkpoint, twice]
     with pytest.raises(ValueError, match="x2 is for scale 2 .* compare them apart"):
         hack(Hack(generators=given, metric="psnr", scenes=2, patch_size=16, device="cpu", **folders))
 
@@ -105,3 +90,37 @@ def test_what_was_measured_is_kept_when_stopped(folders, tiny_checkpoint, louder
     with pytest.raises(KeyboardInterrupt):
         hack(Hack(generators=[tiny_checkpoint, louder], actions=("code",), output=str(output), **settings))
     assert list(json.loads(output.read_text())["figures"]["generators"]) == ["tiny (tiny)"]
+
+
+def test_a_generator_twice_is_refused(folders, tiny_checkpoint):
+    settings = dict(metric="psnr", scenes=2, patch_size=16, device="cpu", **folders)
+    with pytest.raises(ValueError, match="the generator 'tiny .*' is given twice"):
+        hack(Hack(generators=[tiny_checkpoint, tiny_checkpoint], **settings))
+
+
+def test_scenes_that_an_offset_breaks_are_told_and_left_out_on_both_sides(folders, tiny_checkpoint, tmp_path):
+    environment = dict(images=folders["held_out"], generator=tiny_checkpoint, patch_size=16, device="cpu")
+    held_out = HeldOut(4, metric=Fragile(), report=("psnr", "grid"), environment=environment)
+    result = held_out.score(TrueCode())
+    assert result.broken == {"fragile": 1, "psnr": 0, "grid": 0}
+    assert np.isfinite(result.reward[1:]).all() and np.isnan(result.scores["fragile"]).tolist() == [True] + [False] * 3
+    assert (result.photo == [0, 1, 0, 1]).all()
+    true, of_space = _means(held_out, {"code": result})
+    scores = held_out.true_scores["fragile"]
+    assert true["fragile"] == pytest.approx((scores[2] + scores[[1, 3]].mean()) / 2)
+    assert of_space["code"]["fragile"] == pytest.approx(true["fragile"])
+    assert true["psnr"] == pytest.approx(held_out.true_scores["psnr"].mean())
+
+
+class Fragile:
+    """A metric that gives the first picture no score from the second call on."""
+
+    name, lower_is_better, needs_reference, min_size = "fragile", True, False, 1
+    calls = 0
+
+    def __call__(self, sr, hr=None):
+        self.calls += 1
+        scores = sr.mean((1, 2, 3))
+        if self.calls > 1:
+            scores[0] = float("nan")
+        return scores

@@ -1,5 +1,7 @@
 """What tables call things: no machine's paths, and no two things alike."""
 
+import pytest
+
 from experiments import labels
 
 
@@ -9,6 +11,21 @@ def test_short_keeps_no_folder():
     assert labels.short(settings) == expected
     assert labels.short("pyiqa:lpips@/weights/lpips.pth") == "pyiqa:lpips"
     assert labels.short(None) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("lpips@/x/w", "lpips"),
+        ("niqe+0.1*pyiqa:lpips@/a/w.pth", "niqe+0.1*pyiqa:lpips"),
+        ("pyiqa:clipiqa+@/a/b+c.pth + 2*lpips@../w", "pyiqa:clipiqa++2*lpips"),
+        ("niqe+0.1*psnr", "niqe+0.1*psnr"),
+        ({"niqe": 1, "lpips@/x/w": 0.1}, {"niqe": 1, "lpips": 0.1}),
+        (["0.1*lpips@/x/w", "psnr"], ["0.1*lpips", "psnr"]),
+    ],
+)
+def test_metrics_keep_their_names_and_lose_their_weights(name, expected):
+    assert labels.short(name) == expected
 
 
 def test_tails_are_as_short_as_they_can_be():
@@ -22,3 +39,9 @@ def test_generators_of_one_name_are_told_apart_by_their_files():
     assert labels.of_generators(["amnet", "amnet"], files) == ["amnet (plain)", "amnet (hard)"]
     runs = ["/a/generator.safetensors", "/b/generator.safetensors"]
     assert labels.of_generators(["amnet", "amnet"], runs) == ["amnet (a/generator)", "amnet (b/generator)"]
+
+
+@pytest.mark.parametrize("sources", [["amnet_s", None], ["/a/g.safetensors", "/a/g.safetensors"]])
+def test_one_generator_twice_is_refused(sources):
+    with pytest.raises(ValueError, match="the generator 'amnet_s.*' is given twice"):
+        labels.of_generators(["amnet_s", "amnet_s"], sources)

@@ -60,3 +60,14 @@ def test_scenes_without_a_number_are_left_out_of_both():
 def test_nothing_to_normalise_by(reward, best, message):
     with pytest.raises(ValueError, match=message):
         normalised(reward, best)
+
+
+def test_scenes_of_a_photo_count_once():
+    reward, best = drawn(4)
+    photo = np.arange(12) % 4
+    found = normalised(np.tile(reward, 3), np.tile(best, 3), photo=photo)
+    once = normalised(reward, best)  # scenes told three times tell nothing new
+    assert (found.mean, found.low, found.high) == pytest.approx((once.mean, once.low, once.high))
+    assert found.count == once.count == 4
+    uneven = normalised([1.0, 3.0, 5.0], [4.0, 4.0, 8.0], photo=[0, 0, 1])
+    assert uneven.mean == pytest.approx((2 + 5) / (4 + 8)) and uneven.count == 2

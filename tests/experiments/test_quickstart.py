@@ -51,9 +51,13 @@ def test_quickstart_writes_all_that_it_promises(tmp_path, folder, other_folder, 
     assert figures["timesteps"] == 48
     assert agents.load(output / "agent.safetensors").num_timesteps == 48
     assert list((output / "tensorboard").iterdir())
-    for name in ("h0", "h1"):
+    for row, name in enumerate(("h0", "h1")):
+        assert saved["difference_by_photo"][name] == pytest.approx(difference[row::2].mean())
         assert images.read(output / f"{name}.png").std() > 10
-    assert "after minus before" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "after minus before" in printed
+    assert saved["difference"]["count"] == saved["before"]["reward"]["count"] == 2, "photos are what is independent"
+    assert "4 held-out scenes of 2 photos" in printed and "interval over photos" in printed
 
 
 def test_held_out_scenes_are_the_same_each_time_and_spread_over_photos(folder, tiny_checkpoint):
