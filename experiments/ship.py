@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Ship:
 
 
 def ship(settings: Ship) -> Path:
-    """Write the weights in half precision, or in full where PSNR moves by more than the tolerance.
+    """Write the weights in half precision, or in full where PSNR moves by more than the tolerance or one is too large.
 
     Returns:
         The file; its metadata is the checkpoint's.
@@ -55,20 +56,21 @@ def ship(settings: Ship) -> Path:
     training = generators.checkpoint.read(settings.generator)[1]["training"]
     validation = Validation(settings.images, settings.widths, full.scale, device)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "half.safetensors"
-        generators.save(path, full, training, torch.float16)
-        before, after = validation(full), validation(generators.load(path, device=device))
-    moved = max(abs(before[key] - after[key]) for key in before)
-    dtype = torch.float16 if moved <= settings.tolerance else torch.float32
-    size = sum(p.numel() * dtype.itemsize for p in full.parameters())
+        path = Path(folder) / "weights.safetensors"
+        moved = math.inf
+        if all(bool((weight.abs() <= torch.finfo(torch.float16).max).all()) for weight in full.parameters()):
+            generators.save(path, full, training, torch.float16)
+            before, after = validation(full), validation(generators.load(path, device=device))
+            moved = max(abs(before[key] - after[key]) for key in before)
+        dtype = torch.float16 if moved <= settings.tolerance else torch.float32
+        generators.save(path, full, training, dtype)
+        size = os.path.getsize(path)
     if size > LARGEST:
-        raise ValueError(f"the weights take {size / 2**20:.1f} MB, above {LARGEST >> 20} MB: ship a smaller network")
+        raise ValueError(f"the file takes {size / 2**20:.1f} MB, above {LARGEST >> 20} MB: ship a smaller network")
     target = Path(settings.output)
     generators.save(target, full, training, dtype)
-    print(
-        f"half precision moves PSNR by {moved:.4f} dB: weights in {dtype} in {target}, "
-        f"{os.path.getsize(target) / 2**20:.1f} MB"
-    )
+    cost = "cannot hold a weight" if moved == math.inf else f"moves PSNR by {moved:.4f} dB"
+    print(f"half precision {cost}: weights in {dtype} in {target}, {size / 2**20:.1f} MB")
     return target
 
 

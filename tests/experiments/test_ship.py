@@ -28,7 +28,7 @@ def test_half_precision_ships(tiny_checkpoint, tiny_generator, data, tmp_path, c
 
 def test_where_it_costs_quality_full_precision_ships(tiny_checkpoint, data, tmp_path):
     network = generators.load(tiny_checkpoint)
-    lr, action = torch.rand(1, 3, 8, 8), torch.zeros(1, 15)
+    lr, action = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.zeros(1, 15)
     with torch.no_grad():  # a constant channel times 2049, which is 2048 in float16, and its cancellation
         network.conv.weight.zero_()
         network.modulate.embed.weight.zero_()
@@ -41,14 +41,29 @@ def test_where_it_costs_quality_full_precision_ships(tiny_checkpoint, data, tmp_
     assert all(tensor.dtype != torch.float16 for tensor in checkpoint.read(path)[0].values())
 
 
-def test_what_does_not_fit(tiny_checkpoint, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(ship, "LARGEST", 1000)
-    with pytest.raises(ValueError, match="above 0 MB: ship a smaller network"):
-        ship.ship(settings(tiny_checkpoint, data, tmp_path))
-    assert not (tmp_path / "out").exists()
+def test_a_weight_too_large_for_half_precision_ships_in_full(tiny_checkpoint, data, tmp_path, capsys):
     network = generators.load(tiny_checkpoint)
     with torch.no_grad():
         network.tail.bias[0] = 1e5
     with pytest.raises(ValueError, match="a weight of tiny is too large for torch.float16: save it in float32"):
         generators.save(tmp_path / "g.safetensors", network, {}, torch.float16)
     assert not (tmp_path / "g.safetensors").exists()
+    source = tmp_path / "large.safetensors"
+    generators.save(source, network, {"steps": 1})
+    tensors, metadata = checkpoint.read(ship.ship(settings(str(source), data, tmp_path)))
+    assert tensors["tail.bias"][0] == 1e5 and metadata["training"] == {"steps": 1}
+    assert "half precision cannot hold a weight: weights in torch.float32" in capsys.readouterr().out
+
+
+def test_what_does_not_fit(tiny_checkpoint, data, tmp_path, monkeypatch):
+    """The whole file counts, with the codec and the header."""
+    shipped = ship.ship(settings(tiny_checkpoint, data, tmp_path))
+    size = shipped.stat().st_size
+    shipped.unlink()
+    shipped.parent.rmdir()
+    monkeypatch.setattr(ship, "LARGEST", size - 1)
+    with pytest.raises(ValueError, match="above 0 MB: ship a smaller network"):
+        ship.ship(settings(tiny_checkpoint, data, tmp_path))
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(ship, "LARGEST", size)
+    assert ship.ship(settings(tiny_checkpoint, data, tmp_path)) == shipped
