@@ -1,16 +1,20 @@
 """Training by two processes: one step equals one process's, and a stopped run goes on exactly."""
 
+import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from children import together
 from states import assert_same_state, last_state
 
+from experiments import training
 from experiments.ranks import Ranks
 from experiments.train_gan import GanTrainer, TrainGan
 from experiments.train_generator import GeneratorTrainer, train_generator
@@ -18,51 +22,69 @@ from generators import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Each process works in a folder of its own, as on hosts that share no files; what it finds out it writes beside them.
-PROGRAM = """
-import hashlib, json, os, signal, sys
-from pathlib import Path
-import torch
-from experiments import training
-from experiments.train_generator import GeneratorTrainer, TrainGenerator, train_generator
-from generators import checkpoint
 
-folder, base = Path(sys.argv[1]), json.loads(sys.argv[2])
-rank, found = int(os.environ["RANK"]), {}
-(folder / f"rank{rank}").mkdir()
-os.chdir(folder / f"rank{rank}")
+def steps_and_stops(folder, base):
+    """Work in a folder of this process's own, as on hosts that share no files; write findings beside it."""
+    rank, found = int(os.environ["RANK"]), {}
+    (folder / f"rank{rank}").mkdir()
+    os.chdir(folder / f"rank{rank}")
 
-def settings(**changes):
-    return TrainGenerator(**{**base, **changes})
+    def settings(**changes):
+        return replace(base, **changes)
 
-# Half of a batch each.
-trainer = GeneratorTrainer(settings(output="step"))
-joint = checkpoint.read(folder / "batch.safetensors")[0]
-trainer._stream = iter([[joint[name].chunk(2)[rank] for name in ("hr", "lr", "kernel")]])
-trainer.step()
-state = trainer.state()
-for part in ("weights", "moment1", "moment2"):
-    checkpoint.save(folder / f"{part}{rank}.safetensors", state[part], {})
+    # Half of a batch each.
+    trainer = GeneratorTrainer(settings(output="step"))
+    one_half(folder, rank, trainer, steps=1)
+    write(folder, rank, trainer, ("weights", "moment1", "moment2"))
 
-# Six steps, and six with a signal to one process in the third.
-random = {"code_noise": 1.0, "soften": 0.6}
-train_generator(settings(output="straight", **random))
-step = training.Trainer.step
+    # Six steps, and six with a signal to one process in the third.
+    random = {"code_noise": 1.0, "soften": 0.6}
+    train_generator(settings(output="straight", **random))
+    step = training.Trainer.step
 
-def struck(trainer):
-    found["stopped"] = trainer.done + 1
-    if rank == 1 and trainer.done == 2:
-        os.kill(os.getpid(), signal.SIGTERM)
-    return step(trainer)
+    def struck(trainer):
+        found["stopped"] = trainer.done + 1
+        if rank == 1 and trainer.done == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(trainer)
 
-training.Trainer.step = struck
-train_generator(settings(output="halves", **random))
-training.Trainer.step = step
-trainer = GeneratorTrainer(settings(output="halves", **random))
-training.train(trainer, name="", save=lambda figures: None, validate=None)
-found["ema"] = hashlib.sha256(b"".join(p.numpy().tobytes() for p in trainer.ema.parameters())).hexdigest()
-(folder / f"found{rank}.json").write_text(json.dumps(found))
-"""
+    training.Trainer.step = struck
+    train_generator(settings(output="halves", **random))
+    training.Trainer.step = step
+    trainer = GeneratorTrainer(settings(output="halves", **random))
+    training.train(trainer, name="", save=lambda figures: None, validate=None)
+    found["ema"] = hashlib.sha256(b"".join(p.numpy().tobytes() for p in trainer.ema.parameters())).hexdigest()
+    (folder / f"found{rank}.json").write_text(json.dumps(found))
+
+
+def g_against_d(folder, wanted):
+    """Two steps of AMGAN, begun with a D of each process's own until they are made equal."""
+    rank = int(os.environ["RANK"])
+    trainer = GanTrainer(wanted)
+    if rank:
+        with torch.no_grad():
+            for parameter in trainer.discriminator.parameters():
+                parameter.mul_(1.5)
+    trainer.ranks.equalise(*trainer.networks())
+    one_half(folder, rank, trainer, steps=2)
+    write(folder, rank, trainer, GAN_PARTS)
+
+
+GAN_PARTS = ("weights", "moment1", "discriminator", "discriminator_moment1")
+
+
+def one_half(folder, rank, trainer, steps):
+    """Take steps on this process's half of the joint batch."""
+    joint = checkpoint.read(folder / "batch.safetensors")[0]
+    trainer._stream = iter([[joint[name].chunk(2)[rank] for name in ("hr", "lr", "kernel")]] * steps)
+    for _ in range(steps):
+        trainer.step()
+
+
+def write(folder, rank, trainer, parts):
+    state = trainer.state()
+    for part in parts:
+        checkpoint.save(folder / f"{part}{rank}.safetensors", state[part], {})
 
 
 def launch(folder, *arguments, processes=2):
@@ -72,15 +94,11 @@ def launch(folder, *arguments, processes=2):
     return subprocess.run([*command, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
 
 
-def test_two_processes(settings, tmp_path, data, capsys):
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    base = {"data": [data], "steps": 6, "arch": "amnet_s", "device": "cpu", "patch_size": 8, "batch_size": 4}
+def test_two_processes(settings, tmp_path, capsys):
     single = GeneratorTrainer(settings(batch_size=4))
     batch = next(single._stream)
     checkpoint.save(tmp_path / "batch.safetensors", dict(zip(("hr", "lr", "kernel"), batch, strict=True)), {})
-    done = launch(tmp_path, str(program), str(tmp_path), json.dumps({**base, "warmup": 2}))
-    assert done.returncode == 0, done.stderr
+    printed = "".join(together(tmp_path, steps_and_stops, tmp_path, settings(batch_size=4)))
     found = [json.loads((tmp_path / f"found{rank}.json").read_text()) for rank in range(2)]
 
     # One step: gradients (the first moment is a tenth of them), so weights too, are those of the joint batch.
@@ -106,40 +124,13 @@ def test_two_processes(settings, tmp_path, data, capsys):
     assert whole["rng/stream"].shape == whole["rng/stream@1"].shape
     assert not torch.equal(whole["rng/stream"], whole["rng/stream@1"])
     assert list((tmp_path / "rank1").iterdir()) == []
-    assert done.stdout.count("stopped at step 3 of 6") == 1 and done.stdout.count("finished after 6 steps") == 2
+    assert printed.count("stopped at step 3 of 6") == 1 and printed.count("finished after 6 steps") == 2
 
     # One process goes on where two were, with crops drawn anew.
     capsys.readouterr()
     train_generator(settings(output=str(first / "halves"), steps=7, batch_size=4, code_noise=1.0, soften=0.6))
     assert "goes on with 1 processes, not as many as before" in capsys.readouterr().out
     assert last_state(first / "halves")[1]["step"] == 7
-
-
-GAN = """
-import json, os, sys
-from pathlib import Path
-import torch
-from experiments.train_gan import GanTrainer, TrainGan
-from experiments import training
-from generators import checkpoint
-
-folder, base = Path(sys.argv[1]), json.loads(sys.argv[2])
-rank = int(os.environ["RANK"])
-torch.manual_seed(rank)
-trainer = GanTrainer(TrainGan(**base))
-if rank:
-    with torch.no_grad():  # a D of its own, until they are made equal
-        for parameter in trainer.discriminator.parameters():
-            parameter.mul_(1.5)
-trainer.ranks.equalise(*trainer.networks())
-joint = checkpoint.read(folder / "batch.safetensors")[0]
-trainer._stream = iter([[joint[name].chunk(2)[rank] for name in ("hr", "lr", "kernel")]] * 2)
-for _ in range(2):
-    trainer.step()
-state = trainer.state()
-for part in ("weights", "moment1", "discriminator", "discriminator_moment1"):
-    checkpoint.save(folder / f"{part}{rank}.safetensors", state[part], {})
-"""
 
 
 @pytest.mark.slow
@@ -151,15 +142,12 @@ def test_two_processes_train_g_against_d(settings, tmp_path):
     single = GanTrainer(wanted)
     batch = next(single._stream)
     checkpoint.save(tmp_path / "batch.safetensors", dict(zip(("hr", "lr", "kernel"), batch, strict=True)), {})
-    program = tmp_path / "program.py"
-    program.write_text(GAN)
-    done = launch(tmp_path, str(program), str(tmp_path), json.dumps(asdict(wanted)))
-    assert done.returncode == 0, done.stderr
+    together(tmp_path, g_against_d, tmp_path, wanted)
     single._stream = iter([batch] * 2)
     for _ in range(2):
         single.step()
     state = single.state()
-    for part in ("weights", "moment1", "discriminator", "discriminator_moment1"):
+    for part in GAN_PARTS:
         ours, theirs = (checkpoint.read(tmp_path / f"{part}{rank}.safetensors")[0] for rank in range(2))
         assert set(ours) == set(state[part])
         for name, tensor in state[part].items():
