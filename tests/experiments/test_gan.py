@@ -307,6 +307,21 @@ def test_a_step_does_not_wait_for_the_device(settings):
     assert reads.found == []
 
 
+def test_bfloat16_trains_about_the_same(settings):
+    full, half = (GanTrainer(settings(amp=amp, discriminator_warmup=1, warmup=0)) for amp in (False, True))
+    for _ in range(3):
+        assert half.step().item() == pytest.approx(full.step().item(), rel=0.03)
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for n in half.networks() for p in n.parameters())
+
+
+@pytest.mark.slow
+def test_compiled_networks_learn_the_same(settings):
+    plain, fused = (GanTrainer(settings(compile=mode, discriminator_warmup=1, warmup=0)) for mode in (False, True))
+    for _ in range(3):
+        assert fused.step().item() == pytest.approx(plain.step().item(), rel=1e-3)
+    assert fused.flops() == plain.flops() > 0
+
+
 @pytest.mark.gpu
 def test_a_step_does_not_wait_for_the_gpu(settings):
     trainer = GanTrainer(settings(device="cuda", amp=True, discriminator_warmup=0, batch_size=4))

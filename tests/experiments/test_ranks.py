@@ -37,14 +37,14 @@ def steps_and_stops(folder, base):
     one_half(folder, rank, trainer, steps=1)
     write(folder, rank, trainer, ("weights", "moment1", "moment2"))
 
-    # Six steps, and six with a signal to one process in the third.
+    # Four steps, and four with a signal to one process in the second.
     random = {"code_noise": 1.0, "soften": 0.6}
     train_generator(settings(output="straight", **random))
     step = training.Trainer.step
 
     def struck(trainer):
         found["stopped"] = trainer.done + 1
-        if rank == 1 and trainer.done == 2:
+        if rank == 1 and trainer.done == 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return step(trainer)
 
@@ -95,10 +95,10 @@ def launch(folder, *arguments, processes=2):
 
 
 def test_two_processes(settings, tmp_path, capsys):
-    single = GeneratorTrainer(settings(batch_size=4))
+    single = GeneratorTrainer(settings(steps=4, batch_size=4))
     batch = next(single._stream)
     checkpoint.save(tmp_path / "batch.safetensors", dict(zip(("hr", "lr", "kernel"), batch, strict=True)), {})
-    printed = "".join(together(tmp_path, steps_and_stops, tmp_path, settings(batch_size=4)))
+    printed = "".join(together(tmp_path, steps_and_stops, tmp_path, settings(steps=4, batch_size=4)))
     found = [json.loads((tmp_path / f"found{rank}.json").read_text()) for rank in range(2)]
 
     # One step: gradients (the first moment is a tenth of them), so weights too, are those of the joint batch.
@@ -117,20 +117,20 @@ def test_two_processes(settings, tmp_path, capsys):
             assert part == "weights" or difference.norm() <= 1e-4 * tensor.norm(), name
 
     # Stopped after the same step; to the bit as if never stopped; another stream for each; files by the first alone.
-    assert [each["stopped"] for each in found] == [3, 3]
+    assert [each["stopped"] for each in found] == [2, 2]
     assert found[0]["ema"] == found[1]["ema"]
     first = tmp_path / "rank0"
     whole = assert_same_state(first / "straight", first / "halves")
     assert whole["rng/stream"].shape == whole["rng/stream@1"].shape
     assert not torch.equal(whole["rng/stream"], whole["rng/stream@1"])
     assert list((tmp_path / "rank1").iterdir()) == []
-    assert printed.count("stopped at step 3 of 6") == 1 and printed.count("finished after 6 steps") == 2
+    assert printed.count("stopped at step 2 of 4") == 1 and printed.count("finished after 4 steps") == 2
 
     # One process goes on where two were, with crops drawn anew.
     capsys.readouterr()
-    train_generator(settings(output=str(first / "halves"), steps=7, batch_size=4, code_noise=1.0, soften=0.6))
+    train_generator(settings(output=str(first / "halves"), steps=5, batch_size=4, code_noise=1.0, soften=0.6))
     assert "goes on with 1 processes, not as many as before" in capsys.readouterr().out
-    assert last_state(first / "halves")[1]["step"] == 7
+    assert last_state(first / "halves")[1]["step"] == 5
 
 
 @pytest.mark.slow
