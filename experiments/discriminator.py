@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
@@ -59,6 +60,9 @@ class Discriminator(nn.Module):
         mean = F.avg_pool2d(x, BOX, stride=1, padding=BOX // 2, count_include_pad=False)
         x = CONTRAST * (x - mean)
         for conv in self.convolutions:
-            x = F.leaky_relu(GAIN * conv(x), 0.2)
+            assert isinstance(conv, nn.Conv2d)
+            with torch.autocast(x.device.type, enabled=False):  # which would round the spectral norm to 8 bits
+                weight = conv.weight
+            x = F.leaky_relu(GAIN * F.conv2d(x, weight, conv.bias, conv.stride, conv.padding), 0.2)
         logits: Tensor = self.last(x)
         return logits

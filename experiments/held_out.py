@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,7 +16,8 @@ from agents.policies import Policy
 from blindsr_env import images
 from blindsr_env.core import BlindSRCore, MetricLike, Scenes
 from blindsr_env.env import BlindSREnv
-from blindsr_env.images import Photo, Source
+from blindsr_env.images import Source
+from experiments.disjoint import refuse_common
 from experiments.intervals import bootstrap, over_photos
 
 SEED = 2021
@@ -72,11 +72,7 @@ def check_disjoint(training: Source, held_out: Source) -> None:
     Raises:
         ValueError: a photo is in both, pixel for pixel.
     """
-    learned = {_digest(photo): photo.name for photo in images.load(training, "train")}
-    for photo in images.load(held_out, "test"):
-        name = learned.get(_digest(photo))
-        if name is not None:
-            raise ValueError(f"the held-out photo {photo.name} is the training photo {name}: hold out other photos")
+    refuse_common(images.load(training, "train"), images.load(held_out, "test"))
 
 
 def check_common(cores: Sequence[BlindSRCore], *, drawn: bool) -> None:
@@ -99,10 +95,6 @@ def check_common(cores: Sequence[BlindSRCore], *, drawn: bool) -> None:
                 f"{other.generator.name} is for scale {other.scale}{of_other}, {first.generator.name} for "
                 f"{first.scale}{of_first}: compare them apart"
             )
-
-
-def _digest(photo: Photo) -> str:
-    return hashlib.sha256(str(photo.pixels.shape).encode() + photo.pixels.tobytes()).hexdigest()
 
 
 class HeldOut:

@@ -60,7 +60,7 @@ class Meter:
 
     Args:
         patches: trained on in a step, by all processes.
-        flops: floating-point operations of a step on this process's device.
+        flops: floating-point operations of a step on this process's device; may be set anew between steps.
         rate: what the device reaches in matrix products, operations a second.
         device: of the training.
     """
@@ -69,6 +69,7 @@ class Meter:
         self.patches, self.flops, self.rate, self.device = patches, flops, rate, device
         self._since: float | None = None
         self._steps = self._all_steps = 0
+        self._work = self._all_work = 0
         self._all_seconds = 0.0
 
     def step(self) -> None:
@@ -77,6 +78,7 @@ class Meter:
             self._since = time.perf_counter()
         else:
             self._steps += 1
+            self._work += self.flops
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -96,20 +98,21 @@ class Meter:
         if self._since is None or not self._steps:
             return {}
         now = time.perf_counter()
-        seconds, steps = now - self._since, self._steps
+        seconds, steps, work = now - self._since, self._steps, self._work
         self._all_seconds, self._all_steps = self._all_seconds + seconds, self._all_steps + steps
-        self._since, self._steps = now, 0
-        return self._rates(steps / seconds)
+        self._all_work += work
+        self._since, self._steps, self._work = now, 0, 0
+        return self._rates(steps, work, seconds)
 
     def total(self) -> dict[str, float]:
         """Give the rates over all that was read, and `matmul_rate`, operations a second; empty where nothing was."""
         if not self._all_steps:
             return {}
-        rates = {key: round(value, 4) for key, value in self._rates(self._all_steps / self._all_seconds).items()}
-        return {**rates, "matmul_rate": float(f"{self.rate:.4g}")}
+        rates = self._rates(self._all_steps, self._all_work, self._all_seconds)
+        return {**{key: round(value, 4) for key, value in rates.items()}, "matmul_rate": float(f"{self.rate:.4g}")}
 
-    def _rates(self, steps_a_second: float) -> dict[str, float]:
+    def _rates(self, steps: int, work: int, seconds: float) -> dict[str, float]:
         return {
-            "patches_per_second": steps_a_second * self.patches,
-            "matmul_share": steps_a_second * self.flops / self.rate,
+            "patches_per_second": steps * self.patches / seconds,
+            "matmul_share": work / seconds / self.rate,
         }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -16,9 +17,15 @@ S = TypeVar("S")
 
 
 def main(settings: type[S], function: Callable[[S], Any]) -> None:
-    """Call a function with the settings of the command line; an error that the user can mend is one line and exit 2."""
+    """Call a function with the settings of the command line.
+
+    An error that the user can mend is one line and exit 2; Ctrl-C is exit 130.
+    """
     try:
         function(read(settings, sys.argv[1:]))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
@@ -32,35 +39,82 @@ def read(settings: type[S], arguments: Sequence[str]) -> S:
         arguments: of the command line.
 
     Raises:
-        ValueError: an argument that is no such pair, an unknown key (the nearest are listed), or a missing one.
+        ValueError: an argument that is no such pair, an unknown key (the nearest are listed), a missing one, or a value
+            of another type.
     """
     values: dict[str, Any] = {}
     for flag, text in zip(arguments[::2], [*arguments[1::2], None], strict=False):
         if not flag.startswith("--") or text is None:
             raise ValueError(f"{flag}: options are --config FILE.yaml and --KEY VALUE")
         if flag == "--config":
-            content = yaml.safe_load(Path(text).read_text())
+            content = _yaml(text, Path(text).read_text())
             if not isinstance(content, dict):
                 raise ValueError(f"{text} holds no settings: it should have lines of KEY: VALUE")
             values |= content
         else:
-            values[flag[2:]] = yaml.safe_load(text)
+            values[flag[2:]] = _yaml(flag, text)
     known = {field.name: field for field in fields(settings)}  # type: ignore[arg-type]
+    hints = get_type_hints(settings)
     for key, value in values.items():
         if key not in known:
             raise ValueError(unknown("setting", key, known))
-        default = known[key].default
-        if isinstance(default, float) and not isinstance(default, bool):
-            values[key] = _number(key, value)
-        elif isinstance(default, tuple):
-            values[key] = tuple(value)
-    if "data" in known and "data" not in values:
-        raise ValueError("missing setting data: give it as --data '[FOLDER]' or in the config file")
+        try:
+            values[key] = _convert(value, hints[key])
+        except (TypeError, ValueError):
+            raise ValueError(f'setting "{key}": expected {_described(hints[key])}, got {value}') from None
+    for key, field in known.items():
+        if key not in values and field.default is MISSING and field.default_factory is MISSING:
+            listed = "[FOLDER]" if key == "data" else "VALUE"
+            raise ValueError(f"missing setting {key}: give it as --{key} '{listed}' or in the config file")
     return settings(**values)
 
 
-def _number(key: str, value: Any) -> float:
+def _yaml(where: str, text: str) -> Any:
     try:
-        return float(value)  # YAML takes 1e-3 for a string
-    except (TypeError, ValueError):
-        raise ValueError(f'setting "{key}": expected float, got {value}') from None
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where} is no YAML: {' '.join(str(error).split())}") from None
+
+
+def _convert(value: Any, hint: Any) -> Any:
+    """Turn what YAML makes of a text into a value of the type; TypeError or ValueError where it is none."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        for each in arguments:
+            try:
+                return _convert(value, each)
+            except (TypeError, ValueError):
+                continue
+        raise TypeError
+    if origin in (list, tuple):
+        if not isinstance(value, list):
+            raise TypeError
+        each = arguments[:1] * len(value) if origin is list or arguments[-1] is ... else arguments
+        return origin(_convert(item, kind) for item, kind in zip(value, each, strict=True))
+    if origin is Literal:
+        if value in arguments:
+            return value
+        raise ValueError
+    if hint is float or hint is int:
+        if isinstance(value, bool):
+            raise TypeError
+        number = value if isinstance(value, int) else float(value)  # YAML takes 1e-3 and 1e5 for strings
+        if hint is int and not float(number).is_integer():
+            raise ValueError
+        return hint(number)
+    if hint is str and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)  # a folder named 7
+    if not isinstance(value, hint):
+        raise TypeError
+    return value
+
+
+def _described(hint: Any) -> str:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(_described(each) for each in arguments)
+    if origin in (list, tuple):
+        return "a list, as [A, B]"
+    if origin is Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    return "null" if hint is NoneType else hint.__name__

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import generators
 from blindsr_env.metrics.squeezenet import MIN_SIZE
+from experiments import adam, options
 from experiments.discriminator import Discriminator
 from experiments.perceptual import PerceptualLoss
 from experiments.realness import Realness
-from experiments.train_generator import GeneratorTrainer, TrainGenerator
-from experiments.training import fuse, place, record, train
-from experiments.validation import Validation
+from experiments.train_generator import GeneratorTrainer, TrainGenerator, run
+from experiments.training import fuse, place
 
 TERMS = ("l1", "perceptual", "adversarial", "discriminator", "realness_hr", "realness_sr")
 """What is reported: G's three terms unweighted, D's loss, and D's mean level of realness for HR and for SR."""
@@ -102,6 +101,7 @@ class GanTrainer(GeneratorTrainer):
         self.discriminator_optimizer = torch.optim.Adam(
             self.discriminator.parameters(), lr=0.0, betas=settings.betas, fused=True
         )
+        self.turns = frozenset({settings.discriminator_warmup})
         self.realness = Realness(settings.outcomes, self.device)
         self.perceptual = None
         if settings.perceptual is not None and settings.perceptual_weight > 0:
@@ -111,22 +111,16 @@ class GanTrainer(GeneratorTrainer):
     def step(self) -> Tensor:
         """Take one step of G, unless D learns alone, and one of D; give the sum of their losses, on the device."""
         settings = self.settings
+        if settings.compile:
+            torch.compiler.cudagraph_mark_step_begin()
         hr, lr, kernel = next(self._stream)  # outside autocast: photos are degraded in float32
         hr = hr.contiguous(memory_format=torch.channels_last)
         alone = self.done < settings.discriminator_warmup
-        terms: dict[str, Tensor] = {}
-        loss = torch.zeros((), device=self.device)
-        with self._autocast():
-            with torch.set_grad_enabled(not alone):
-                sr = self.render(lr, kernel)
-            if not alone:
-                terms = self._terms(sr, hr)
-                loss = self._weighted(terms)
+        terms, real, fake = self._compared(hr, lr, kernel, alone)
+        loss = torch.zeros((), device=self.device) if alone else self._weighted(terms)
+        judged = self.realness.discriminator_loss(real, fake)
         if not alone:
             self._update(self.network, self.optimizer, loss, settings.learning_rate_at(self.done))
-        with self._autocast():
-            real, fake = self._judge(self._shifted(hr)), self._judge(self._shifted(sr.detach()))
-        judged = self.realness.discriminator_loss(real, fake)
         rate = settings.discriminator_learning_rate_at(self.done)
         self._update(self.discriminator, self.discriminator_optimizer, judged, rate)
         self.done += 1
@@ -145,7 +139,22 @@ class GanTrainer(GeneratorTrainer):
 
     def loss(self, hr: Tensor, lr: Tensor, kernel: Tensor) -> Tensor:
         """G's loss: L1, perceptual and realness adversarial loss, weighted."""
-        return self._weighted(self._terms(self.render(lr, kernel), hr))
+        return self._weighted(self._compared(hr, lr, kernel, alone=False)[0])
+
+    def work(self, hr: Tensor, lr: Tensor, kernel: Tensor) -> None:
+        """Compute what a step of a batch computes, and change nothing."""
+        alone = self.done < self.settings.discriminator_warmup
+        self.discriminator.eval()  # else its power iterations go on
+        terms, real, fake = self._compared(hr, lr, kernel, alone)
+        if not alone:
+            torch.autograd.grad(self._weighted(terms), list(self.network.parameters()), allow_unused=True)
+        # The counter's hooks on the spectral norms know backward() alone, not autograd.grad().
+        self.realness.discriminator_loss(real, fake).backward()
+        self.discriminator.train().zero_grad(set_to_none=True)
+
+    def networks(self) -> list[nn.Module]:
+        """List the networks that must be equal on all processes."""
+        return [*super().networks(), self.discriminator]
 
     def report(self) -> dict[str, float]:
         """Give the means of `TERMS` since the last report; those not met since are left out."""
@@ -155,16 +164,12 @@ class GanTrainer(GeneratorTrainer):
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Give every tensor that an exact continuation needs, by part."""
-        moments = {
-            name: self.discriminator_optimizer.state[parameter]
-            for name, parameter in self.discriminator.named_parameters()
-            if parameter in self.discriminator_optimizer.state
-        }
+        first, second = adam.moments(self.discriminator, self.discriminator_optimizer)
         return {
             **super().state(),
             "discriminator": dict(self.discriminator.state_dict()),
-            "discriminator_moment1": {name: m["exp_avg"] for name, m in moments.items()},
-            "discriminator_moment2": {name: m["exp_avg_sq"] for name, m in moments.items()},
+            "discriminator_moment1": first,
+            "discriminator_moment2": second,
             "report": {"seen": self._seen},
         }
 
@@ -183,26 +188,33 @@ class GanTrainer(GeneratorTrainer):
             ) from None
         for moments in self.optimizer.state.values():  # Adam counts G's own steps
             moments["step"].fill_(max(0, step - self.settings.discriminator_warmup))
-        for name, parameter in self.discriminator.named_parameters():
-            if name in parts["discriminator_moment1"]:
-                self.discriminator_optimizer.state[parameter] = {
-                    "step": torch.tensor(float(step), device=self.device),
-                    "exp_avg": torch.empty_like(parameter).copy_(parts["discriminator_moment1"][name]),
-                    "exp_avg_sq": torch.empty_like(parameter).copy_(parts["discriminator_moment2"][name]),
-                }
+        first, second = parts["discriminator_moment1"], parts["discriminator_moment2"]
+        adam.restore(self.discriminator, self.discriminator_optimizer, first, second, step)
         self._seen.copy_(parts["report"]["seen"])
 
-    def _terms(self, sr: Tensor, hr: Tensor) -> dict[str, Tensor]:
-        """G's terms, unweighted; D judges as it is and learns nothing from it."""
+    def _compared(
+        self, hr: Tensor, lr: Tensor, kernel: Tensor, alone: bool
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Render a batch: G's terms, unless D learns alone, and D's logits of HR and of SR with a gradient to D alone.
+
+        D judges both in one batch, so that its power iterations go on once; G's terms then take it as it stands.
+        """
+        with self._autocast():
+            with torch.set_grad_enabled(not alone):
+                sr = self.render(lr, kernel)
+            real, fake = self._judge(self._shifted(torch.cat([hr, sr.detach()]))).chunk(2)
+            return {} if alone else self._terms(sr, hr, real), real, fake
+
+    def _terms(self, sr: Tensor, hr: Tensor, real: Tensor) -> dict[str, Tensor]:
+        """G's terms, unweighted; D judges as it is, as it judged HR, and learns nothing from it."""
         terms = {"l1": F.l1_loss(sr.float(), hr)}
         sr, hr = self._shifted(sr), self._shifted(hr)
         if self.perceptual is not None:
             terms["perceptual"] = self.perceptual(sr, hr)
+        training = self.discriminator.training
         self.discriminator.requires_grad_(False).eval()
-        with torch.no_grad():
-            real = self._judge(hr)
         terms["adversarial"] = self.realness.generator_loss(real, self._judge(sr))
-        self.discriminator.requires_grad_(True).train()
+        self.discriminator.requires_grad_(True).train(training)
         return terms
 
     def _shifted(self, x: Tensor) -> Tensor:
@@ -240,20 +252,8 @@ def train_gan(settings: TrainGan) -> Path:
         CheckpointError: the folder's state, or the generator to start from, cannot be read.
         ValueError: the perceptual weights cannot be used.
     """
-    trainer = GanTrainer(settings)
-    path = Path(settings.output) / "generator.safetensors"
-    validation = None
-    if settings.validation is not None:
-        validation = Validation(settings.validation, settings.validation_widths, settings.scale, trainer.device)
+    return run(GanTrainer(settings))
 
-    def save(figures: dict[str, float]) -> None:
-        training = record(trainer, figures)
-        if settings.perceptual is not None:
-            training["settings"]["perceptual"] = Path(settings.perceptual).name
-        generators.save(path, trainer.ema, training)
 
-    def validate() -> dict[str, float]:
-        return {**trainer.report(), **(validation(trainer.ema) if validation is not None else {})}
-
-    train(trainer, name=f"training {trainer.network.name}", save=save, validate=validate)
-    return path
+if __name__ == "__main__":
+    options.main(TrainGan, train_gan)

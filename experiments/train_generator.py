@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import generators
 from experiments import options
-from experiments.training import Trainer, TrainingSettings, fuse, pick_device, place, record, train
+from experiments.training import Trainer, TrainingSettings, fuse, origin, pick_device, place, record, train
 from experiments.validation import Validation
 from generators.growth import deafen, grow
 
@@ -63,6 +63,8 @@ class GeneratorTrainer(Trainer):
         first = _first(settings)
         network, ema = place(first, device), place(copy.deepcopy(first), device)
         super().__init__(settings, network, ema, settings.scale, network.codec.width_range)
+        if settings.init is not None:
+            self.origin = origin(generators.find(settings.init))
         self._render = fuse(network.render, settings)
         self._unused = (network.gain < 1).float() * settings.code_noise  # (15,)
 
@@ -99,9 +101,15 @@ def train_generator(settings: TrainGenerator) -> Path:
 
     Raises:
         ImageError: the training photos cannot be used.
-        CheckpointError: the folder's state cannot be read.
+        CheckpointError: the folder's state, or `init`, cannot be read.
+        ValueError: a photo is for training and for validation.
     """
-    trainer = GeneratorTrainer(settings)
+    return run(GeneratorTrainer(settings))
+
+
+def run(trainer: GeneratorTrainer) -> Path:
+    """Train with a trainer, or go on with the run that the output folder holds; give the checkpoint of G's EMA."""
+    settings = trainer.settings
     path = Path(settings.output) / "generator.safetensors"
     validation = None
     if settings.validation is not None:
@@ -110,12 +118,10 @@ def train_generator(settings: TrainGenerator) -> Path:
     def save(figures: dict[str, float]) -> None:
         generators.save(path, trainer.ema, record(trainer, figures))
 
-    train(
-        trainer,
-        name=f"training {settings.arch}",
-        save=save,
-        validate=None if validation is None else lambda: validation(trainer.ema),
-    )
+    def validate() -> dict[str, float]:
+        return {**trainer.report(), **(validation(trainer.ema) if validation is not None else {})}
+
+    train(trainer, name=f"training {trainer.network.name}", save=save, validate=validate)
     return path
 
 

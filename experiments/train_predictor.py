@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import generators
 from agents import checkpoints, networks
 from experiments import options
-from experiments.training import Trainer, TrainingSettings, fuse, pick_device, place, record, train
+from experiments.training import Trainer, TrainingSettings, fuse, origin, pick_device, place, record, train
 from experiments.validation import Validation
 
 
@@ -61,7 +61,9 @@ class PredictorTrainer(Trainer):
             checkpoints.check_meaning(f"the predictor {settings.init}", meaning, _meaning(generator))
             network, ema = (place(net, device) for net in (started, networks.restore(started.settings)))
         super().__init__(settings, network, ema, generator.scale, generator.codec.width_range)
-        if settings.init is None:
+        if settings.init is not None:
+            self.origin = origin(Path(settings.init))
+        else:
             typical = torch.cat([next(self._stream)[1] for _ in range(max(1, 512 // settings.batch_size))])
             network.calibrate(typical)
             ema.load_state_dict(network.state_dict())

@@ -23,13 +23,16 @@ from tqdm import tqdm
 from agents.interruption import Interruption
 from blindsr_env import images
 from blindsr_env.pool import PhotoPool
+from experiments import adam
 from experiments.batches import Batches
+from experiments.disjoint import refuse_common
 from experiments.meter import Meter, matmul_rate
 from experiments.ranks import Ranks
 from experiments.run_folder import RunFolder, commit, plain
 from experiments.training_settings import FREE, TrainingSettings
+from generators import checkpoint
 
-__all__ = ["FREE", "Trainer", "TrainingSettings", "fuse", "pick_device", "place", "record", "train"]
+__all__ = ["FREE", "Trainer", "TrainingSettings", "fuse", "origin", "pick_device", "place", "record", "train"]
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -51,7 +54,14 @@ class Trainer(ABC):
         ranks: this process among those that train together. Each has a random stream and a share of the batch of its
             own; weights, EMA and optimiser are equal on all.
         done: steps taken.
+        norm: sum of the gradients' norms, on the device, since it was last set to 0. One that is no finite number has
+            broken the weights, also where the losses were finite.
+        turns: steps from which on a step does other work than before.
+        origin: the checkpoint that the first weights came from, as `origin` describes it; None where they were drawn.
     """
+
+    turns: frozenset[int] = frozenset()
+    origin: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -69,6 +79,8 @@ class Trainer(ABC):
         self.optimizer = torch.optim.Adam(network.parameters(), lr=0.0, betas=settings.betas, fused=True)
         self.rng = torch.Generator(self.device).manual_seed(self.ranks.seed(settings.seed))
         photos = [photo for folder in settings.data for photo in images.load(folder)]
+        if settings.validation is not None:
+            refuse_common(photos, images.load(settings.validation))
         self._stream = iter(
             Batches(
                 PhotoPool(photos, self.device),
@@ -81,10 +93,19 @@ class Trainer(ABC):
             )
         )
         self.done = 0
+        self.norm = torch.zeros((), device=self.device)
 
     @abstractmethod
     def loss(self, hr: Tensor, lr: Tensor, kernel: Tensor) -> Tensor:
         """Give the batch's loss, a scalar with a gradient to the network."""
+
+    def networks(self) -> list[nn.Module]:
+        """List the networks that must be equal on all processes."""
+        return [self.network, self.ema]
+
+    def report(self) -> dict[str, float]:
+        """Give figures of the steps since the last report; waits for the device."""
+        return {}
 
     def step(self) -> Tensor:
         """Take one optimiser step; give the loss of this process's share, still on the device."""
@@ -107,15 +128,21 @@ class Trainer(ABC):
     def descend(self, optimizer: torch.optim.Optimizer, network: nn.Module) -> None:
         """Average a network's gradients over the processes, clip them, take the optimiser's step, drop them."""
         self.ranks.average([p.grad for p in network.parameters() if p.grad is not None])
-        nn.utils.clip_grad_norm_(network.parameters(), self.settings.clip_norm, foreach=True)
+        self.norm += nn.utils.clip_grad_norm_(network.parameters(), self.settings.clip_norm, foreach=True)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.amp)
 
+    def work(self, hr: Tensor, lr: Tensor, kernel: Tensor) -> None:
+        """Compute what a step of a batch computes, forward and backward, and change nothing."""
+        with self._autocast():
+            loss = self.loss(hr, lr, kernel)
+        torch.autograd.grad(loss, list(self.network.parameters()), allow_unused=True)
+
     def flops(self) -> int:
-        """Count the floating-point operations of this process's share of a step: forward and backward of `loss`.
+        """Count the floating-point operations of this process's share of the next step.
 
         One patch is counted, uncompiled; nothing that training goes on from is changed. Convolutions and matrix
         products count, a multiply-add as two.
@@ -125,21 +152,18 @@ class Trainer(ABC):
         counter = FlopCounterMode(display=False)
         eager = torch.compiler.set_stance("force_eager") if self.settings.compile else nullcontext()
         with eager, counter:
-            with self._autocast():
-                loss = self.loss(hr[:1], lr[:1], kernel[:1])
-            torch.autograd.grad(loss, list(self.network.parameters()), allow_unused=True)
+            self.work(hr[:1], lr[:1], kernel[:1])
         self.rng.set_state(stream)
         return counter.get_total_flops() * len(hr)
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Give every tensor that an exact continuation needs, by part."""
-        named = dict(self.network.named_parameters())
-        moments = {name: self.optimizer.state[p] for name, p in named.items() if p in self.optimizer.state}
+        first, second = adam.moments(self.network, self.optimizer)
         return {
             "weights": dict(self.network.state_dict()),
             "ema": dict(self.ema.state_dict()),
-            "moment1": {name: m["exp_avg"] for name, m in moments.items()},
-            "moment2": {name: m["exp_avg_sq"] for name, m in moments.items()},
+            "moment1": first,
+            "moment2": second,
             "rng": {"stream": self.rng.get_state()},
         }
 
@@ -156,13 +180,7 @@ class Trainer(ABC):
             raise ValueError(
                 f"the run in {self.settings.output} trains another network: give another output folder"
             ) from None
-        for name, parameter in self.network.named_parameters():
-            if name in parts["moment1"]:
-                self.optimizer.state[parameter] = {
-                    "step": torch.tensor(float(step), device=self.device),
-                    "exp_avg": torch.empty_like(parameter).copy_(parts["moment1"][name]),
-                    "exp_avg_sq": torch.empty_like(parameter).copy_(parts["moment2"][name]),
-                }
+        adam.restore(self.network, self.optimizer, parts["moment1"], parts["moment2"], step)
         self.rng.set_state(parts["rng"]["stream"].cpu())
         self.done = step
 
@@ -196,21 +214,22 @@ def train(
     since, saved_at, stopped = 0, time.monotonic(), False
 
     def loss_so_far() -> float:  # waits for the device
-        mean = mean_loss / max(1, since)
-        ranks.average([mean])
-        loss = mean.item()
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss} at step {trainer.done}: lower learning_rate and go on from {folder.path}"
-            )
+        seen = torch.stack([mean_loss / max(1, since), trainer.norm])
+        ranks.average([seen])
+        loss, norm = seen.tolist()
+        for what, value in (("the loss", loss), ("the gradient's norm", norm)):
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"{what} is {value} at step {trainer.done}: lower learning_rate and go on from {folder.path}"
+                )
         return loss
 
-    def checkpoint() -> None:
+    def save_all() -> None:
         loss_so_far()  # weights that broke since the last reading must not replace good ones
         parts = trainer.state()
         parts["rng"] = ranks.gather(parts["rng"])
         if ranks.first:
-            folder.save_state(trainer.done, parts, {"figures": figures})
+            folder.save_state(trainer.done, parts, {"figures": figures, "origin": trainer.origin})
             save(figures)
 
     bar = tqdm(total=settings.steps, initial=trainer.done, unit="step", smoothing=0.05, disable=not ranks.first)
@@ -222,10 +241,14 @@ def train(
             bar.update()
             if meter is not None:
                 meter.step()
+                if trainer.done in trainer.turns:
+                    with meter.paused():
+                        meter.flops = trainer.flops()
             last = trainer.done == settings.steps
             if since == LOG_EVERY or last:
                 loss, since = loss_so_far(), 0
                 mean_loss.zero_()
+                trainer.norm.zero_()
                 if meter is not None:
                     _show(bar, log, trainer, loss, meter, figures)
             if validate is not None and ranks.first and (trainer.done % settings.validate_every == 0 or last):
@@ -237,9 +260,9 @@ def train(
             stopped, due = ranks.any(stop.requested, time.monotonic() - saved_at > settings.checkpoint_seconds)
             if due:
                 with meter.paused() if meter is not None else nullcontext():
-                    checkpoint()
+                    save_all()
                 saved_at = time.monotonic()
-        checkpoint()
+        save_all()
     log.close()
     if not ranks.first:
         return figures
@@ -269,11 +292,12 @@ def _resume(trainer: Trainer, folder: RunFolder) -> dict[str, float]:
 
     resumed = ranks.from_first(read)  # the others may be on hosts that do not have the folder
     if resumed is None:
-        ranks.equalise(trainer.network, trainer.ema)
+        ranks.equalise(*trainer.networks())
         return {}
     parts, metadata = resumed
     parts["rng"], own = ranks.own(parts["rng"])
     trainer.load_state(parts, metadata["step"])
+    trainer.origin = metadata.get("origin", trainer.origin)
     if not own:
         trainer.rng.manual_seed(ranks.seed(settings.seed + metadata["step"]))
         if ranks.first:
@@ -312,13 +336,26 @@ def place(network: N, device: torch.device) -> N:
 
 
 def record(trainer: Trainer, figures: dict[str, float]) -> dict[str, Any]:
-    """Say in a checkpoint how it was trained; of folders only the names, since paths tell of a machine, not of data."""
+    """Say in a checkpoint how it was trained; of files only the names, since paths tell of a machine, not of data."""
     settings = {
-        key: [Path(folder).name for folder in value] if key == "data" else value
+        key: _names(value) if key in ("data", "perceptual") else value
         for key, value in plain(trainer.settings).items()
         if key not in ("output", "validation", "init", "generator", "device", "checkpoint_seconds")
     }
-    return {"settings": settings, "steps": trainer.done, "figures": figures, "commit": commit()}
+    content = {"settings": settings, "steps": trainer.done, "figures": figures, "commit": commit()}
+    return content if trainer.origin is None else {**content, "init": trainer.origin}
+
+
+def _names(paths: Any) -> Any:
+    if isinstance(paths, list):
+        return [_names(path) for path in paths]
+    return paths if paths is None else Path(paths).name
+
+
+def origin(path: Path) -> dict[str, Any]:
+    """Describe a checkpoint that a training starts from, for the record: its file's name, its steps and commit."""
+    training = checkpoint.read(path)[1].get("training") or {}
+    return {"name": path.name, **{key: training[key] for key in ("steps", "commit", "init") if key in training}}
 
 
 def pick_device(name: str) -> torch.device:

@@ -17,7 +17,7 @@ from generators.checkpoint import CheckpointError
 from generators.codec import KernelCodec
 from generators.nearest import unknown
 
-__all__ = ["AMNet", "Architecture", "CheckpointError", "KernelCodec", "build", "load", "names", "save"]
+__all__ = ["AMNet", "Architecture", "CheckpointError", "KernelCodec", "build", "find", "load", "names", "save"]
 
 ARCHITECTURES: dict[str, Architecture] = {
     "amnet": Architecture(blocks=16, width=64),
@@ -92,6 +92,25 @@ def save(
     checkpoint.save(path, tensors, metadata)
 
 
+def find(name_or_path: str | os.PathLike[str] | None = None) -> Path:
+    """Give the file of a generator.
+
+    Args:
+        name_or_path: one of `names()`, a checkpoint file, or None for the best that ships.
+
+    Raises:
+        ValueError: unknown name (the nearest ones are listed).
+    """
+    if name_or_path is None:
+        name_or_path = SHIPPED[0]
+    name = os.fspath(name_or_path)
+    path = _WEIGHTS / f"{name}.safetensors" if name in SHIPPED else Path(name)
+    is_name = path.name == name and not path.suffix
+    if name not in SHIPPED and is_name and not path.exists():
+        raise ValueError(unknown("generator", name, SHIPPED) + " Or give the path of a .safetensors file")
+    return path
+
+
 def load(
     name_or_path: str | os.PathLike[str] | None = None,
     *,
@@ -113,13 +132,7 @@ def load(
         ValueError: unknown name (the nearest ones are listed).
         CheckpointError: missing, truncated or foreign file, or the checkpoint of something else.
     """
-    if name_or_path is None:
-        name_or_path = SHIPPED[0]
-    name = os.fspath(name_or_path)
-    path = _WEIGHTS / f"{name}.safetensors" if name in SHIPPED else Path(name)
-    is_name = path.name == name and not path.suffix
-    if name not in SHIPPED and is_name and not path.exists():
-        raise ValueError(unknown("generator", name, SHIPPED) + " Or give the path of a .safetensors file")
+    path = find(name_or_path)
     tensors, metadata = checkpoint.read(path)
     if metadata.get("kind") != "generator":
         raise CheckpointError(f"{path} holds a {metadata.get('kind')}, not a generator: give a generator's checkpoint")

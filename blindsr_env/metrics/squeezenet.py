@@ -27,10 +27,20 @@ _POOLS = (2, 5, 8)
 _TAPS = (0, 4, 7, 9, 10, 11, 12)
 
 
-def normalize(x: Tensor) -> Tensor:
-    """Shift and scale RGB `(N, 3, H, W)` in [0, 1] as networks trained on ImageNet expect it."""
-    mean, deviation = (x.new_tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
-    return (x - mean) / deviation
+class Normalize(nn.Module):
+    """Shift and scale RGB in [0, 1] as networks trained on ImageNet expect it."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, values in (("mean", MEAN), ("deviation", DEVIATION)):  # on the device before the first picture
+            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(N, 3, H, W)` to the same shape."""
+        return (x - self.mean) / self.deviation
 
 
 class Fire(nn.Module):
@@ -61,6 +71,7 @@ class SqueezeNet(nn.Module):
         layers: dict[str, nn.Module] = {"0": nn.Conv2d(3, 64, 3, stride=2)}
         layers |= {str(i): Fire(*shape) for i, shape in _FIRES.items() if i <= self.taps[-1]}
         self.features = nn.ModuleDict(layers)
+        self.normalize = Normalize()
 
     def forward(self, x: Tensor, activated: bool = True) -> list[Tensor]:
         """Give features of pictures.
@@ -72,7 +83,7 @@ class SqueezeNet(nn.Module):
         Returns:
             `depth` tensors `(N, CHANNELS[i], h, w)`.
         """
-        x, taken = normalize(x), []
+        x, taken = self.normalize(x), []
         for i in range(self.taps[-1] + 1):
             if i in _POOLS:
                 x = F.max_pool2d(x, 3, stride=2, ceil_mode=True)

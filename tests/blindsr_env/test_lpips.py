@@ -192,3 +192,16 @@ def test_the_name_may_be_shortened(folder, monkeypatch):
     assert metrics.get("lpips").name == "lpips"
     with pytest.raises(ValueError, match="taken"):
         metrics.register(f"lpips@{folder}", lambda scale: Lpips(folder))
+
+
+@pytest.mark.gpu
+def test_it_does_not_wait_for_the_gpu(folder, pictures):
+    metric = Lpips(folder)
+    sr, hr = (x.cuda() for x in pictures)
+    first = metric(sr, hr)  # takes the weights there
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        again = metric(sr, hr)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(again, first)

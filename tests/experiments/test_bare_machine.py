@@ -37,14 +37,15 @@ runpy.run_module({module!r}, run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("what", ["generator", "predictor"])
-def test_training_starts_on_a_bare_machine(what, data, tmp_path, tiny_checkpoint):
+@pytest.mark.parametrize("what", ["generator", "predictor", "gan"])
+def test_training_starts_on_a_bare_machine(what, data, held_out, tmp_path, tiny_checkpoint):
     assert not PRESENT & set(BLOCKED)
     settings = {"data": [data], "steps": 2, "patch_size": 8, "batch_size": 2, "device": "cpu", "learning_rate": 1e-3}
-    settings |= {"validation": data, "betas": [0.9, 0.98]}
+    settings |= {"validation": held_out, "betas": [0.9, 0.98]}
     settings |= {
         "generator": {"arch": "amnet_s"},
         "predictor": {"network": "predictor_s", "generator": tiny_checkpoint},
+        "gan": {"arch": "amnet_s", "init": "amnet_s", "perceptual_weight": 0.0, "discriminator_warmup": 0},
     }[what]
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(settings))
@@ -55,4 +56,5 @@ def test_training_starts_on_a_bare_machine(what, data, tmp_path, tiny_checkpoint
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "finished after 2 steps" in done.stdout and "patches/s" in done.stdout
-    assert (output / f"{what}.safetensors").is_file() and (output / "results.json").is_file()
+    name = "predictor" if what == "predictor" else "generator"
+    assert (output / f"{name}.safetensors").is_file() and (output / "results.json").is_file()

@@ -1,20 +1,17 @@
 """AMGAN: the realness loss against its formula, whose step moves whose weights, exact resume, the command."""
 
 import json
-import os
-import subprocess
-import sys
-from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from host_reads import HostReads
 from safetensors.torch import save_file
+from states import last_state
+from torch.utils.flop_counter import FlopCounterMode
 
 import generators
-from blindsr_env import images
 from blindsr_env.metrics.squeezenet import SqueezeNet
 from experiments import cli
 from experiments.discriminator import BOX, Discriminator
@@ -22,17 +19,7 @@ from experiments.perceptual import VGG19, PerceptualLoss
 from experiments.realness import Realness, anchors
 from experiments.run_folder import RunFolder
 from experiments.train_gan import TERMS, GanTrainer, TrainGan, train_gan
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for i in range(2):
-        images.write(folder / f"p{i}.png", rng.integers(0, 256, (60 + i, 70, 3), dtype=np.uint8))
-    return str(folder)
+from experiments.train_generator import GeneratorTrainer
 
 
 def random_state(network, seed=0):
@@ -50,17 +37,22 @@ def squeezenet(tmp_path_factory):
     return str(path)
 
 
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """An AMNet to start from."""
+    path = tmp_path_factory.mktemp("start") / "start.safetensors"
+    generators.save(path, generators.build("amnet_s"), {"data": "none", "steps": 12})
+    return str(path)
+
+
 @pytest.fixture
-def settings(data, squeezenet, tmp_path, tiny_generator):
-    start = tmp_path / "start.safetensors"
-    small = generators.build("amnet_s")
-    generators.save(start, small, {"data": "none"})
+def settings(settings, squeezenet, start):
+    """Makes settings of a training of six steps, of which D learns alone in two."""
 
     def make(**changes):
-        base = {"data": [data], "output": str(tmp_path / "run"), "steps": 6, "arch": "amnet_s", "init": str(start)}
-        base |= {"patch_size": 8, "batch_size": 2, "warmup": 2, "perceptual": squeezenet, "device": "cpu"}
-        base |= {"discriminator_warmup": 2, "discriminator_width": 4, "outcomes": 5, "code_noise": 1.0}
-        return TrainGan(**{**base, **changes})
+        base = {"init": start, "perceptual": squeezenet, "code_noise": 1.0}
+        base |= {"discriminator_warmup": 2, "discriminator_width": 4, "outcomes": 5}
+        return settings(TrainGan, **{**base, **changes})
 
     return make
 
@@ -70,7 +62,8 @@ def copies(network):
 
 
 def moved(network, before):
-    return {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+    state = network.state_dict()
+    return {name for name, tensor in before.items() if not torch.equal(tensor, state[name])}
 
 
 # Realness
@@ -187,7 +180,7 @@ def test_perceptual_loss_knows_its_network(tmp_path, kind, suffix):
     value.backward()
     assert loss(hr, hr) == 0 and 0.01 < value < 2 and sr.grad.abs().sum() > 0
     assert not any(parameter.requires_grad for parameter in loss.network.parameters())
-    wanted, got = loss.network(hr), loss.network(sr.detach())
+    wanted, got = loss.features(hr), loss.features(sr.detach())
     parts = [((g - w).abs().mean() / w.abs().mean()).item() for g, w in zip(got, wanted, strict=True)]
     assert value.item() == pytest.approx(np.mean(parts), rel=1e-5)
     assert any((w < 0).any() for w in wanted), "before the activation"
@@ -226,6 +219,9 @@ def test_warmup_leaves_g_as_it_was(settings):
 def test_each_step_moves_its_own_weights_only(settings, monkeypatch):
     trainer = GanTrainer(settings(discriminator_warmup=0))
     g, d = copies(trainer.network), copies(trainer.discriminator)
+    d = {
+        name: d[name] for name, _ in trainer.discriminator.named_parameters()
+    }  # its power iterations go on by themselves
     log, update = [], trainer._update
 
     def watched(network, *arguments):
@@ -242,6 +238,7 @@ def test_each_step_moves_its_own_weights_only(settings, monkeypatch):
 def test_every_term_reaches_g(settings):
     """G's gradient is the weighted sum of its terms'."""
     trainer = GanTrainer(settings())
+    trainer.discriminator.eval()
     hr, lr, kernel = next(trainer._stream)
     state = trainer.rng.get_state()
 
@@ -258,7 +255,7 @@ def test_every_term_reaches_g(settings):
 
 
 def test_discriminator_learns(settings):
-    trainer = GanTrainer(settings(discriminator_warmup=100, discriminator_learning_rate=1e-3, warmup=0, patch_size=12))
+    trainer = GanTrainer(settings(discriminator_warmup=100, discriminator_learning_rate=1e-3, warmup=0, patch_size=10))
     batch = next(trainer._stream)
     trainer._stream = iter(lambda: batch, None)
     for _ in range(60):
@@ -268,6 +265,83 @@ def test_discriminator_learns(settings):
     last = trainer.report()
     assert set(last) == {"discriminator", "realness_hr", "realness_sr"}
     assert last["discriminator"] < first["discriminator"] and last["realness_hr"] > last["realness_sr"] + 0.02
+
+
+def test_operations_are_those_of_both_networks(settings):
+    """D judges SR and HR, forward and back to its weights; SR once more, through to G, which renders once."""
+    trainer = GanTrainer(settings(perceptual=None, perceptual_weight=0.0, batch_size=3, code_noise=0.0))
+    before, stream = copies(trainer.discriminator), trainer.rng.get_state()
+    alone = trainer.flops()
+    trainer.done = 2
+    both = trainer.flops()
+    assert not moved(trainer.discriminator, before) and torch.equal(trainer.rng.get_state(), stream)
+    assert trainer.discriminator.training and all(p.grad is None for p in trainer.discriminator.parameters())
+
+    plain = GeneratorTrainer(settings(code_noise=0.0))
+    hr, lr, kernel = next(plain._stream)
+
+    def count(work):
+        with FlopCounterMode(display=False) as counter:
+            work()
+        return counter.get_total_flops()
+
+    render = count(lambda: plain.render(lr[:1], kernel[:1]))
+    sides = [(29 // 2**i) // 2 for i in range(4)]  # after each level; G's 32x32 pixels less 3
+    channels = [3, 4, 8, 16, 32]
+    first = 2 * sides[0] ** 2 * 16 * 3 * 4
+    judge = first + sum(
+        2 * side**2 * ((16 * a * b if a > 3 else 0) + 9 * b * b)
+        for side, a, b in zip(sides, channels[:-1], channels[1:], strict=True)
+    )
+    judge += 2 * sides[3] ** 2 * 9 * 32 * 5
+    d = 2 * (3 * judge - first)  # its first layer's input needs no gradient
+    assert alone == 3 * (d + render)
+    assert both == 3 * (d + 2 * judge + plain.flops() // 2)
+
+
+def test_a_step_does_not_wait_for_the_device(settings):
+    trainer = GanTrainer(settings(discriminator_warmup=0))
+    trainer.step()
+    with HostReads() as reads:
+        trainer.step()
+    assert reads.found == []
+
+
+@pytest.mark.gpu
+def test_a_step_does_not_wait_for_the_gpu(settings):
+    trainer = GanTrainer(settings(device="cuda", amp=True, discriminator_warmup=0, batch_size=4))
+    trainer.step()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loss = trainer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert loss.isfinite()
+
+
+@pytest.mark.gpu
+def test_graphs_compute_what_single_kernels_do(settings):
+    """Also where several calls of D within a step share their memory."""
+    plain, graphs = (
+        GanTrainer(settings(device="cuda", compile=mode, discriminator_warmup=1, warmup=0, batch_size=8))
+        for mode in (False, "reduce-overhead")
+    )
+    for _ in range(6):
+        assert graphs.step().item() == pytest.approx(plain.step().item(), rel=1e-2)
+
+
+@pytest.mark.gpu
+def test_spectral_norms_are_not_rounded():
+    torch.manual_seed(0)
+    d = Discriminator(8, 5).cuda().eval()
+    seen = []
+    wanted = [conv.weight.detach().clone() for conv in d.convolutions]
+    with torch.autocast("cuda", torch.bfloat16), pytest.MonkeyPatch.context() as patch:
+        conv2d = torch.nn.functional.conv2d
+        patch.setattr(torch.nn.functional, "conv2d", lambda x, w, *rest: seen.append(w) or conv2d(x, w, *rest))
+        d(torch.rand(1, 3, 32, 32, device="cuda"))
+    for got, weight in zip(seen, wanted, strict=False):
+        assert torch.equal(got, weight)
 
 
 def test_perceptual_loss_sees_every_phase(settings, monkeypatch):
@@ -284,11 +358,6 @@ def test_perceptual_loss_sees_every_phase(settings, monkeypatch):
     monkeypatch.setattr(trainer, "perceptual", lambda sr, hr: seen.append((sr, hr)) or sr.mean())
     trainer.step()
     assert all(x.shape[-2:] == (29, 29) for x in seen[0])
-
-
-def last_state(output):
-    parts, metadata = RunFolder(output).load_state()
-    return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}, metadata
 
 
 @pytest.mark.parametrize("stop", [1, 4])
@@ -353,36 +422,19 @@ def test_learning_rates(settings):
         assert step < 14 or d == pytest.approx(3 * s.learning_rate_at(step))
 
 
-def test_the_command(settings, tmp_path, data, capsys):
-    wanted = settings(steps=3, validation=data, perceptual_weight=0.0, perceptual=None)
+def test_the_command(settings, tmp_path, held_out, capsys):
+    wanted = settings(steps=3, perceptual_weight=0.0, perceptual=None)
     config = tmp_path / "config.yaml"
     keys = ("data", "init", "arch", "steps", "patch_size", "batch_size", "discriminator_width", "outcomes", "warmup")
     values = {key: getattr(wanted, key) for key in (*keys, "perceptual_weight", "discriminator_warmup", "device")}
     config.write_text(yaml.safe_dump(values))
-    assert cli.main(["train-gan", "--config", str(config), "--output", wanted.output, "--validation", data]) == 0
+    assert cli.main(["train-gan", "--config", str(config), "--output", wanted.output, "--validation", held_out]) == 0
     assert "finished after 3 steps" in capsys.readouterr().out
     figures = json.loads((tmp_path / "run" / "results.json").read_text())["figures"]
     assert {"l1", "adversarial", "discriminator", "psnr_width_1.3"} <= set(figures) and "perceptual" not in figures
     _, metadata = generators.checkpoint.read(tmp_path / "run" / "generator.safetensors")
     assert metadata["name"] == "amgan_s" and metadata["training"]["steps"] == 3
+    assert metadata["training"]["init"] == {"name": "start.safetensors", "steps": 12}
     assert str(tmp_path) not in json.dumps(metadata), "paths tell of a machine"
     assert cli.main(["train-gan", "--config", str(config), "--init", "amgan_q"]) == 2
     assert "unknown generator 'amgan_q'" in capsys.readouterr().err
-
-
-BARE = """
-import sys
-for name in ("gymnasium", "stable_baselines3", "pyiqa", "jsonargparse", "tensorboard", "matplotlib", "skimage"):
-    sys.modules[name] = None
-from experiments.train_gan import TrainGan, train_gan
-train_gan(TrainGan(**{settings!r}))
-"""
-
-
-def test_training_needs_no_environment(settings, tmp_path):
-    """On a bare GPU machine there is PyTorch, and hardly more."""
-    program = BARE.format(settings=asdict(settings(steps=1, discriminator_warmup=0)))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "run" / "generator.safetensors").is_file()

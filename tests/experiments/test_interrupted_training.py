@@ -39,10 +39,10 @@ train_generator(settings)
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
-def test_a_run_struck_down_equals_one_never_stopped(settings, tmp_path, data, name):
+def test_a_run_struck_down_equals_one_never_stopped(settings, tmp_path, held_out, name):
     """To the bit, with all that draws random numbers; SIGKILL comes two steps after the last state was saved."""
     changes = {"steps": 9, "code_noise": 1.0, "soften": 0.6, "checkpoint_seconds": 0.0, "validate_every": 2}
-    changes |= {"validation": data, "validation_widths": (1.0,)}
+    changes |= {"validation": held_out, "validation_widths": (1.0,)}
     straight, struck = (settings(output=str(tmp_path / folder), **changes) for folder in ("straight", "struck"))
     program = STRUCK.format(settings=vars(struck), signal=name)
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)

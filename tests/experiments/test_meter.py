@@ -68,10 +68,11 @@ def test_rates(monkeypatch):
     with meter.paused():
         now[0] += 1000  # validating
     assert meter.read() == pytest.approx({"patches_per_second": 8.0, "matmul_share": 0.3})
+    meter.flops = 300  # from now on a step does half the work
     for _ in range(4):
         now[0] += 1
         meter.step()
-    assert meter.read() == pytest.approx({"patches_per_second": 16.0, "matmul_share": 0.6})
+    assert meter.read() == pytest.approx({"patches_per_second": 16.0, "matmul_share": 0.3})
     assert meter.total() == pytest.approx(
-        {"patches_per_second": 8 * 16 / 12, "matmul_share": 8 * 0.6 / 12, "matmul_rate": 1000.0}, abs=1e-4
+        {"patches_per_second": 8 * 16 / 12, "matmul_share": (4 * 0.6 + 4 * 0.3) / 12, "matmul_rate": 1000.0}, abs=1e-4
     )

@@ -1,20 +1,26 @@
 """Settings without jsonargparse: what is read equals what the `blindsr` command reads."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from experiments import cli, options
+from experiments.ship import Ship
+from experiments.train_gan import TrainGan
 from experiments.train_generator import TrainGenerator, train_generator
+from experiments.train_predictor import TrainPredictor
 
-CONFIGS = sorted((Path(cli.__file__).parent / "configs").glob("amnet*.yaml"))
+TRAINERS = {"amnet": TrainGenerator, "amgan": TrainGan, "predictor": TrainPredictor}
+CONFIGS = sorted(p for name in TRAINERS for p in (Path(cli.__file__).parent / "configs").glob(f"{name}*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_configs_read_the_same(path):
     arguments = ["--config", str(path), "--steps", "7", "--learning_rate", "1e-3", "--betas", "[0.8, 0.9]"]
-    settings = options.read(TrainGenerator, arguments)
-    assert settings == cli.parse(TrainGenerator, arguments, prog="")
+    kind = TRAINERS[path.stem.partition("_")[0]]
+    settings = options.read(kind, arguments)
+    assert settings == cli.parse(kind, arguments, prog="")
     assert settings.steps == 7 and settings.learning_rate == 1e-3 and settings.betas == (0.8, 0.9)
 
 
@@ -23,6 +29,19 @@ def test_shipped_configs_read_the_same(path):
     [
         (["--data", "[a]", "--stepz", "3"], "unknown setting 'stepz': did you mean 'steps'"),
         (["--data", "[a]", "--ema", "much"], 'setting "ema": expected float, got much'),
+        (["--data", "[a]", "--steps", "1.5"], 'setting "steps": expected int, got 1.5'),
+        (["--data", "[a]", "--steps", "inf"], 'setting "steps": expected int, got inf'),
+        (["--data", "[a]", "--steps", "true"], 'setting "steps": expected int, got True'),
+        (["--data", "[a]", "--amp", "much"], 'setting "amp": expected bool, got much'),
+        (["--data", "[a]", "--betas", "0.9"], 'setting "betas": expected a list, as [A, B], got 0.9'),
+        (["--data", "[a]", "--betas", "[0.9]"], 'setting "betas": expected a list, as [A, B], got [0.9]'),
+        (["--data", "[a]", "--validation_widths", "1.3"], 'setting "validation_widths": expected a list, as [A, B]'),
+        (["--data", "photos"], 'setting "data": expected a list, as [A, B], got photos'),
+        (["--data", "[a]", "--output", "null"], 'setting "output": expected str, got None'),
+        (["--data", "[a]", "--validation", "[a]"], 'setting "validation": expected str or null, got'),
+        (["--data", "[a]", "--schedule", "cosinus"], 'setting "schedule": expected one of cosine, halving, got'),
+        (["--data", "[a]", "--compile", "graphs"], 'setting "compile": expected bool or one of default, '),
+        (["--data", "[a"], "--data is no YAML: while parsing a flow sequence"),
         (["--data"], "--data: options are --config FILE.yaml and --KEY VALUE"),
         (["stray", "3"], "stray: options are"),
         (["--steps", "3"], "missing setting data"),
@@ -30,15 +49,32 @@ def test_shipped_configs_read_the_same(path):
     ],
 )
 def test_mistakes(arguments, message):
-    with pytest.raises(ValueError, match="^" + message.replace("[", r"\[")) as error:
+    with pytest.raises(ValueError, match="^" + re.escape(message)) as error:
         options.read(TrainGenerator, arguments)
     assert "\n" not in str(error.value)
+
+
+def test_values_become_of_their_type():
+    arguments = ["--data", "[a, 7]", "--steps", "1e5", "--clip_norm", "2", "--betas", "[5e-1, 0]", "--output", "7"]
+    settings = options.read(TrainGenerator, [*arguments, "--compile", "true", "--validation_widths", "[1]"])
+    assert (settings.steps, settings.clip_norm, settings.betas) == (100_000, 2.0, (0.5, 0.0))
+    assert isinstance(settings.steps, int) and isinstance(settings.clip_norm, float)
+    assert (settings.data, settings.output, settings.compile) == (["a", "7"], "7", True)
+    assert settings.validation is None and settings.validation_widths == (1.0,)
+
+
+def test_settings_without_a_required_one_are_read():
+    assert options.read(Ship, ["--widths", "[2]", "--tolerance", "1e-2"]) == Ship(widths=(2.0,), tolerance=0.01)
 
 
 def test_a_config_without_settings(tmp_path):
     (tmp_path / "c.yaml").write_text("- a\n")
     with pytest.raises(ValueError, match="c.yaml holds no settings"):
         options.read(TrainGenerator, ["--config", str(tmp_path / "c.yaml")])
+    (tmp_path / "c.yaml").write_text("steps: [1\n")
+    with pytest.raises(ValueError, match="c.yaml is no YAML: while parsing") as error:
+        options.read(TrainGenerator, ["--config", str(tmp_path / "c.yaml")])
+    assert "\n" not in str(error.value)
 
 
 def test_mistakes_are_one_line_and_exit_code_2(monkeypatch, capsys):
@@ -46,3 +82,13 @@ def test_mistakes_are_one_line_and_exit_code_2(monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         options.main(TrainGenerator, train_generator)
     assert end.value.code == 2 and capsys.readouterr().err == "no image at nowhere: check the path\n"
+
+
+def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
+    def interrupted(settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.argv", ["ship"])
+    with pytest.raises(SystemExit) as end:
+        options.main(Ship, interrupted)
+    assert end.value.code == 130 and capsys.readouterr().err == "interrupted\n"

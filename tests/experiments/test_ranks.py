@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from states import assert_same_state, last_state
 
 from experiments.ranks import Ranks
+from experiments.train_gan import GanTrainer, TrainGan
 from experiments.train_generator import GeneratorTrainer, train_generator
 from generators import checkpoint
 
@@ -111,6 +113,61 @@ def test_two_processes(settings, tmp_path, data, capsys):
     train_generator(settings(output=str(first / "halves"), steps=7, batch_size=4, code_noise=1.0, soften=0.6))
     assert "goes on with 1 processes, not as many as before" in capsys.readouterr().out
     assert last_state(first / "halves")[1]["step"] == 7
+
+
+GAN = """
+import json, os, sys
+from pathlib import Path
+import torch
+from experiments.train_gan import GanTrainer, TrainGan
+from experiments import training
+from generators import checkpoint
+
+folder, base = Path(sys.argv[1]), json.loads(sys.argv[2])
+rank = int(os.environ["RANK"])
+torch.manual_seed(rank)
+trainer = GanTrainer(TrainGan(**base))
+if rank:
+    with torch.no_grad():  # a D of its own, until they are made equal
+        for parameter in trainer.discriminator.parameters():
+            parameter.mul_(1.5)
+trainer.ranks.equalise(*trainer.networks())
+joint = checkpoint.read(folder / "batch.safetensors")[0]
+trainer._stream = iter([[joint[name].chunk(2)[rank] for name in ("hr", "lr", "kernel")]] * 2)
+for _ in range(2):
+    trainer.step()
+state = trainer.state()
+for part in ("weights", "moment1", "discriminator", "discriminator_moment1"):
+    checkpoint.save(folder / f"{part}{rank}.safetensors", state[part], {})
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_g_against_d(settings, tmp_path):
+    """Two steps, of D alone and of both, equal those of one process with the joint batch; D starts as the first's."""
+    base = {"init": "amnet_s", "perceptual_weight": 0.0, "discriminator_width": 4, "outcomes": 5, "batch_size": 4}
+    base |= {"discriminator_warmup": 1}
+    wanted = settings(TrainGan, **base)
+    single = GanTrainer(wanted)
+    batch = next(single._stream)
+    checkpoint.save(tmp_path / "batch.safetensors", dict(zip(("hr", "lr", "kernel"), batch, strict=True)), {})
+    program = tmp_path / "program.py"
+    program.write_text(GAN)
+    done = launch(tmp_path, str(program), str(tmp_path), json.dumps(asdict(wanted)))
+    assert done.returncode == 0, done.stderr
+    single._stream = iter([batch] * 2)
+    for _ in range(2):
+        single.step()
+    state = single.state()
+    for part in ("weights", "moment1", "discriminator", "discriminator_moment1"):
+        ours, theirs = (checkpoint.read(tmp_path / f"{part}{rank}.safetensors")[0] for rank in range(2))
+        assert set(ours) == set(state[part])
+        for name, tensor in state[part].items():
+            assert torch.equal(ours[name], theirs[name]), name
+            if "moment" in part:
+                assert (ours[name] - tensor).norm() <= 2e-3 * tensor.norm() + 1e-9, name
+            elif part == "discriminator":
+                torch.testing.assert_close(ours[name], tensor, atol=3e-4, rtol=1e-3)
 
 
 STRUCK = """

@@ -2,14 +2,14 @@
 
 import json
 import math
-import traceback
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from host_reads import HostReads
 from states import assert_same_state, last_state
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import generators
 from blindsr_env import degradation
@@ -39,8 +39,8 @@ def test_resume_is_exact(settings, tmp_path):
         assert torch.equal(tensor, state[f"ema/{name}"]), name
 
 
-def test_a_run_leaves_config_results_and_log(settings, tmp_path, data):
-    path = train_generator(settings(validation=data, validation_widths=(0.2, 2.0), steps=2))
+def test_a_run_leaves_config_results_and_log(settings, tmp_path, data, held_out):
+    path = train_generator(settings(validation=held_out, validation_widths=(0.2, 2.0), steps=2))
     run = tmp_path / "run"
     assert path == run / "generator.safetensors"
     config = yaml.safe_load((run / "config.yaml").read_text())
@@ -54,6 +54,28 @@ def test_a_run_leaves_config_results_and_log(settings, tmp_path, data):
     assert list((run / "tensorboard").iterdir())
     _, metadata = generators.checkpoint.read(path)
     assert metadata["training"]["steps"] == 2 and metadata["training"]["settings"]["arch"] == "amnet_s"
+
+
+def test_a_checkpoint_says_what_it_started_from(settings, tmp_path):
+    """Also when the run goes on without being told again; by name only, since paths tell of a machine."""
+    start = train_generator(settings(output=str(tmp_path / "start"), steps=1))
+    parent = generators.checkpoint.read(start)[1]["training"]
+    assert "init" not in parent
+    for steps, init in ((1, str(start)), (2, None)):
+        path = train_generator(settings(steps=steps, init=init))
+        training = generators.checkpoint.read(path)[1]["training"]
+        assert training["init"] == {"name": "generator.safetensors", "steps": 1, "commit": parent["commit"]}
+        assert training["steps"] == steps and str(tmp_path) not in json.dumps(training)
+
+
+def test_photos_that_were_learned_do_not_validate(settings, tmp_path, data, held_out):
+    both = tmp_path / "both"
+    both.mkdir()
+    for i, folder in enumerate((held_out, data)):
+        (both / f"photo{i}.png").write_bytes((Path(folder) / "p0.png").read_bytes())
+    with pytest.raises(ValueError, match="^the held-out photo photo1 is the training photo p0: hold out other photos$"):
+        GeneratorTrainer(settings(validation=str(both)))
+    GeneratorTrainer(settings(validation=held_out))
 
 
 def test_training_lowers_the_loss(settings):
@@ -95,32 +117,36 @@ def test_a_run_under_other_settings_is_not_resumed(settings, change):
     assert (path.parent / "config.yaml").read_bytes() == config and path.read_bytes() == weights
 
 
-def test_a_loss_that_is_no_number_stops_the_run(settings, monkeypatch):
+class Blows(torch.autograd.Function):
+    """0 with a gradient that is infinite."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.sum() * 0
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * math.inf
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda trainer, *batch: trainer.network.tail.bias.sum() * math.nan, "the loss is nan"),
+        (lambda trainer, *batch: Blows.apply(trainer.network.tail.bias.sum()), "the gradient's norm is (inf|nan)"),
+    ],
+    ids=["loss", "gradient"],
+)
+def test_a_number_that_is_none_stops_the_run(settings, monkeypatch, loss, message):
+    """And no weights that it broke replace good ones, whether the loss shows it or only the gradient."""
     path = train_generator(settings(steps=2))
-    monkeypatch.setattr(GeneratorTrainer, "loss", lambda self, hr, lr, kernel: self.network.tail.bias.sum() * math.nan)
-    with pytest.raises(FloatingPointError, match="the loss is nan at step 3: lower learning_rate") as error:
+    monkeypatch.setattr(GeneratorTrainer, "loss", loss)
+    with pytest.raises(FloatingPointError, match=f"{message} at step 3: lower learning_rate") as error:
         train_generator(settings(checkpoint_seconds=0))
     assert "\n" not in str(error.value)
     state, metadata = last_state(path.parent)
     assert metadata["step"] == 2 and all(tensor.isfinite().all() for tensor in state.values()), "good weights replaced"
     assert all(parameter.isfinite().all() for parameter in generators.load(path).parameters())
-
-
-class HostReads(TorchDispatchMode):
-    """Notes the operations that would wait for a GPU: values read on the host, shapes that hang on values."""
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        aten = torch.ops.aten
-        masks = func is aten.index.Tensor and any(i is not None and i.dtype == torch.bool for i in args[1])
-        if masks or func in (aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.default):
-            caller = [frame.name for frame in traceback.extract_stack()]
-            if "gaussian_profile" not in caller:  # which checks widths where they are on the host anyway
-                self.found.append(func)
-        return func(*args, **kwargs or {})
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "halving"])
@@ -194,6 +220,19 @@ def test_learning_rates():
 def test_impossible_settings_are_refused(change):
     with pytest.raises(ValueError, match=f"{next(iter(change))} must be"):
         TrainGenerator(data=["x"], **change)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        (TrainGenerator, {"schedule": "cosinus"}, "schedule must be one of cosine, halving, got 'cosinus'"),
+        (TrainGenerator, {"modulation": "film"}, "modulation must be one of amlayer, adain, got 'film'"),
+        (TrainPredictor, {"loss": "codes"}, "loss must be one of image, psnr, code, got 'codes'"),
+    ],
+)
+def test_choices_are_checked(kind, change, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        kind(data=["x"], **change)
 
 
 def test_devices():
