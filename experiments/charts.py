@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import paper
-from experiments.tables import Result, Sheet, read, sheets
+from experiments import paper, search
+from experiments.tables import PLACES, Result, Sheet, of_the_paper, read
 from generators.atomic import atomic_write
 
 SIDE = 3.2
@@ -20,7 +20,7 @@ class Plot:
     """Settings of `blindsr plot`.
 
     Attributes:
-        results: results files of `blindsr evaluate` and `blindsr hack`, or folders of them.
+        results: results files of `blindsr evaluate`, `hack` and `search`, or folders of them.
         output: folder for the charts, PNG.
     """
 
@@ -47,7 +47,7 @@ def plot(settings: Plot) -> list[Path]:
                 figure.savefig(partial)
     if not drawn:
         given = settings.results if isinstance(settings.results, str) else ", ".join(settings.results)
-        raise ValueError(f"no figures for a chart in {given}: run blindsr evaluate or blindsr hack first")
+        raise ValueError(f"no figures for a chart in {given}: run {PLACES} first")
     print("\n".join(str(path) for path in drawn))
     return drawn
 
@@ -55,7 +55,7 @@ def plot(settings: Plot) -> list[Path]:
 def true_code(results: list[Result]) -> Any:
     """PSNR with the true code against the kernel width: a panel a set, a line a generator, the paper's dashed."""
     by_set: dict[str, list[Sheet]] = {}
-    for sheet in sheets(results):
+    for sheet in of_the_paper(results):
         if "psnr" in sheet.policies["true-code"] and len(sheet.widths) > 1:
             by_set.setdefault(sheet.set, []).append(sheet)
     if not by_set:
@@ -82,7 +82,7 @@ def true_code(results: list[Result]) -> Any:
 def price(results: list[Result]) -> Any:
     """NIQE gain against PSNR gain, both over the true code: a panel a set, a point a policy, with 95% intervals."""
     by_set: dict[str, list[Sheet]] = {}
-    for sheet in sheets(results):
+    for sheet in of_the_paper(results):
         if {"niqe", "psnr"} <= set(sheet.policies["true-code"]) and len(sheet.policies) > 1:
             by_set.setdefault(sheet.set, []).append(sheet)
     if not by_set:
@@ -105,13 +105,27 @@ def price(results: list[Result]) -> Any:
 
 
 def hacking(results: list[Result]) -> Any:
-    """What one constant offset wins: a panel each for reward, PSNR and grid, a pair of bars a generator."""
-    runs = [result.figures for result in results if result.figures.get("kind") == "hack"]
-    entries = {name: entry for run in runs for name, entry in run["generators"].items()}
-    if not entries:
+    """What one constant offset wins: a row a metric, a panel each for it, PSNR and grid, a pair of bars a generator."""
+    runs = [result for result in results if result.figures.get("kind") == "hack"]
+    by_metric: dict[str, dict[str, dict[str, Any]]] = {}
+    for run in runs:
+        entries = by_metric.setdefault(run.figures["metric"], {})
+        for name, entry in run.figures["generators"].items():
+            if entries.setdefault(name, entry) != entry:  # measured in two files, with different figures
+                named = f"{name} ({Path(run.name).stem})"
+                if entries.setdefault(named, entry) != entry:
+                    raise ValueError(f"two files {run.name} give different figures for {name}: rename or remove one")
+    if not by_metric:
         return None
+    figure, panels = _panels(3, len(by_metric))
+    for row, (metric, entries) in enumerate(by_metric.items()):
+        _draw_hack(panels[3 * row : 3 * row + 3], metric, entries)
+    return figure
+
+
+def _draw_hack(panels: list[Any], metric: str, entries: dict[str, dict[str, Any]]) -> None:
+    """Draw one metric's row: `entries` are generators by name, as in results files."""
     spaces = list(dict.fromkeys(space for entry in entries.values() for space in entry["actions"]))
-    figure, panels = _panels(3)
     for s, space in enumerate(spaces):
         there = [(g, entry["actions"][space]) for g, entry in enumerate(entries.values()) if space in entry["actions"]]
         at = [g + 0.8 * (s + 0.5) / len(spaces) - 0.4 for g, _ in there]
@@ -124,27 +138,46 @@ def hacking(results: list[Result]) -> Any:
     for g, entry in enumerate(entries.values()):
         line = {"color": "k", "ls": "--", "label": "true code" if g == 0 else None}
         panels[2].plot([g - 0.4, g + 0.4], [1e3 * entry["true_code"]["grid"]] * 2, **line)
-    what = " / ".join(dict.fromkeys(run["metric"] for run in runs))
-    for axes, title in zip(panels, (f"{what} gain", "PSNR gain, dB", "grid, 1e-3"), strict=True):
+    for axes, title in zip(panels, (f"{metric} gain", "PSNR gain, dB", "grid, 1e-3"), strict=True):
         axes.set(title=title)
         axes.set_xticks(range(len(entries)), list(entries), fontsize=8)
         axes.legend(fontsize=7)
     for axes in panels[:2]:
         axes.axhline(0, color="k", lw=0.8)
+
+
+def searches(results: list[Result]) -> Any:
+    """Reward against renders an image: a panel a run."""
+    runs = [result.figures for result in results if result.figures.get("kind") == "search"]
+    if not runs:
+        return None
+    figure, panels = _panels(len(runs), side=1.5 * SIDE)
+    for axes, figures in zip(panels, runs, strict=True):
+        search.draw(axes, figures)
     return figure
 
 
-CHARTS: dict[str, Callable[[list[Result]], Any]] = {"true_code": true_code, "price": price, "hacking": hacking}
+CHARTS: dict[str, Callable[[list[Result]], Any]] = {
+    "true_code": true_code,
+    "price": price,
+    "hacking": hacking,
+    "search": searches,
+}
 """By the name of the PNG; each gives a Matplotlib figure, or None where the results have no figures for it."""
 
 
-def _panels(count: int) -> tuple[Any, list[Any]]:
+def _panels(count: int, rows: int = 1, side: float = SIDE) -> tuple[Any, list[Any]]:
+    """Give a figure and its panels, row after row; `count` of them in each, `side` inches wide and high."""
     from matplotlib.figure import Figure  # half a second to import, and only charts need it
 
-    figure = Figure(figsize=(SIDE * count, SIDE), dpi=130, layout="constrained")
-    return figure, list(figure.subplots(1, count, squeeze=False)[0])
+    figure = Figure(figsize=(side * count, side * rows), dpi=130, layout="constrained")
+    return figure, list(figure.subplots(rows, count, squeeze=False).flat)
 
 
 def _ends(interval: dict[str, float]) -> list[list[float]]:
-    """Give what Matplotlib takes for an error bar: how far the interval's ends lie below and above the mean."""
-    return [[interval["mean"] - interval["low"]], [interval["high"] - interval["mean"]]]
+    """Give what Matplotlib takes for an error bar: how far the interval's ends lie below and above the mean.
+
+    Rounding may leave an end on the wrong side of the mean, and one photo has no ends: both are drawn without length.
+    """
+    below, above = interval["mean"] - interval["low"], interval["high"] - interval["mean"]
+    return [[max(0.0, below)], [max(0.0, above)]]

@@ -218,7 +218,8 @@ def _means(held_out: HeldOut, won: dict[str, Scored]) -> tuple[dict[str, float],
     true: dict[str, float] = {}
     offset: dict[str, dict[str, float]] = {space: {} for space in won}
     for metric, scores in held_out.true_scores.items():
-        kept: NDArray[np.bool_] = np.isfinite([scores, *(of.scores[metric] for of in won.values())]).all(axis=0)
+        every = np.stack([scores, *(result.scores[metric] for result in won.values())])  # (1 + spaces, N)
+        kept = np.isfinite(every.sum(axis=0))  # a sum is finite where all its parts are
         true[metric] = _mean(scores, kept, held_out.photo)
         for space, result in won.items():
             offset[space][metric] = _mean(result.scores[metric], kept, held_out.photo)

@@ -13,15 +13,16 @@ from torch import Tensor
 
 from agents import policies
 from agents.search import search as search_codes
+from experiments import labels
 from experiments.held_out import ROWS, HeldOut, Scored
-from experiments.intervals import Interval, bootstrap
+from experiments.intervals import Interval, bootstrap, over_photos
 from experiments.normalised import LEAST, normalised
 from experiments.run_folder import write_results
 from experiments.training import pick_device
 from generators.atomic import atomic_write
 
-TRUE_CODE = "true-code"
-"""Where the search begins that everything is normalised by."""
+ALWAYS = ("true-code", "predictor")
+"""Where the searches begin whose better result of a scene is its best known code: 1 in the normalised score."""
 
 BLIND = ("mean-code", "random")
 BLIND_STEP = 3.0
@@ -33,8 +34,8 @@ class Search:
     """Settings of `blindsr search`.
 
     Attributes:
-        starts: where searches begin, besides the true code: `predictor`, `mean-code` (a search from scratch), `random`,
-            and files of predictors, agents and offsets.
+        starts: where searches begin, besides the true code and the prediction: `mean-code` (a search from scratch),
+            `random`, and files of predictors, agents and offsets.
         budgets: renders an image at which the reward is read off; 1 is the start alone.
         population: candidates of an image in a generation, an even number.
         scenes: how many held-out scenes.
@@ -51,7 +52,7 @@ class Search:
         seed: of the search and of the intervals.
     """
 
-    starts: tuple[str, ...] = ("predictor", "mean-code")
+    starts: tuple[str, ...] = ("mean-code",)
     budgets: tuple[int, ...] = (1, 4, 16, 64, 200)
     population: int = 8
     scenes: int = 16
@@ -79,8 +80,7 @@ def search(settings: Search) -> dict[str, Any]:
     """Search from each start, print the table and write results and plot.
 
     Returns:
-        Figures: for each start and budget the reward and its share of what the search from the true code wins, with
-        95% intervals over scenes, and what the start and the best code found do to each metric of the report.
+        Figures; see `experiments.tables` for their layout.
 
     Raises:
         ValueError: unknown names, photos or files that cannot be used.
@@ -97,33 +97,45 @@ def search(settings: Search) -> dict[str, Any]:
     # Two of the same scenes: the search pays for no report, which is asked of starts and results only.
     lean = HeldOut(settings.scenes, metric=settings.metric, report=(), environment=environment)
     held_out = HeldOut(settings.scenes, metric=settings.metric, report=settings.report, environment=environment)
-    names = [TRUE_CODE, *(name for name in settings.starts if name != TRUE_CODE)]
-    starts = {name: policies.load(name, lean.env, predictor=settings.predictor, seed=settings.seed) for name in names}
+    names = [*ALWAYS, *(name for name in settings.starts if name not in ALWAYS)]
+    begun: dict[str, Scored] = {}
+    ended: dict[str, Scored] = {}
+    curves: dict[str, NDArray[np.float64]] = {}  # (scenes, renders)
+    for label, name in zip(labels.tails(names), names, strict=True):
+        policy = policies.load(name, lean.env, predictor=settings.predictor, seed=settings.seed)
+        begun[label] = held_out.score(policy)
+        action, curves[label] = _climb(lean, begun[label], settings, BLIND_STEP if name in BLIND else 1.0)
+        ended[label] = held_out.score(_Chosen(action))
+    # Of these two whatever else was searched: the score of a policy does not hang on who else is in the run.
+    best = np.fmax(*(curves[name][:, -1] for name in ALWAYS))  # (scenes,)
+    photo = held_out.photo
     figures: dict[str, Any] = {
-        "photos": held_out.photos[: settings.scenes],  # scenes take one photo after another
+        "kind": "search",
+        "photos": held_out.photos,
+        "scenes": settings.scenes,
         "generator": held_out.core.generator.name,
+        "action": settings.action,
         "metric": held_out.core.metric.name,
         "budgets": list(settings.budgets),
+        "best": asdict(bootstrap(over_photos(best, photo), settings.seed)),
         "starts": {},
     }
-    best: NDArray[np.float64] | None = None  # (scenes,): what the search from the true code wins, the first of all
-    for name, policy in starts.items():
-        begun = held_out.score(policy)
-        action, curve = _climb(lean, begun, settings, BLIND_STEP if name in BLIND else 1.0)
-        ended = held_out.score(_Chosen(action))
-        best = curve[:, -1] if best is None else best
+    for name, curve in curves.items():
         rewards = curve[:, [budget - 1 for budget in settings.budgets]]  # (scenes, budgets)
         figures["starts"][name] = {
             "rewards": rewards.tolist(),
-            "reward": [asdict(bootstrap(column, settings.seed)) for column in rewards.T],
-            "normalised": [_share(column, best, settings.seed) for column in rewards.T],
-            "curve": np.nanmean(curve, axis=0).tolist(),
-            "price": {"start": begun.figures(settings.seed)["gain"], "found": ended.figures(settings.seed)["gain"]},
+            "reward": [asdict(bootstrap(over_photos(column, photo), settings.seed)) for column in rewards.T],
+            "normalised": [_share(column, best, photo, settings.seed) for column in rewards.T],
+            "curve": [float(np.nanmean(over_photos(column, photo))) for column in curve.T],
+            "price": {
+                "start": begun[name].figures(settings.seed)["gain"],
+                "found": ended[name].figures(settings.seed)["gain"],
+            },
         }
     print(table(figures))
     if settings.output is not None:
         path = Path(settings.output)
-        write_results(path, figures, settings, settings.seed)
+        write_results(path, figures, labels.short(asdict(settings)), settings.seed)
         plot(path.with_suffix(".png"), figures)
         print(f"written to {path} and {path.with_suffix('.png')}")
     return figures
@@ -135,8 +147,10 @@ def table(figures: dict[str, Any]) -> str:
     wide = max(len("renders an image"), *map(len, starts))
     budgets = "".join(f"{budget:>8}" for budget in figures["budgets"])
     lines = [
-        f"{figures['generator']}, {figures['metric']}, {len(next(iter(starts.values()))['rewards'])} scenes of "
-        f"{len(figures['photos'])} photos: reward over the true code, and its share of the search from there",
+        f"{figures['generator']}, actions {figures['action']}, {figures['metric']}, {figures['scenes']} scenes of "
+        f"{len(figures['photos'])} photos",
+        "reward over the true code, and its share of the best known code's "
+        f"(the better of the searches from {' and '.join(ALWAYS)})",
         f"{'renders an image':<{wide}}{budgets}  | {budgets}",
     ]
     for name, of in starts.items():
@@ -154,7 +168,7 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def plot(path: Path, figures: dict[str, Any]) -> None:
-    """Draw reward against renders an image, a line a start; dotted, what a policy wins by itself.
+    """Draw reward against renders an image.
 
     Args:
         path: PNG to write.
@@ -163,23 +177,34 @@ def plot(path: Path, figures: dict[str, Any]) -> None:
     from matplotlib.figure import Figure  # half a second to import, and only pictures need it
 
     figure = Figure(figsize=(6.4, 4.2), dpi=130, layout="constrained")
-    axes = figure.add_subplot()
+    draw(figure.add_subplot(), figures)
+    with atomic_write(path) as partial:
+        figure.savefig(partial)
+
+
+def draw(axes: Any, figures: dict[str, Any]) -> None:
+    """Draw reward against renders an image, a line a start; dotted, what a policy wins by itself.
+
+    Args:
+        axes: Matplotlib's, to draw on.
+        figures: of `search`.
+    """
     for index, (name, of) in enumerate(figures["starts"].items()):
         mean, low, high = (np.array([entry[key] for entry in of["reward"]]) for key in ("mean", "low", "high"))
-        label = "search from scratch (mean code)" if name == "mean-code" else f"search from {_short(name)}"
+        label = "search from scratch (mean code)" if name == "mean-code" else f"search from {name}"
         axes.plot(np.arange(len(of["curve"])) + 1, of["curve"], color=f"C{index}", label=label)
-        bars = np.nan_to_num(np.stack([mean - low, high - mean]))  # of one scene there is no interval
+        bars = np.nan_to_num(np.stack([mean - low, high - mean])).clip(0)  # of one photo there is no interval
         axes.errorbar(figures["budgets"], mean, bars, fmt="o", markersize=3, capsize=2, color=f"C{index}", alpha=0.6)
-        if name not in (TRUE_CODE, *BLIND):
-            axes.axhline(of["curve"][0], color=f"C{index}", linestyle=":", label=f"{_short(name)} alone")
+        if name not in ("true-code", *BLIND):
+            axes.axhline(of["curve"][0], color=f"C{index}", linestyle=":", label=f"{name} alone")
     axes.set_xscale("log")
     axes.set_xlabel("renders an image")
     axes.set_ylabel(f"reward over the true code ({figures['metric']})")
-    axes.set_title(f"{figures['generator']}: best code found, mean and 95% interval over scenes", fontsize=10)
+    axes.set_title(
+        f"{figures['generator']}, {figures['action']}: best code found, mean and 95% interval over photos", fontsize=9
+    )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    with atomic_write(path) as partial:
-        figure.savefig(partial)
 
 
 class _Chosen:
@@ -213,11 +238,9 @@ def _climb(scenes: HeldOut, begun: Scored, settings: Search, step: float) -> tup
     return torch.cat([result.action for result in found]), curve
 
 
-def _share(reward: NDArray[np.float64], best: NDArray[np.float64], seed: int) -> dict[str, Any] | None:
+def _share(
+    reward: NDArray[np.float64], best: NDArray[np.float64], photo: NDArray[np.int64], seed: int
+) -> dict[str, Any] | None:
     """Give the normalised score as plain values; None where the search won nothing."""
-    return asdict(normalised(reward, best, seed)) if np.nanmean(best) >= LEAST else None
-
-
-def _short(name: str) -> str:
-    """Give a policy's name, or the end of its path."""
-    return "/".join(Path(name).parts[-2:])
+    won = np.nanmean(over_photos(best, photo)) >= LEAST
+    return asdict(normalised(reward, best, seed, photo=photo)) if won else None

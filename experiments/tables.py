@@ -6,15 +6,23 @@ A results file is JSON: `figures`, `config` (resolved, file names without folder
 - `blindsr evaluate`, one generator on one set: a *sheet*: `set`, `generator` (its name, told apart by its file),
   `architecture` (blocks, width, scale, modulation), `photos`, `widths`, and `policies`: by policy (`true-code` first)
   and metric `mean`, `mean_by_width`, `interval` and `interval_by_width` (of the means, over photos), `gain` (over the
-  true code, an interval; positive is better), `scores` (photos x widths). Files written before sets had names lack
-  `set`, `architecture` and the intervals of the means; their set is `config.images`.
+  true code, an interval; positive is better), `scores` (photos x widths), `broken` (how many of these are no finite
+  number though the true code's are: left out of the rest). Files written before sets had names lack `set`,
+  `architecture` and the intervals of the means; their set is `config.images`. Older ones lack `broken`.
 - `blindsr evaluate`, several: `sheets`, a list of those, and `differences`, one for each further generator and set:
   `set`, `generator`, `against` (the first generator), `widths`, and `policies`: by policy and metric the gain over the
   first generator, paired by photo: an interval, and `by_width`, one for each width.
 - `blindsr hack`: `kind` = `hack`, `metric`, `photos`, `scenes`, `renders`, `generators`: by name `architecture`,
   `true_code` (mean scores by metric) and `actions`: by action space `reward` (interval), `gain` (intervals by metric),
-  `scores` (means by metric), `offset` (15 numbers), `rewards` (one a scene); and `differences` to the first generator,
-  paired by scene: `true_psnr`, `reward` by action space.
+  `scores` (means by metric), `scenes`, `broken` (by metric, as above), `offset` (15 numbers), `rewards` (one a scene);
+  and `differences` to the first generator, paired by scene: `true_psnr`, `reward` by action space.
+- `blindsr search`: `kind` = `search`, `photos`, `scenes`, `generator`, `action`, `metric`, `budgets`, `best` (interval
+  of the best known code's reward: per scene the better search of those from the true code and the prediction), and
+  `starts`: by where a search began `rewards` (scenes x budgets), `reward` and `normalised` (an interval a budget; null
+  where there is nothing to be won), `curve` (the mean after each render) and `price`: by `start` and `found` (the best
+  code), gains by metric.
+
+Scenes take one photo after another, in the order of `photos`; means are of the photos' means.
 
 An interval is `mean`, `low`, `high` (95%) and `count`, the number of independent values.
 """
@@ -27,15 +35,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import evaluate, hack, paper
+from experiments import evaluate, hack, paper, search
 from experiments.intervals import Interval
 from generators.atomic import atomic_write
 
 SETS = ("Set5", "Set14", "BSD100")
 """In the paper's order; other sets follow."""
 
-SAME = 0.005
-"""dB: two files may give a figure of the same generator that differs by this, as threads and devices sum."""
+SAME, SAME_SHARE = 0.005, 0.05
+"""Two files may give the same figure with a difference of this, and of this share of it: threads and devices sum so."""
+
+PLACES = "blindsr evaluate, blindsr hack or blindsr search"
+"""What writes figures for tables and charts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +54,7 @@ class Tables:
     """Settings of `blindsr tables`.
 
     Attributes:
-        results: results files of `blindsr evaluate` and `blindsr hack`, or folders of them.
+        results: results files of `blindsr evaluate`, `hack` and `search`, or folders of them.
         output: folder for the tables, one Markdown file each; None only prints them.
     """
 
@@ -74,6 +85,7 @@ class Sheet:
         file: the results file that it stands in.
         set: name of the set of photos.
         generator: its name.
+        scale: its scale.
         action: action space of the policies.
         widths: kernel widths.
         policies: see the module.
@@ -82,6 +94,7 @@ class Sheet:
     file: str
     set: str
     generator: str
+    scale: int
     action: str
     widths: tuple[float, ...]
     policies: dict[str, Any]
@@ -105,7 +118,7 @@ def tables(settings: Tables) -> dict[str, str]:
     made = {name: text for name, make in TABLES.items() if (text := make(results))}
     if not made:
         given = settings.results if isinstance(settings.results, str) else ", ".join(settings.results)
-        raise ValueError(f"no figures for a table in {given}: run blindsr evaluate or blindsr hack first")
+        raise ValueError(f"no figures for a table in {given}: run {PLACES} first")
     for name, text in made.items():
         print(text)
         if settings.output is not None:
@@ -141,39 +154,54 @@ def read(places: Sequence[str] | str) -> list[Result]:
 
 
 def sheets(results: Iterable[Result]) -> list[Sheet]:
-    """Take the sheets out of results files, in the order of the sets."""
+    """Take the sheets out of results files, in the order of the sets.
+
+    Raises:
+        ValueError: two files give different figures for what is called the same.
+    """
     found = []
     for result in results:
         figures = result.figures
         for sheet in figures.get("sheets", [figures] if "policies" in figures else []):
             title = sheet.get("set") or result.config.get("images") or evaluate.BUILT_IN
             widths, action = tuple(sheet["widths"]), result.config.get("action", "code")
-            found.append(Sheet(result.name, title, sheet["generator"], action, widths, sheet["policies"]))
+            scale = sheet.get("architecture", {}).get("scale", paper.SCALE)
+            found.append(Sheet(result.name, title, sheet["generator"], scale, action, widths, sheet["policies"]))
+    _check_agreement(found)
     return sorted(found, key=lambda sheet: _place(sheet.set))
 
 
-def table1(results: list[Result]) -> str:
-    """Lay out the paper's Table 1: PSNR with the true code, by set and width.
+def of_the_paper(results: Iterable[Result]) -> list[Sheet]:
+    """Take the sheets that may stand beside the paper's figures: those of its scale."""
+    return [sheet for sheet in sheets(results) if sheet.scale == paper.SCALE]
 
-    Raises:
-        ValueError: two files give different figures for a generator of the same name.
-    """
+
+def _check_agreement(found: list[Sheet]) -> None:
+    """Refuse two agents, or two generators, that are called the same and score differently."""
+    seen: dict[tuple[Any, ...], tuple[float, str]] = {}
+    for sheet in found:
+        for policy, of_metric in sheet.policies.items():
+            action = "" if policy == "true-code" else sheet.action  # it is the same in every action space
+            for metric, entry in of_metric.items():
+                for width, now in zip(sheet.widths, entry["mean_by_width"], strict=True):
+                    key = (sheet.set, sheet.generator, sheet.scale, action, policy, metric, width)
+                    before, file = seen.setdefault(key, (now, sheet.file))
+                    if abs(before - now) > min(SAME, SAME_SHARE * abs(before)):
+                        raise ValueError(
+                            f"{sheet.generator}, {policy}, on {sheet.set} at width {width:g} has {metric} {before:.5g} "
+                            f"in {file} and {now:.5g} in {sheet.file}: remove one, or score both in one run, which "
+                            "tells them apart by their files"
+                        )
+
+
+def table1(results: list[Result]) -> str:
+    """Lay out the paper's Table 1: PSNR with the true code, by set and width."""
     ours: dict[tuple[str, str], list[float]] = {}
-    files: dict[tuple[str, str], str] = {}
-    for sheet in sheets(results):
+    for sheet in of_the_paper(results):
         found = [sheet.mean("psnr", width) for width in paper.AMNET_PSNR.get(sheet.set, {})]
         values = [value for value in found if value is not None]
-        if not values or len(values) < len(found):
-            continue
-        key = (sheet.set, sheet.generator)
-        for before, now in zip(ours.get(key, values), values, strict=True):
-            if abs(before - now) > SAME:
-                raise ValueError(
-                    f"{sheet.generator} on {sheet.set} has {before:.2f} dB in {files[key]} and {now:.2f} in "
-                    f"{sheet.file}: remove one, or score both generators in one run, which names them by their files"
-                )
-        ours.setdefault(key, values)
-        files.setdefault(key, sheet.file)
+        if values and len(values) == len(found):
+            ours.setdefault((sheet.set, sheet.generator), values)
     rows = []
     for title in dict.fromkeys(title for title, _ in ours):
         published = list(paper.AMNET_PSNR[title].values())
@@ -202,7 +230,7 @@ def table4(results: list[Result]) -> str:
         if len(set(layer.values())) < 2:
             continue
         differences = {(each["set"], each["generator"]): each for each in result.figures["differences"]}
-        for sheet in sheets([result]):
+        for sheet in of_the_paper([result]):
             psnr, ssim = (sheet.mean(metric, paper.ADAIN_WIDTH) for metric in ("psnr", "ssim"))
             if psnr is None:
                 continue
@@ -228,7 +256,7 @@ def niqe_gains(results: list[Result]) -> str:
     """Lay out how much lower than the true code's the NIQE of each policy is, and what it costs."""
     widths = tuple(next(iter(paper.AMNET_PSNR.values())))
     rows, published = [], set()
-    for sheet in sheets(results):
+    for sheet in of_the_paper(results):
         if "niqe" not in sheet.policies["true-code"] or sheet.widths != widths:
             continue
         for name, of_metric in sheet.policies.items():
@@ -244,7 +272,8 @@ def niqe_gains(results: list[Result]) -> str:
                 str(_interval(of_metric[metric]["gain"], unit)) if metric in of_metric else ""
                 for metric, unit in (("psnr", 1.0), ("grid", 1e3))
             ]
-            rows.append([sheet.set, sheet.generator, sheet.action, name, str(_interval(niqe)), less, *costs])
+            called = name + _broken(of_metric["niqe"])
+            rows.append([sheet.set, sheet.generator, sheet.action, called, str(_interval(niqe)), less, *costs])
     return _document(
         "NIQE below the true code's",
         f"Whole photos, widths {', '.join(f'{width:g}' for width in widths)}; gains over the same generator's picture "
@@ -257,7 +286,7 @@ def niqe_gains(results: list[Result]) -> str:
 def gaussian8(results: list[Result]) -> str:
     """Lay out PSNR on Gaussian8, blind and with the true code, beside the paper's AMNet-RL."""
     rows, published = [], set()
-    for sheet in sheets(results):
+    for sheet in of_the_paper(results):
         if sheet.widths != paper.GAUSSIAN8 or "psnr" not in sheet.policies["true-code"]:
             continue
         theirs = paper.AMNET_RL_GAUSSIAN8_PSNR.get(sheet.set)
@@ -280,7 +309,13 @@ def gaussian8(results: list[Result]) -> str:
 def comparison(results: list[Result]) -> str:
     """Lay out generators against each other with the true code, in every metric of runs that score several."""
     rows = [
-        [each["set"], each["generator"], each["against"], metric, str(_interval(entry, 1e3 if metric == "grid" else 1))]
+        [
+            each["set"],
+            each["generator"],
+            each["against"],
+            metric + _broken(entry),
+            str(_interval(entry, 1e3 if metric == "grid" else 1)),
+        ]
         for result in results
         for each in sorted(result.figures.get("differences", []), key=lambda each: _place(each.get("set", "")))
         if "policies" in each
@@ -301,6 +336,13 @@ def hacking(results: list[Result]) -> str:
     return "\n\n".join(["# What one constant wins", *parts]) + "\n" if parts else ""
 
 
+def searches(results: list[Result]) -> str:
+    """Lay out rewards against renders an image, and their share of the best known code's."""
+    runs = [result.figures for result in results if result.figures.get("kind") == "search"]
+    parts = [f"```text\n{search.table(figures)}\n```" for figures in runs]
+    return "\n\n".join(["# What a search wins by its renders", *parts]) + "\n" if parts else ""
+
+
 TABLES: dict[str, Callable[[list[Result]], str]] = {
     "table1": table1,
     "table4": table4,
@@ -308,6 +350,7 @@ TABLES: dict[str, Callable[[list[Result]], str]] = {
     "gaussian8": gaussian8,
     "generators": comparison,
     "hacking": hacking,
+    "search": searches,
 }
 """By the name of the Markdown file; each gives "" where the results have no figures for it."""
 
@@ -327,6 +370,11 @@ def _place(title: str) -> tuple[int, str]:
 
 def _interval(entry: dict[str, Any], unit: float = 1.0) -> Interval:
     return Interval(unit * entry["mean"], unit * entry["low"], unit * entry["high"], entry["count"])
+
+
+def _broken(entry: dict[str, Any]) -> str:
+    """Say how many pictures are left out, where there are any."""
+    return f" ({entry['broken']} pictures broken and left out)" if entry.get("broken") else ""
 
 
 def _each(values: Iterable[float], sign: str = "") -> list[str]:

@@ -1,4 +1,7 @@
-"""Training of AMGAN: a trained AMNet goes on with L1 + perceptual + realness adversarial loss (paper, section 4.1)."""
+"""Training of AMGAN: a trained AMNet goes on with L1 + perceptual + realness adversarial loss (paper, section 4.1).
+
+A fourth term is ours: it keeps G from printing a pattern instead of texture.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from blindsr_env.metrics.grid import Grid
 from blindsr_env.metrics.squeezenet import MIN_SIZE
 from experiments import adam, options
 from experiments.discriminator import Discriminator
@@ -17,8 +21,8 @@ from experiments.realness import Realness
 from experiments.train_generator import GeneratorTrainer, TrainGenerator, run
 from experiments.training import fuse, place
 
-TERMS = ("l1", "perceptual", "adversarial", "discriminator", "realness_hr", "realness_sr")
-"""What is reported: G's three terms unweighted, D's loss, and D's mean level of realness for HR and for SR."""
+TERMS = ("l1", "perceptual", "adversarial", "grid", "discriminator", "realness_hr", "realness_sr")
+"""What is reported: G's four terms unweighted, D's loss, and D's mean level of realness for HR and for SR."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,9 @@ class TrainGan(TrainGenerator):
         l1_weight: of L1 between SR and HR.
         perceptual_weight: of the perceptual loss.
         adversarial_weight: of the realness adversarial loss.
+        grid_weight: of `grid`, the share of SR's fine detail that repeats with the pixel shuffle. Without it the
+            cheapest texture for G is a printed pattern: `grid` reached 16 times a photo's own in 500 steps, and NIQE
+            liked it.
         discriminator_width: D's channels at full size.
         outcomes: levels of realness that D tells apart.
         discriminator_learning_rate: D's highest one, with G's schedule.
@@ -45,6 +52,7 @@ class TrainGan(TrainGenerator):
     l1_weight: float = 1.0
     perceptual_weight: float = 0.1
     adversarial_weight: float = 0.005
+    grid_weight: float = 100.0
     discriminator_width: int = 64
     outcomes: int = 51
     discriminator_learning_rate: float = 1e-4
@@ -53,7 +61,7 @@ class TrainGan(TrainGenerator):
     def __post_init__(self) -> None:
         """Refuse what cannot be trained with."""
         super().__post_init__()
-        for name in ("l1_weight", "perceptual_weight", "adversarial_weight", "discriminator_warmup"):
+        for name in ("l1_weight", "perceptual_weight", "adversarial_weight", "grid_weight", "discriminator_warmup"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if not self.discriminator_learning_rate > 0:
@@ -103,6 +111,7 @@ class GanTrainer(GeneratorTrainer):
         )
         self.turns = frozenset({settings.discriminator_warmup})
         self.realness = Realness(settings.outcomes, self.device)
+        self._grid = Grid(settings.scale)
         self.perceptual = None
         if settings.perceptual is not None and settings.perceptual_weight > 0:
             self.perceptual = PerceptualLoss(settings.perceptual, self.device)
@@ -138,7 +147,7 @@ class GanTrainer(GeneratorTrainer):
         return (loss + judged).detach()
 
     def loss(self, hr: Tensor, lr: Tensor, kernel: Tensor) -> Tensor:
-        """G's loss: L1, perceptual and realness adversarial loss, weighted."""
+        """G's loss: L1, perceptual and realness adversarial loss and grid, weighted."""
         return self._weighted(self._compared(hr, lr, kernel, alone=False)[0])
 
     def work(self, hr: Tensor, lr: Tensor, kernel: Tensor) -> None:
@@ -207,7 +216,7 @@ class GanTrainer(GeneratorTrainer):
 
     def _terms(self, sr: Tensor, hr: Tensor, real: Tensor) -> dict[str, Tensor]:
         """G's terms, unweighted; D judges as it is, as it judged HR, and learns nothing from it."""
-        terms = {"l1": F.l1_loss(sr.float(), hr)}
+        terms = {"l1": F.l1_loss(sr.float(), hr), "grid": self._grid(sr).mean()}
         sr, hr = self._shifted(sr), self._shifted(hr)
         if self.perceptual is not None:
             terms["perceptual"] = self.perceptual(sr, hr)
@@ -232,6 +241,7 @@ class GanTrainer(GeneratorTrainer):
     def _weighted(self, terms: dict[str, Tensor]) -> Tensor:
         settings = self.settings
         loss = settings.l1_weight * terms["l1"] + settings.adversarial_weight * terms["adversarial"]
+        loss = loss + settings.grid_weight * terms["grid"]
         return loss + settings.perceptual_weight * terms["perceptual"] if "perceptual" in terms else loss
 
     def _update(self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, rate: float) -> None:

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from blindsr_env import images
 from experiments import charts, cli, paper
@@ -67,6 +68,37 @@ def test_hacking_has_a_bar_a_generator_and_space():
     assert heights == [[1.5] * 3, [-0.5] * 3, [7.0] * 3]
     centres = [bar.get_x() + bar.get_width() / 2 for bar in figure.axes[0].patches]
     np.testing.assert_allclose(centres, [-0.2, 0.8, 0.2])
+
+
+def test_hacking_has_a_row_a_metric_and_tells_files_apart():
+    louder = {**HACKED, "reward": {**interval(2.5), "low": 2.5000001}}  # an end above the mean, by rounding
+    again = {**HACK, "generators": {"plain": {"true_code": {"grid": 3e-5}, "actions": {"code": louder}}}}
+    runs = [result(HACK), Result("again.json", again, {}), Result("ssim.json", {**again, "metric": "ssim"}, {})]
+    figure = charts.hacking([*runs, Result("copy.json", HACK, {})])
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[0] == "niqe gain" and titles[3] == "ssim gain" and len(titles) == 6
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert labels == ["plain", "hard", "plain (again)"]
+    assert sorted(bar.get_height() for bar in figure.axes[0].patches) == [1.5, 1.5, 1.5, 2.5]
+    with pytest.raises(ValueError, match="two files again.json"):
+        charts.hacking(
+            [*runs[:2], Result("again.json", {**again, "generators": {"plain": HACK["generators"]["hard"]}}, {})]
+        )
+
+
+def test_search_has_a_line_a_start_and_its_policy_alone_dotted():
+    start = {"reward": [interval(0.5), interval(1.0)], "curve": [0.5, 0.7, 1.0]}
+    figures = {"kind": "search", "generator": "g", "action": "code", "metric": "niqe", "budgets": [1, 3]}
+    figures["starts"] = {"true-code": start, "agent.safetensors": start}
+    (axes,) = charts.searches([result(figures)]).axes
+    lines = {line.get_label(): line for line in axes.lines}
+    assert lines["search from agent.safetensors"].get_xydata().tolist() == [[1, 0.5], [2, 0.7], [3, 1.0]]
+    assert lines["agent.safetensors alone"].get_linestyle() == ":" and "true-code alone" not in lines
+
+
+def test_other_scales_do_not_stand_beside_the_paper():
+    twice = {**SHEET, "architecture": {"scale": 2}}
+    assert charts.true_code([result(twice)]) is None
 
 
 def test_files_are_written_for_what_is_there(tmp_path, capsys):

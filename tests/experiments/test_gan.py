@@ -242,13 +242,14 @@ def test_every_term_reaches_g(settings):
     hr, lr, kernel = next(trainer._stream)
     state = trainer.rng.get_state()
 
+    parts = {"l1_weight": 2.0, "perceptual_weight": 0.3, "adversarial_weight": 0.7, "grid_weight": 0.1}
+
     def gradient(**weights):
-        trainer.settings = settings(**{"l1_weight": 0.0, "adversarial_weight": 0.0, "perceptual_weight": 0.0} | weights)
+        trainer.settings = settings(**dict.fromkeys(parts, 0.0) | weights)
         trainer.rng.set_state(state)  # of the code's noise
         loss = trainer.loss(hr, lr, kernel)
         return torch.cat([x.flatten() for x in torch.autograd.grad(loss, list(trainer.network.parameters()))])
 
-    parts = {"l1_weight": 2.0, "perceptual_weight": 0.3, "adversarial_weight": 0.7}
     alone = [gradient(**{name: weight}) for name, weight in parts.items()]
     assert all(x.abs().sum() > 0 for x in alone)
     torch.testing.assert_close(gradient(**parts), sum(alone), atol=1e-5, rtol=1e-3)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from blindsr_env import images, metrics
 from experiments import cli
@@ -31,22 +32,43 @@ def test_figures_follow_from_the_rewards(settings, tmp_path, capsys):
     figures = search(settings())
     saved = json.loads((tmp_path / "out" / "search.json").read_text())
     assert saved["figures"] == figures and {"config", "environment", "seed", "commit"} <= set(saved)
-    assert list(figures["starts"]) == ["true-code", "mean-code"]
-    best = np.array(figures["starts"]["true-code"]["rewards"])[:, -1]
+    assert str(tmp_path) not in (tmp_path / "out" / "search.json").read_text(), "no path of this machine"
+    assert list(figures["starts"]) == ["true-code", "predictor", "mean-code"]
+
+    def mean(values):  # of three scenes the first and the last are of one photo
+        return (np.mean([values[0], values[2]], axis=0) + values[1]) / 2
+
+    ends = {name: np.array(of["rewards"])[:, -1] for name, of in figures["starts"].items()}
+    best = np.maximum(ends["true-code"], ends["predictor"])  # the search from scratch has no say
+    assert figures["best"]["mean"] == pytest.approx(mean(best))
     for of in figures["starts"].values():
         rewards = np.array(of["rewards"])
         assert rewards.shape == (3, 3) and (np.diff(rewards, axis=1) >= 0).all()
-        assert [entry["mean"] for entry in of["reward"]] == pytest.approx(rewards.mean(0))
+        assert [entry["mean"] for entry in of["reward"]] == pytest.approx(mean(rewards))
+        assert all(entry["count"] == 2 for entry in (*of["reward"], *of["normalised"]))
         shares = [entry["mean"] for entry in of["normalised"]]
-        assert shares == pytest.approx(rewards.mean(0) / best.mean())
-        assert [of["curve"][i] for i in (0, 3, 8)] == pytest.approx(rewards.mean(0))
+        assert shares == pytest.approx(mean(rewards) / mean(best))
+        assert [of["curve"][i] for i in (0, 3, 8)] == pytest.approx(mean(rewards))
         assert list(of["price"]["found"]) == ["grid"]
-    assert figures["starts"]["true-code"]["normalised"][-1]["mean"] == 1
     assert np.abs(np.array(figures["starts"]["true-code"]["rewards"])[:, 0]).max() < 1e-3
     picture = images.read(tmp_path / "out" / "search.png")
     assert picture.shape[1] > 500 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
     printed = capsys.readouterr().out
     assert "mean-code" in printed and "renders an image" in printed and "price" in printed
+
+
+def test_one_is_the_better_search_of_each_scene(settings, monkeypatch):
+    # What each search ends at, made up: the prediction's is better in the second scene, the third start's in all.
+    ends = iter([[1.0, 2.0, 1.0, 0.0], [0.0, 4.0, 1.0, 0.0], [9.0, 9.0, 9.0, 9.0]])
+
+    def climbs(scenes, begun, made, step):
+        return torch.zeros(begun.action.shape), np.array(next(ends))[:, None]
+
+    monkeypatch.setattr("experiments.search._climb", climbs)
+    figures = search(settings(budgets=(1,), scenes=4, output=None))
+    assert figures["best"]["mean"] == pytest.approx((1 + 4 + 1 + 0) / 4)
+    shares = {name: of["normalised"][0]["mean"] for name, of in figures["starts"].items()}
+    assert shares == pytest.approx({"true-code": 4 / 6, "predictor": 5 / 6, "mean-code": 36 / 6})
 
 
 def test_the_start_alone_earns_what_the_policy_earns(settings):
@@ -60,9 +82,13 @@ def test_the_start_alone_earns_what_the_policy_earns(settings):
     assert np.array(figures["starts"]["mean-code"]["rewards"])[:, 0] == pytest.approx(scored.reward, abs=1e-4)
 
 
-def test_nothing_won_has_no_share(settings):
+def test_nothing_won_has_no_share(settings, monkeypatch):
+    def climbs(scenes, begun, made, step):
+        return torch.zeros(begun.action.shape), np.full((3, 1), 1e-5)
+
+    monkeypatch.setattr("experiments.search._climb", climbs)
     figures = search(settings(budgets=(1,), output=None))
-    assert figures["starts"]["true-code"]["normalised"] == [None]
+    assert figures["starts"]["predictor"]["normalised"] == [None]
 
 
 @pytest.mark.parametrize(
@@ -113,4 +139,4 @@ def test_an_agent_learns_and_is_scored_on_a_mixture(settings, tmp_path, photo, t
     gain = figures["gain"]
     assert figures["reward"]["mean"] == pytest.approx(gain["grid"]["mean"] + 0.5 * gain["psnr"]["mean"], abs=1e-5)
     searched = search(settings(metric="grid+0.5*psnr", starts=(str(path),), output=None))
-    assert searched["metric"] == "grid+0.5*psnr" and list(searched["starts"]) == ["true-code", str(path)]
+    assert searched["metric"] == "grid+0.5*psnr" and list(searched["starts"])[2:] == ["agent.safetensors"]

@@ -48,6 +48,7 @@ def make(tmp_path):
             for name, text in made.items()
         }
 
+    make.folder = tmp_path
     return make
 
 
@@ -81,8 +82,48 @@ def test_figures_that_disagree_are_refused_and_equal_ones_stand_once(make):
     assert (
         len(make(a=sheet("Set5", "g", [31.0, 31.0, 31.0]), b=sheet("Set5", "g", [31.0, 31.0, 31.001]))["table1"]) == 5
     )
-    with pytest.raises(ValueError, match="g on Set5 has 31.00 dB in a.json and 31.50 in c.json"):
+    with pytest.raises(ValueError, match="g, true-code, on Set5 at width 1.3 has psnr 31 in a.json and 31.5 in c.json"):
         make(c=sheet("Set5", "g", [31.0, 31.5, 31.0]))
+
+
+@pytest.mark.parametrize(("metric", "values"), [("niqe", (5.0, 4.9)), ("grid", (3e-5, 7e-5))])
+def test_two_agents_called_the_same_are_refused(make, metric, values):
+    one, two = (sheet("Set5", "g", [31.0] * 3, **{"agent.safetensors": {metric: entry([v] * 3)}}) for v in values)
+    with pytest.raises(ValueError, match=f"g, agent.safetensors, on Set5 at width 0.2 has {metric} .* remove one, or"):
+        make(a=one, b=two)
+    # of other widths, or in the other action space, they are other measurements
+    other = sheet("Set5", "g", [31.0], widths=(1.8,), **{"agent.safetensors": {metric: entry([values[1]])}})
+    make(b={"figures": two, "config": {"action": "free-code"}}, c=other)
+
+
+def test_other_scales_do_not_stand_beside_the_paper(make):
+    twice = sheet("Set5", "x2", [37.0, 37.0, 37.0])
+    twice["architecture"]["scale"] = 2
+    made = make(a=sheet("Set5", "amnet", [32.0, 32.0, 32.0]), b=twice)
+    assert [row[1] for row in made["table1"][4:]] == ["amnet, ours"]
+
+
+def test_searches(make):
+    def start(reward):
+        one = {"reward": [interval(reward), interval(1.2)], "normalised": [interval(reward / 1.5), None]}
+        return {**one, "price": {"start": {"psnr": interval(-0.25)}, "found": {"psnr": interval(-1.5)}}}
+
+    figures = {
+        "kind": "search",
+        "photos": ["a", "b"],
+        "scenes": 8,
+        "generator": "amnet",
+        "action": "code",
+        "metric": "niqe",
+        "budgets": [1, 200],
+        "starts": {"true-code": start(0.0), "agent.safetensors": start(0.6)},
+    }
+    make(search=figures)
+    text = tables(Tables(results=str(make.folder), output=None))["search"]
+    assert "amnet, actions code, niqe, 8 scenes of 2 photos" in text
+    rewards, price = (line.split() for line in text.splitlines() if line.startswith("agent.safetensors"))
+    assert rewards == ["agent.safetensors", "+0.600", "+1.200", "|", "0.40", "-"]
+    assert price == ["agent.safetensors", "psnr", "-0.25", "then", "-1.5"]
 
 
 def test_table4_pairs_the_layers_at_its_width(make):
@@ -114,6 +155,8 @@ def test_niqe_gains_beside_the_papers(make):
     rows = make(agents=one)["niqe_gains"]
     check_layout(rows)
     assert rows[2] == ["Set5", "AMGAN, the paper", "unbounded", "AMGAN-RL", "+0.226", "", "", ""]
+    agent["niqe"]["broken"] = 2
+    assert make(agents=one)["niqe_gains"][3][3] == "agent (2 pictures broken and left out)"
     gain, cost = "+0.400 [+0.390, +0.420]", "-0.500 [-0.510, -0.480]"
     assert rows[3] == ["Set5", "amgan", "code", "agent", gain, "+0.174", cost, ""]
 
