@@ -1,4 +1,4 @@
-"""What a training's folder holds, for comparison."""
+"""What a training's folder holds, for comparison, and weights made of nothing."""
 
 import torch
 
@@ -21,3 +21,12 @@ def assert_same_state(first, second):
     assert all(tensor.isfinite().all() for tensor in a.values())
     assert any(name.startswith("moment2/") and tensor.abs().sum() > 0 for name, tensor in a.items())
     return a
+
+
+def random_state(network, seed=0):
+    """Give weights that no training made, of a size that keeps signals as they are."""
+    rng = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.randn(tensor.shape, generator=rng) * (2 / max(1, tensor[0].numel())) ** 0.5
+        for name, tensor in network.state_dict().items()
+    }
