@@ -26,10 +26,9 @@ def anchors(outcomes: int) -> tuple[Tensor, Tensor]:
     """Give A0 (fake) and A1 (real).
 
     A1 is the skew-normal density 2/w phi(x/w) Phi(a x/w), a = 2, w = 0.7, on `outcomes` levels evenly spaced over
-    [-1, 1], scaled to sum to 1: 0.36 in the mean. A0 is its mirror image. The paper too takes skewed anchors. Milder
-    ones, of which each keeps some of its mass on every level (KL 1.9 to each other), ask D for moderate logits, as
-    smoothed labels do: with a = 5, w = 0.5 (KL 11.7) D was sure of itself and wrong, its loss up to 4.7 against at most
-    0.5 in the same 140 steps.
+    [-1, 1], scaled to sum to 1: 0.36 in the mean. A0 is its mirror image. The paper too takes skewed anchors. These are
+    mild ones, of which each keeps some of its mass on every level (KL 1.9 to each other), so that they ask D for
+    moderate logits, as smoothed labels do.
 
     Args:
         outcomes: number of levels, at least 2.
