@@ -33,7 +33,7 @@ class Without:  # a finder of modules that does not find some
 
 sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 sys.argv = {arguments!r}
-runpy.run_module({module!r}, run_name="__main__")
+runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
 """
 
 
