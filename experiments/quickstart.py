@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from agents import policies
+from experiments import labels
 from experiments.held_out import HeldOut, Scored, check_disjoint
 from experiments.intervals import Interval, bootstrap, over_photos
 from experiments.plots import comparison
@@ -101,7 +102,7 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
         "difference_by_photo": dict(zip(held_out.photos, by_photo.tolist(), strict=True)),
         "rewards": {"before": before.reward.tolist(), "after": after.reward.tolist()},
     }
-    results = folder.write_results(figures, settings, settings.seed)
+    results = folder.write_results(figures, labels.short(asdict(settings)), settings.seed)
     print(report(figures, settings))
     print(f"agent, log, figures and {len(pictures)} pictures: {results.parent}/")
     return figures
