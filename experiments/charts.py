@@ -140,7 +140,7 @@ def _draw_hack(panels: list[Any], metric: str, entries: dict[str, dict[str, Any]
         panels[2].plot([g - 0.4, g + 0.4], [1e3 * entry["true_code"]["grid"]] * 2, **line)
     for axes, title in zip(panels, (f"{metric} gain", "PSNR gain, dB", "grid, 1e-3"), strict=True):
         axes.set(title=title)
-        axes.set_xticks(range(len(entries)), list(entries), fontsize=8)
+        axes.set_xticks(range(len(entries)), list(entries), fontsize=8, rotation=20, ha="right")
         axes.legend(fontsize=7)
     for axes in panels[:2]:
         axes.axhline(0, color="k", lw=0.8)
