@@ -24,8 +24,8 @@ class Plot:
         output: folder for the charts, PNG.
     """
 
-    results: list[str] | str = "experiments/results"
-    output: str = "experiments/results"
+    results: list[str] | str = "results"
+    output: str = "results"
 
 
 def plot(settings: Plot) -> list[Path]:

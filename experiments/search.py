@@ -198,6 +198,8 @@ def draw(axes: Any, figures: dict[str, Any]) -> None:
         if name not in ("true-code", *BLIND):
             axes.axhline(of["curve"][0], color=f"C{index}", linestyle=":", label=f"{name} alone")
     axes.set_xscale("log")
+    axes.set_xticks(figures["budgets"], [str(budget) for budget in figures["budgets"]])
+    axes.minorticks_off()
     axes.set_xlabel("renders an image")
     axes.set_ylabel(f"reward over the true code ({figures['metric']})")
     axes.set_title(

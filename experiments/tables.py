@@ -58,8 +58,8 @@ class Tables:
         output: folder for the tables, one Markdown file each; None only prints them.
     """
 
-    results: list[str] | str = "experiments/results"
-    output: str | None = "experiments/results"
+    results: list[str] | str = "results"
+    output: str | None = "results"
 
 
 @dataclass(frozen=True)
