@@ -82,9 +82,12 @@ class RunFolder:
             for name, tensors in parts.items():
                 checkpoint.save(partial / f"{name}.safetensors", tensors, content)
             partial.replace(target)
+        gone = self.path / ".state-gone"  # renamed first: a kill amid its removal must not leave half a state
+        shutil.rmtree(gone, ignore_errors=True)
         for old in self.states():
             if old != target:
-                shutil.rmtree(old, ignore_errors=True)
+                old.replace(gone)
+                shutil.rmtree(gone, ignore_errors=True)
 
     def states(self) -> list[Path]:
         """List whole training states, oldest first."""
