@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from experiments import contestants
+from experiments.counts import at_least_1
 from experiments.run_folder import write_results
 from experiments.stopwatch import memory_now, memory_peak, race
 from experiments.training import pick_device
@@ -66,9 +67,7 @@ class Bench:
         for part in self.parts:
             if part not in PARTS:
                 raise ValueError(unknown("part of the benchmark", part, PARTS))
-        for name in ("batch", "singles", "patch_size", "memory_steps", "rounds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        at_least_1(self, "batch", "singles", "patch_size", "memory_steps", "rounds")
         if min((*self.envs, *self.inference_batches), default=1) < 1:
             raise ValueError(
                 f"envs and inference_batches must be at least 1, got {self.envs}, {self.inference_batches}"

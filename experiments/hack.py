@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from agents.policies import TrueCode
 from agents.shared_offset import OffsetPolicy, learn_offset
 from experiments import labels
+from experiments.counts import at_least_1
 from experiments.held_out import HeldOut, Scored, check_common, check_disjoint
 from experiments.intervals import Interval, bootstrap, over_photos
 from experiments.plots import gallery
@@ -65,9 +66,7 @@ class Hack:
 
     def __post_init__(self) -> None:
         """Refuse budgets of nothing, and what has no offset."""
-        for name in ("scenes", "renders", "num_envs", "repeats", "patch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        at_least_1(self, "scenes", "renders", "num_envs", "repeats", "patch_size")
         if self.repeats % 2:
             raise ValueError(f"repeats must be even, for pairs of actions in the same scene, got {self.repeats}")
         if not self.actions or not set(self.actions) <= {"code", "free-code"}:

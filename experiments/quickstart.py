@@ -11,6 +11,7 @@ import torch
 
 from agents import policies
 from experiments import labels
+from experiments.counts import at_least_1
 from experiments.held_out import HeldOut, Scored, check_disjoint
 from experiments.intervals import Interval, bootstrap, over_photos
 from experiments.plots import comparison
@@ -47,9 +48,7 @@ class Quickstart:
 
     def __post_init__(self) -> None:
         """Refuse budgets of nothing."""
-        for name in ("renders", "scenes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        at_least_1(self, "renders", "scenes")
 
 
 def quickstart(settings: Quickstart) -> dict[str, Any]:

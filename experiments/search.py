@@ -14,6 +14,7 @@ from torch import Tensor
 from agents import policies
 from agents.search import search as search_codes
 from experiments import labels
+from experiments.counts import at_least_1
 from experiments.held_out import ROWS, HeldOut, Scored
 from experiments.intervals import Interval, bootstrap, over_photos
 from experiments.normalised import LEAST, normalised
@@ -72,8 +73,7 @@ class Search:
         """Refuse budgets and counts that are none."""
         if not self.budgets or min(self.budgets) < 1 or list(self.budgets) != sorted(set(self.budgets)):
             raise ValueError(f"budgets must be rising numbers of renders, 1 or more, got {list(self.budgets)}")
-        if self.scenes < 1:
-            raise ValueError(f"scenes must be at least 1, got {self.scenes}")
+        at_least_1(self, "scenes")
 
 
 def search(settings: Search) -> dict[str, Any]:

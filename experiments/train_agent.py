@@ -12,6 +12,7 @@ import gymnasium
 import blindsr_env  # noqa: F401  registers the environment
 from agents import policies
 from agents.agent import Agent
+from experiments.counts import at_least_1
 from experiments.held_out import HeldOut, check_disjoint
 from experiments.intervals import Interval
 from experiments.run_folder import RunFolder, commit
@@ -65,9 +66,7 @@ class TrainAgent:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained with."""
-        for name in ("total_timesteps", "num_envs", "repeats", "held_out_scenes", "patch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        at_least_1(self, "total_timesteps", "num_envs", "repeats", "held_out_scenes", "patch_size")
 
     def environment(self) -> dict[str, Any]:
         """Arguments that the training environment and the held-out one share."""

@@ -1,6 +1,7 @@
 """What would wait for a GPU, seen on the CPU."""
 
 import traceback
+from contextlib import contextmanager
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,3 +22,13 @@ class HostReads(TorchDispatchMode):
             if "gaussian_profile" not in caller:  # which checks widths where they are on the host anyway
                 self.found.append(func)
         return func(*args, **kwargs or {})
+
+
+@contextmanager
+def no_wait_for_the_gpu():
+    """Let CUDA fail whatever waits for it."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from host_reads import HostReads
+from host_reads import HostReads, no_wait_for_the_gpu
 from states import assert_same_state, last_state
 
 import generators
@@ -165,11 +165,8 @@ def test_a_step_does_not_wait_for_the_device(settings, schedule):
 def test_a_step_does_not_wait_for_the_gpu(settings):
     trainer = GeneratorTrainer(settings(device="cuda", amp=True, code_noise=1.0, soften=0.6))
     trainer.step()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_wait_for_the_gpu():
         loss = trainer.step()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert loss.isfinite()
 
 
