@@ -1,4 +1,4 @@
-"""Who acts: predictor, DDPG, group-relative policy gradient, fixed policies, adapters.
+"""Who acts: predictor, DDPG, group-relative and pathwise policy gradients, fixed policies, adapters.
 
 Names are imported when first used, so `agents.networks` and `agents.replay` need torch alone.
 """
@@ -12,15 +12,18 @@ if TYPE_CHECKING:
     from agents.ddpg import DDPG, DDPGConfig
     from agents.group_pg import GroupPG, GroupPGConfig
     from agents.networks import Predictor
+    from agents.pathwise import Pathwise, PathwiseConfig
     from agents.policies import load
 
-__all__ = ["DDPG", "DDPGConfig", "GroupPG", "GroupPGConfig", "Predictor", "load"]
+__all__ = ["DDPG", "DDPGConfig", "GroupPG", "GroupPGConfig", "Pathwise", "PathwiseConfig", "Predictor", "load"]
 
 _HOME = {
     "DDPG": "agents.ddpg",
     "DDPGConfig": "agents.ddpg",
     "GroupPG": "agents.group_pg",
     "GroupPGConfig": "agents.group_pg",
+    "Pathwise": "agents.pathwise",
+    "PathwiseConfig": "agents.pathwise",
     "Predictor": "agents.networks",
     "load": "agents.policies",
 }

@@ -70,6 +70,8 @@ class Agent(ABC, Generic[Config]):
 
     algorithm: ClassVar[str]
     config_class: ClassVar[type[AgentConfig]]
+    needs_gradient: ClassVar[bool] = False
+    """Whether it learns only where the environment gives the reward's gradient."""
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ from agents.checkpoints import (
 from agents.ddpg import DDPG
 from agents.group_pg import GroupPG
 from agents.networks import Actor, answer
+from agents.pathwise import Pathwise
 from agents.shared_offset import OffsetPolicy, learn_offset, offset_within
 from agents.worlds import Env
 from blindsr_env.core import BlindSRCore
@@ -33,7 +34,7 @@ from generators.nearest import unknown
 NAMES = ("true-code", "mean-code", "random", "predictor", "shared-offset")
 """Policies that need no file of their own."""
 
-ALGORITHMS: dict[str, type[Agent[Any]]] = {agent.algorithm: agent for agent in (DDPG, GroupPG)}
+ALGORITHMS: dict[str, type[Agent[Any]]] = {agent.algorithm: agent for agent in (DDPG, GroupPG, Pathwise)}
 """Agents by the name of their algorithm."""
 
 

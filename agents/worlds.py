@@ -29,6 +29,8 @@ class OneStepWorld:
         meaning: what actions mean there.
         repeats: rows that share a scene.
         info: what the environment says of the scenes shown last.
+        gradient: of the last rewards with respect to their actions, `(N, actions)` on the device; None where the
+            environment does not give it.
         invalid: share of the last actions that the metric gave no number for, a scalar on the device; None where the
             environment does not say.
 
@@ -45,6 +47,7 @@ class OneStepWorld:
         self.core = core_of(env)
         self.meaning = ActionMeaning.within(self.core)
         self.info: Mapping[str, Any] = {}
+        self.gradient: Tensor | None = None
         self.invalid: Tensor | None = None
         self.env = env if isinstance(env, VectorEnv) else _vectorised(env)
         self.device = device
@@ -94,6 +97,7 @@ class OneStepWorld:
             raise ValueError(f"the environment gave a reward that is not finite in rows {rows}: check its metric")
         told = infos.get("final_info", infos)
         self.invalid = self._tensor(told["invalid"]).float().mean() if "invalid" in told else None
+        self.gradient = self._tensor(told["gradient"]).float() if "gradient" in told else None
         self.info = infos
         if self._resets:
             observation, self.info = self.env.reset()

@@ -29,6 +29,9 @@ BROKEN_REWARD = -10.0
 """Reward, in units of the metric's score, of a picture that the metric has no finite number for, though it has one for
 the true code's: a code that breaks the metric must not pay better than one that it can score."""
 
+CLIMBING_ROWS = (8, 32)
+"""Scenes whose gradient is found at once, on a CPU and on a GPU: what the generator's layers keep for it is large."""
+
 MetricLike = str | Metric | metrics.Recipe
 DegradationLike = str | Mapping[str, Any] | Degradation | None
 
@@ -89,9 +92,11 @@ class BlindSRCore:
         report: further metrics.
         device: where everything lives.
         dtype: of the rendering, `"float32"` or `"bfloat16"`.
+        gradient: whether `play` also gives the reward's gradient.
 
     Raises:
-        ValueError: unknown names (with the nearest ones), sizes that do not fit, a device that is not there.
+        ValueError: unknown names (with the nearest ones), sizes that do not fit, a device that is not there; a gradient
+            is asked for of a metric that has none.
     """
 
     def __init__(
@@ -107,6 +112,7 @@ class BlindSRCore:
         report: Sequence[MetricLike],
         device: str | torch.device,
         dtype: str,
+        gradient: bool = False,
     ) -> None:
         if action not in ACTIONS:
             raise ValueError(unknown("action space", action, ACTIONS))
@@ -127,7 +133,12 @@ class BlindSRCore:
             )
         if isinstance(report, str):
             raise TypeError(f"report must be a list of metrics, got the string {report!r}: write [{report!r}]")
-        self.metric = self._metric(metric)
+        self.metric, self.gradient = self._metric(metric), gradient
+        if gradient and not metrics.differentiable(self.metric):
+            raise ValueError(
+                f"the metric {self.metric.name!r} has no gradient: leave gradient=True out, or, if its call can be "
+                "followed backwards, set differentiable = True on it"
+            )
         self.report = tuple(self._metric(name) for name in report)
         named = [m.name for m in (self.metric, *self.report)]
         for name in named:
@@ -198,9 +209,10 @@ class BlindSRCore:
 
         Returns:
             Rewards `(N,)` float32, and `info`: score, true_score, clipped, invalid, broken, and a score and a gain
-            for each metric of the report; all new tensors of length N.
+            for each metric of the report; with `gradient` also that, `(N, d)` float32: see `BlindSREnv`. All are new
+            tensors of length N.
         """
-        sr = self.render(scenes.lr, action)
+        sr, gradient = self._climb(scenes, action) if self.gradient else (self.render(scenes.lr, action), None)
         scores = self.scores(sr, scenes.hr)  # (N, 1 + R)
         gain = self._zeta * (scores - scenes.true_scores)
         invalid = ~torch.isfinite(scenes.true_scores[:, 0])
@@ -212,10 +224,33 @@ class BlindSRCore:
             "invalid": invalid,
             "broken": broken,
         }
+        if gradient is not None:
+            lost = (invalid | broken)[:, None] | ~gradient.isfinite().all(1, keepdim=True)
+            info["gradient"] = gradient.masked_fill(lost, 0.0)
         for r, metric in enumerate(self.report, start=1):
             info[f"score_{metric.name}"] = scores[:, r].clone()
             info[f"gain_{metric.name}"] = gain[:, r].clone()
         return gain[:, 0].masked_fill(invalid, 0.0).masked_fill(broken, BROKEN_REWARD), info
+
+    def _climb(self, scenes: Scenes, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Render each scene with the code of its action, and follow the reward back to the action.
+
+        Returns:
+            Pictures `(N, 3, S, S)` as `render` gives them, and the reward's gradient at the clipped action, `(N, d)`.
+        """
+        rows = CLIMBING_ROWS[self.device.type == "cuda"]
+        parts = zip(scenes.lr.split(rows), scenes.hr.split(rows), action.clamp(-1, 1).split(rows), strict=True)
+        pictures, gradients = [], []
+        for seen, hr, chosen in parts:
+            with torch.enable_grad():
+                chosen = chosen.detach().requires_grad_()
+                sr = self._sr(seen, self._code(chosen), free=self.action == "free-code")
+                reference = hr.float() / 255 if self.metric.needs_reference else None
+                with exact(self.device):
+                    reward = self._zeta[0] * self.metric(sr, reference).sum()
+                    gradients += torch.autograd.grad(reward, chosen)
+            pictures.append(sr.detach())
+        return torch.cat(pictures), torch.cat(gradients)
 
     def info(self, scenes: Scenes) -> dict[str, Tensor]:
         """What `info` says of scenes at their reset: new tensors of length N."""
@@ -333,12 +368,15 @@ class BlindSRCore:
         """
         return self._sr(seen, code)
 
-    @torch.no_grad()
     def _sr(self, seen: Tensor, code: Tensor, free: bool = False) -> Tensor:
         """Render LR `(N, h, w, 3)` uint8 to what a viewer sees: `(N, 3, S, S)`, 8-bit levels as float32 in [0, 1]."""
         lr = (seen.permute(0, 3, 1, 2).float() / 255).to(self.dtype)  # channels_last, as the observation lies in memory
         with exact(self.device):
-            return quantize(self.generator.render(lr, code) if free else self.generator(lr, code))
+            sr = self.generator.render(lr, code) if free else self.generator(lr, code)
+            if not sr.requires_grad:
+                return quantize(sr)
+            sr = sr.float()
+            return sr + (quantize(sr.detach()) - sr.detach())  # rounded, with the gradient of the unrounded picture
 
     def scores(self, sr: Tensor, hr: Tensor) -> Tensor:
         """Score pictures under the metric and each of the report's.

@@ -65,6 +65,11 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
     `score`, `true_score`, `clipped`, `invalid`, `broken`, and for each metric of the report `score_NAME` and
     `gain_NAME`, its own zeta times its difference to the true code's picture: positive is better.
 
+    With `gradient=True` a step also gives `gradient`, float32 of the action's shape: how the reward grows with each
+    number of the action, at the clipped action, for metrics that can be followed backwards (`psnr`, `ssim`, `niqe`,
+    `grid`, `lpips@FOLDER`, mixtures of them). Rounding to 8 bit counts as its input. It is 0 where the reward is not
+    the metric's (`invalid`, `broken`). Such a step takes about 2.5 times as long.
+
     Where the degradation is anisotropic, `reset` also gives `widths` (two, HR pixels) and `angle` (radians,
     counter-clockwise, of the first), and where it is one given kernel, `kernel`; `width` is then that of the Gaussian
     with the same second moments. For kernels outside the generator's family, `true_action` may lie outside the action
@@ -84,10 +89,12 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         report: further metrics for `info`, so that a won reward shows its price.
         device: where networks, photos and metrics live.
         dtype: of the rendering, `"float32"` or `"bfloat16"`.
+        gradient: whether `info` gives the reward's gradient, see above.
         render_mode: None, `"rgb_array"` or `"human"` (a window).
 
     Raises:
-        ValueError: unknown names (the nearest ones are listed); a patch too small for the metric; photos all too small.
+        ValueError: unknown names (the nearest ones are listed); a patch too small for the metric; photos all too small;
+            a gradient asked for of a metric that has none.
 
     Example:
         >>> import gymnasium, blindsr_env
@@ -111,6 +118,7 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         report: Sequence[MetricLike] = (),
         device: str | torch.device = "cpu",
         dtype: str = "float32",
+        gradient: bool = False,
         render_mode: str | None = None,
     ) -> None:
         self.render_mode = rendering.checked_mode(render_mode)
@@ -125,6 +133,7 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
             report=report,
             device=device,
             dtype=dtype,
+            gradient=gradient,
         )
         self.observation_space = self._core.observation_space
         self.action_space = self._core.action_space

@@ -63,6 +63,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         report: as `BlindSREnv`.
         device: as `BlindSREnv`.
         dtype: as `BlindSREnv`.
+        gradient: as `BlindSREnv`.
         output: `"numpy"` (arrays) or `"torch"` (tensors on the device).
         autoreset_mode: a member of `AutoresetMode` or its name: `"same step"`, `"next step"`, `"disabled"`.
         render_mode: None, `"rgb_array"` or `"human"` (a window with the first rows).
@@ -87,6 +88,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         report: Sequence[MetricLike] = (),
         device: str | torch.device = "cpu",
         dtype: str = "float32",
+        gradient: bool = False,
         output: str = "numpy",
         autoreset_mode: AutoresetMode | str = "same step",
         render_mode: str | None = None,
@@ -111,6 +113,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             report=report,
             device=device,
             dtype=dtype,
+            gradient=gradient,
         )
         self.num_envs, self.repeats, self.output, self.device = num_envs, repeats, output, self._core.device
         self.single_observation_space = self._core.observation_space

@@ -24,8 +24,10 @@ class TrainAgent:
     """Settings of `blindsr train-agent`.
 
     Attributes:
-        algorithm: `ddpg` (the paper's) or `group-pg` (group-relative policy gradient).
-        agent: the algorithm's own settings, by name; see `agents.ddpg.DDPGConfig` and `agents.group_pg.GroupPGConfig`.
+        algorithm: `ddpg` (the paper's), `group-pg` (group-relative policy gradient) or `pathwise` (the reward's own
+            gradient, for metrics that have one).
+        agent: the algorithm's own settings, by name; see `DDPGConfig` of `agents.ddpg`, `GroupPGConfig` of
+            `agents.group_pg` and `PathwiseConfig` of `agents.pathwise`.
         actor: a predictor's checkpoint to start from, or `predictor`, `predictor_s` for an untrained one; None for the
             predictor that ships.
         total_timesteps: renders of actions in all.
@@ -134,6 +136,7 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
         images=settings.images,
         split="train",
         output="torch",
+        gradient=kind.needs_gradient,
         **settings.environment(),
     )
     path = folder.path / "agent.safetensors"

@@ -23,12 +23,25 @@ from blindsr_env.metrics.fidelity import Psnr, Ssim
 from blindsr_env.metrics.grid import Grid
 from blindsr_env.metrics.iqa import Iqa
 from blindsr_env.metrics.lpips import FORM, Lpips
-from blindsr_env.metrics.metric import ATTRIBUTES, Metric
+from blindsr_env.metrics.metric import ATTRIBUTES, Metric, differentiable
 from blindsr_env.metrics.mixture import HINT, Mixture, Recipe, terms
 from blindsr_env.metrics.niqe import Niqe
 from generators.nearest import unknown
 
-__all__ = ["Factory", "Grid", "Iqa", "Lpips", "Metric", "Niqe", "Psnr", "Ssim", "get", "names", "register"]
+__all__ = [
+    "Factory",
+    "Grid",
+    "Iqa",
+    "Lpips",
+    "Metric",
+    "Niqe",
+    "Psnr",
+    "Ssim",
+    "differentiable",
+    "get",
+    "names",
+    "register",
+]
 
 Factory = Callable[[int], Metric]
 """Makes a metric for the scale of super-resolution that it is given."""

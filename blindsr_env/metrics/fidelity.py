@@ -30,6 +30,7 @@ class Psnr:
     name = "psnr"
     lower_is_better = False
     needs_reference = True
+    differentiable = True
     highest = 100.0
 
     def __init__(self, scale: int = 4) -> None:
@@ -58,6 +59,7 @@ class Ssim:
     name = "ssim"
     lower_is_better = False
     needs_reference = True
+    differentiable = True
 
     taps = gaussian_taps(11, 1.5)
     c1 = (0.01 * 255) ** 2

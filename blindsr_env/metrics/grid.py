@@ -25,6 +25,7 @@ class Grid:
     name = "grid"
     lower_is_better = True
     needs_reference = False
+    differentiable = True
 
     box = (1 / 9,) * 9
     # In squared grey levels. The variance of one step of one channel in one of 65,536 pixels is ten times

@@ -39,6 +39,7 @@ class Lpips:
     name = "lpips"
     lower_is_better = True
     needs_reference = True
+    differentiable = True
     min_size = MIN_SIZE
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:

@@ -18,6 +18,8 @@ class Metric(Protocol):
         lower_is_better: True for NIQE, False for PSNR: the sign of the reward.
         needs_reference: whether `hr` must be given.
         min_size: the smallest height and width in pixels that it can score.
+
+    A metric whose call autograd can follow says so by one more, `differentiable = True`; see `differentiable`.
     """
 
     name: str
@@ -36,6 +38,11 @@ class Metric(Protocol):
             `(N,)` float32 on the device of `sr`. The same pictures always give the same scores.
         """
         ...
+
+
+def differentiable(metric: Metric) -> bool:
+    """Whether scores of pictures that require a gradient have one."""
+    return bool(getattr(metric, "differentiable", False))
 
 
 def check(metric: Metric, sr: Tensor, hr: Tensor | None = None) -> None:

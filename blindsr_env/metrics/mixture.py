@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from blindsr_env.metrics.metric import Metric
+from blindsr_env.metrics.metric import Metric, differentiable
 
 Recipe = Mapping[str, float] | Sequence[str]
 """A mixture as settings hold it: `{"niqe": 1, "psnr": 0.1}` or `["niqe", "0.1*psnr"]`."""
@@ -37,6 +37,7 @@ class Mixture:
         lower_is_better: the first part's.
         needs_reference: whether any part does.
         min_size: the largest of the parts'.
+        differentiable: whether all parts are.
         parts: weight and metric.
 
     Args:
@@ -60,6 +61,7 @@ class Mixture:
         self.lower_is_better = parts[0][1].lower_is_better
         self.needs_reference = any(metric.needs_reference for _, metric in parts)
         self.min_size = max(metric.min_size for _, metric in parts)
+        self.differentiable = all(differentiable(metric) for _, metric in parts)
 
     def __call__(self, sr: Tensor, hr: Tensor | None = None) -> Tensor:
         """Score `sr`, `(N, 3, H, W)` in [0, 1], against `hr` where a part needs it: `(N,)` float32."""

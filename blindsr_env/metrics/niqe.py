@@ -33,7 +33,9 @@ CACHED_PIXELS = 2**18
 
 
 class Niqe:
-    """NIQE of the picture that a viewer would see: clamped and rounded to 8 bit, so it has no gradient.
+    """NIQE of the picture that a viewer would see: clamped and rounded to 8 bit.
+
+    Pictures that require a gradient get one, three times as slow; see `niqe_gradient`.
 
     Needs at least one block of 96x96 pixels; rows and columns beyond a multiple of 96 are left out. A picture with a
     single usable block has no covariance: it counts as zero. A picture without any usable block (a flat one) gives NaN
@@ -50,19 +52,27 @@ class Niqe:
     lower_is_better = True
     needs_reference = False
     min_size = BLOCK
+    differentiable = True
 
     def __init__(self, name: str = "niqe", threshold: float = 3e-4, dtype: torch.dtype = torch.float32) -> None:
         self.name = name
         self.threshold = threshold
         self.dtype = dtype
 
-    @torch.no_grad()
     def __call__(self, sr: Tensor, hr: Tensor | None = None) -> Tensor:
         """Score `sr`, `(N, 3, H, W)` in [0, 1]: `(N,)` float32. `hr` is ignored."""
         check(self, sr, hr)
         rows, columns = sr.shape[2] // BLOCK, sr.shape[3] // BLOCK
         sr = sr[..., : rows * BLOCK, : columns * BLOCK]
-        part = max(1, CACHED_PIXELS // (rows * columns * BLOCK**2)) if sr.device.type == "cpu" else max(1, len(sr))
+        if sr.requires_grad and torch.is_grad_enabled():
+            from blindsr_env.metrics import niqe_gradient  # which is built from this module's parts
+
+            return niqe_gradient.score(sr, self.threshold, self.dtype)
+        return self._score(sr, rows * columns)
+
+    @torch.no_grad()
+    def _score(self, sr: Tensor, blocks: int) -> Tensor:
+        part = max(1, CACHED_PIXELS // (blocks * BLOCK**2)) if sr.device.type == "cpu" else max(1, len(sr))
         parts = torch.split(sr, part)
         features = [block_features(pictures, self.threshold, self.dtype) for pictures in parts]
         return distance(torch.cat(features)).float()
@@ -97,6 +107,7 @@ def halved(y: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what is kept must serve a later backward pass too
 def alternate(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """List every second position from -3 and from -2 on, to 3 beyond the end; mirrored at the border, edge repeated."""
     position = torch.arange(-3, size + 3, device=device)
@@ -157,6 +168,7 @@ def total(x: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # what is kept must serve a later backward pass too
 def shapes(device: torch.device) -> tuple[Tensor, Tensor]:
     """Tabulate the shapes 0.2, 0.201, ..., 10 that are tried, by what they predict.
 
@@ -172,15 +184,20 @@ def shapes(device: torch.device) -> tuple[Tensor, Tensor]:
 
 def nearest_shape(r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Look up the shape with the moment ratio nearest to r, of any size: that shape and its two factors in `shapes`."""
-    ratio, found = shapes(r.device)
-    above = torch.searchsorted(ratio, r).clamp_(1, len(ratio) - 1)
-    index = above - (r - ratio[above - 1] <= ratio[above] - r).long()
-    index = index.masked_fill(r.isnan(), 0)  # as MATLAB's min over nothing but NaN
-    shape, width, spread = found[index].unbind(-1)
+    shape, width, spread = shapes(r.device)[1][nearest_index(r)].unbind(-1)
     return shape, width, spread
 
 
+def nearest_index(r: Tensor) -> Tensor:
+    """Find the place in `shapes` of the moment ratio nearest to r, of any size."""
+    ratio, _ = shapes(r.device)
+    above = torch.searchsorted(ratio, r).clamp_(1, len(ratio) - 1)
+    index = above - (r - ratio[above - 1] <= ratio[above] - r).long()
+    return index.masked_fill(r.isnan(), 0)  # as MATLAB's min over nothing but NaN
+
+
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # what is kept must serve a later backward pass too
 def pristine(device: torch.device) -> tuple[Tensor, Tensor]:
     """Read mean `(36,)` and covariance `(36, 36)` of undistorted photos' features, float64, as LIVE published them."""
     with np.load(Path(__file__).with_name("niqe_pristine.npz")) as file:

@@ -12,12 +12,15 @@ from toy_worlds import ColourWorld, SingleColour
 
 from agents.ddpg import DDPG, DDPGConfig
 from agents.group_pg import GroupPG, GroupPGConfig
-from agents.networks import Predictor, SpectralPredictor
+from agents.networks import Predictor, SpectralPredictor, from_observation
+from agents.pathwise import Pathwise, PathwiseConfig, clipped
+from blindsr_env.vector_env import BlindSRVectorEnv
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
 
-KINDS = ["ddpg", "ddpg-cnn", "group-pg"]
-CLASSES = {"ddpg": DDPG, "ddpg-cnn": DDPG, "group-pg": GroupPG}
+KINDS = ["ddpg", "ddpg-cnn", "group-pg", "pathwise"]
+CLASSES = {"ddpg": DDPG, "ddpg-cnn": DDPG, "group-pg": GroupPG, "pathwise": Pathwise}
+WITHOUT_REPLAY = ("group-pg", "pathwise")
 BATCH = 12
 
 
@@ -30,6 +33,8 @@ def agent(kind, env=None, seed=0, **changes):
     actor = Predictor(width=8, blocks=1, actions=3)
     if kind == "group-pg":
         config = GroupPGConfig(noise=(0.2, 0.1), average=0.9, actor_lr=1e-2, **changes)
+    elif kind == "pathwise":
+        config = PathwiseConfig(average=0.9, actor_lr=1e-2, **changes)
     else:
         sizes = dict(critics=2, critic_width=8, hidden=8, batch_size=16, critic_updates=1, actor_updates=1)
         sizes |= dict(actor_starts=12, replay_size=40, actor_lr=1e-2)
@@ -71,7 +76,7 @@ def test_learning_leaves_the_callers_random_numbers_alone(kind):
 def test_save_load_and_go_on_equals_going_on(kind, tmp_path):
     path = tmp_path / "agent.safetensors"
     subject = agent(kind).learn(BATCH * 4)
-    subject.save(path, **({"with_replay": True} if kind != "group-pg" else {}))
+    subject.save(path, **({"with_replay": True} if kind not in WITHOUT_REPLAY else {}))
     loaded = CLASSES[kind].load(path, world(kind))
     observation = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
     assert (subject.predict(observation)[0] == loaded.predict(observation)[0]).all()
@@ -81,6 +86,42 @@ def test_save_load_and_go_on_equals_going_on(kind, tmp_path):
         assert each.num_timesteps == BATCH * 8
     assert same_weights(subject, loaded)
     assert (subject.predict(observation)[0] == loaded.predict(observation)[0]).all()
+
+
+def test_pathwise_refuses_a_world_without_gradients(tiny_generator):
+    settings = dict(num_envs=2, metric="psnr", generator=tiny_generator, output="torch")
+    with pytest.raises(ValueError, match="make the environment with gradient=True"):
+        Pathwise(BlindSRVectorEnv(**settings))
+    Pathwise(BlindSRVectorEnv(**settings, gradient=True))
+    foreign = world()
+    foreign._info = lambda **values: ColourWorld._info(foreign, **{k: v for k, v in values.items() if k != "gradient"})
+    with pytest.raises(ValueError, match="make the environment with gradient=True"):
+        agent("pathwise", foreign).learn(BATCH)
+
+
+def test_pathwise_follows_the_gradient_of_the_rendered_action():
+    env = world()
+    subject = agent("pathwise", env, slope_clip=0.5)
+    before = subject.world.see(0)
+    lr = from_observation(before)
+    mean = subject.actor(lr)
+    rendered = []
+    act = subject.world.act
+    subject.world.act = lambda action: (rendered.append(action), act(action))[1]
+    colour = torch.from_numpy(env.colour)
+    subject.optimisers["actor"].step = lambda: None
+    subject.iterate(before)
+    slope = -2 * (rendered[0] - env.best(colour))
+    slope = slope * (0.5 / slope.norm(dim=1, keepdim=True)).clamp(max=1)
+    expected = torch.autograd.grad(-(mean * slope.float()).sum() / BATCH, list(subject.actor.parameters()))
+    length = torch.stack([g.norm() for g in expected]).norm()
+    for own, other in zip(subject.actor.parameters(), expected, strict=True):
+        torch.testing.assert_close(own.grad, other / max(1, length), rtol=1e-4, atol=1e-6)
+
+
+def test_clipped_cuts_long_rows_only():
+    cut = clipped(torch.tensor([[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]]), 1.0)
+    torch.testing.assert_close(cut, torch.tensor([[0.6, 0.8], [0.3, 0.4], [0.0, 0.0]]))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -275,7 +316,7 @@ def test_any_agent_can_be_asked_to_save_its_replay(kind, tmp_path):
     for with_replay in (False, True):
         subject.save(path, with_replay=with_replay, note="x")
         tensors, metadata = checkpoint.read(path)
-        assert any(name.startswith("replay.") for name in tensors) == (with_replay and kind != "group-pg")
+        assert any(name.startswith("replay.") for name in tensors) == (with_replay and kind not in WITHOUT_REPLAY)
         assert metadata["training"] == {"note": "x"}
 
 
@@ -332,7 +373,7 @@ def test_damaged_agents_are_refused_in_one_line(kind, tmp_path):
         (tensors, {**metadata, "settings": {**metadata["settings"], "kind": "transformer"}}),
         (tensors, {**metadata, "meaning": {"unknown": 1}}),
     ]
-    if kind != "group-pg":
+    if kind not in WITHOUT_REPLAY:
         damages += [
             ({name: tensor for name, tensor in tensors.items() if name != "replay.cursor"}, metadata),
             ({**tensors, "replay.reward": torch.zeros(41)}, metadata),

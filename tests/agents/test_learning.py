@@ -9,6 +9,7 @@ from toy_worlds import ColourWorld, SingleColour
 from agents.ddpg import DDPG, DDPGConfig
 from agents.group_pg import GroupPG, GroupPGConfig
 from agents.networks import Predictor
+from agents.pathwise import Pathwise, PathwiseConfig
 from agents.policies import PredictorPolicy
 from agents.shared_offset import OffsetPolicy, learn_offset
 
@@ -70,6 +71,12 @@ def test_ddpg_with_cnn_critic_finds_the_best_actions():
 def test_group_pg_finds_the_best_actions():
     agent = GroupPG(ColourWorld(48, repeats=6), GroupPGConfig(noise=(0.2,), actor_lr=3e-3), actor=small_actor())
     agent.learn(48 * 100)
+    assert score(agent) > -0.06
+
+
+def test_pathwise_finds_the_best_actions():
+    agent = Pathwise(ColourWorld(16), PathwiseConfig(noise=(0.2,), actor_lr=5e-3), actor=small_actor())
+    agent.learn(16 * 100)
     assert score(agent) > -0.06
 
 

@@ -251,7 +251,7 @@ def test_what_is_missing_or_unknown_is_named(make, predictor_file, tmp_path):
         policies.load(other)
     with pytest.raises(CheckpointError, match="holds a generator"):
         DDPG(make(), actor=other)
-    with pytest.raises(CheckpointError, match="not an agent of ddpg, group-pg"):
+    with pytest.raises(CheckpointError, match="not an agent of ddpg, group-pg, pathwise"):
         policies.load_agent(predictor_file)
 
 

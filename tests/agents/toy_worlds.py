@@ -40,13 +40,19 @@ class ColourWorld(VectorEnv):
         self.steps += 1
         actions = np.asarray(actions)
         assert actions.shape == (self.num_envs, 3) and np.abs(actions).max() <= 1
-        reward = -np.square(actions - self.best(self.colour)).sum(1)
+        error = actions - self.best(self.colour)
+        reward = -np.square(error).sum(1)
         if self.broken:
             reward[1] = np.nan
         before = self._out(self.shown.copy())
         ended = np.ones(self.num_envs, bool)
         reward = reward.astype(np.float32)
-        final = {"final_obs": before, "final_info": self._info(score=reward), "_final_obs": ended, "_final_info": ended}
+        final = {
+            "final_obs": before,
+            "final_info": self._info(score=reward, gradient=np.float32(-2 * error)),
+            "_final_obs": ended,
+            "_final_info": ended,
+        }
         following = self._draw()
         infos = self._info(colour=self.colour) | final
         return following, self._out(reward), self._out(ended), self._out(~ended), infos

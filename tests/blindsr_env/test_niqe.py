@@ -205,11 +205,12 @@ def test_deterministic_in_any_memory_layout(crops):
     assert torch.equal(metric(pictures, torch.zeros_like(pictures)), score)  # a reference is ignored
 
 
-def test_leaves_its_input_alone_and_has_no_gradient(crops):
-    pictures = tensor(*crops[:1])
-    before = pictures.clone()
-    score = metrics.get("niqe")(pictures.requires_grad_())
-    assert torch.equal(pictures, before) and not score.requires_grad
+@pytest.mark.parametrize("gradient", [False, True])
+def test_leaves_its_input_alone(crops, gradient):
+    pictures = tensor(*crops[:1]).requires_grad_(gradient)
+    before = pictures.detach().clone()
+    score = metrics.get("niqe")(pictures)
+    assert torch.equal(pictures, before) and score.requires_grad is gradient
 
 
 def test_sees_eight_bits(crops):

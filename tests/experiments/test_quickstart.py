@@ -73,7 +73,7 @@ def test_held_out_scenes_are_the_same_each_time_and_spread_over_photos(folder, t
     assert (one.scene(17).place.numpy() == place[17]).all()
 
 
-@pytest.mark.parametrize("algorithm", ["ddpg", "group-pg"])
+@pytest.mark.parametrize("algorithm", ["ddpg", "group-pg", "pathwise"])
 def test_training_goes_on_where_it_stopped(tmp_path, folder, other_folder, tiny_checkpoint, algorithm):
     settings = {
         "algorithm": algorithm,

@@ -1,0 +1,81 @@
+"""Pathwise policy gradient: the actor climbs the reward's own gradient, through the metric and the generator.
+
+The actor's action plus noise is rendered and scored, and the environment says how the reward grows with it
+(`gradient=True`, `info["gradient"]`). Handed on to the actor, that is the gradient of the expected reward
+(reparameterisation: Kingma and Welling 2014; the stochastic value gradient of Heess et al. 2015 with the true reward in
+place of a learned one). One render, forward and back, tells the slopes of all components, where a black-box estimate
+tells that of one direction for each pair of renders. The noise smooths a reward that is rough at close range.
+
+Only metrics with a gradient serve. NIQE has one: see `blindsr_env.metrics.niqe_gradient`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from agents.agent import Agent
+from agents.config import ABOVE_0, AgentConfig
+from agents.networks import from_observation
+from agents.worlds import OneStepWorld
+
+NO_GRADIENT = (
+    "pathwise climbs the reward's own gradient: make the environment with gradient=True, or take group-pg or ddpg, "
+    "which need none"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathwiseConfig(AgentConfig):
+    """Settings of the pathwise policy gradient.
+
+    Attributes:
+        lr_final: learning rates decay exponentially to this share over `learn`.
+        average: decay of the moving average of the actor's weights, which is what `predict` uses.
+        slope_clip: a scene's gradient is cut to this length: few scenes are steep, and they would outvote the rest.
+    """
+
+    noise: tuple[float, ...] = (0.1,) * 8 + (0.03,)
+    actor_lr: float = 1e-3
+    lr_final: float = 0.03
+    average: float = 0.98
+    slope_clip: float = 10.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.demand(ABOVE_0, "slope_clip")
+
+
+class Pathwise(Agent[PathwiseConfig]):
+    """Pathwise policy gradient; the environment must give the reward's gradient, `gradient=True`."""
+
+    algorithm: ClassVar[str] = "pathwise"
+    config_class: ClassVar[type[AgentConfig]] = PathwiseConfig
+    needs_gradient: ClassVar[bool] = True
+
+    def check_world(self, world: OneStepWorld) -> None:
+        """Refuse a BlindSR environment that gives no gradient; of others that is known after their first step."""
+        if world.core is not None and not world.core.gradient:
+            raise ValueError(NO_GRADIENT)
+
+    def setup(self) -> None:
+        """Make the optimiser."""
+        self.adam("actor", self.actor.parameters(), self.config.actor_lr)
+
+    def iterate(self, observation: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Render one noisy action a row and move the actor along the reward's gradient."""
+        assert self.world is not None
+        mean = self.actor(from_observation(observation))  # (N, A)
+        reward, following = self.world.act(self.explore(mean.detach()))
+        if self.world.gradient is None:
+            raise ValueError(NO_GRADIENT)
+        slope = clipped(self.world.gradient, self.config.slope_clip)
+        self.descend("actor", -(mean * slope).sum(1).mean())
+        return following, {"reward": reward.mean(), "slope": slope.norm(dim=1).mean()}
+
+
+def clipped(gradient: Tensor, length: float) -> Tensor:
+    """Cut each row of a gradient `(N, A)` to at most this length."""
+    return gradient * (length / gradient.norm(dim=1, keepdim=True).clamp(min=length))

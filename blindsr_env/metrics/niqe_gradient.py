@@ -1,0 +1,112 @@
+"""NIQE with a gradient: the same score by the same steps, written so that they can be followed backwards.
+
+The literature takes NIQE for non-differentiable. It is so in three places only, each with an obvious slope:
+
+- Pictures and their luminance are rounded: the slope is that of the unrounded value (straight through).
+- A shape is looked up in a table, as the one whose moment ratio is nearest: the slope is that of the table there.
+- Coefficients on either side of zero are counted: the slope is that of a count by a smooth step, as wide as `STEP`.
+  Taken for constants, as a count is at almost every point, they put the slope of blurring wrong by two thirds.
+
+It is the gradient of a smooth score. The rounded one is rough when looked at closely: a code that moves by 0.01 changes
+it by as much through rounding as along the slope. Over steps of 0.1 the two agree.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from blindsr_env.metrics import luminance, niqe
+from blindsr_env.metrics.window import smooth
+
+LEAST_VARIANCE = 1e-6
+"""In squared grey levels: below it a deviation's slope would grow without bound, and a flat window is flat."""
+
+STEP = 0.03
+"""Width of the step at zero over the coefficients' root mean square: of 0.01 to 0.3 the one whose slope comes nearest
+to finite differences of NIQE along blur, noise and stripes."""
+
+
+def score(sr: Tensor, threshold: float, dtype: torch.dtype) -> Tensor:
+    """Score pictures as `Niqe` does, with a gradient.
+
+    Args:
+        sr: `(N, 3, H, W)` in [0, 1], sides whole multiples of 96.
+        threshold: as `Niqe`.
+        dtype: of the arithmetic over pixels.
+
+    Returns:
+        `(N,)` float32. Where a block has no fit, the picture's gradient is NaN.
+    """
+    y = rounded(sr).to(dtype)
+    fine = fitted(neighbour_products(mscn(y, threshold), niqe.BLOCK))
+    coarse = fitted(neighbour_products(mscn(niqe.halved(y), threshold), niqe.BLOCK // 2))
+    return niqe.distance(torch.cat((fine, coarse), -1)).float()
+
+
+def rounded(sr: Tensor) -> Tensor:
+    """Compute `luminance.rounded` with the slope of the unrounded luminance: `(N, 3, H, W)` -> `(N, H, W)`."""
+    y = luminance.luminance(sr.float())
+    return y + (luminance.rounded(sr.detach()) - y.detach())
+
+
+def mscn(y: Tensor, threshold: float) -> Tensor:
+    """Subtract the mean of y `(N, H, W)` and normalise its contrast, as `niqe.mscn`."""
+    margin = len(niqe.TAPS) // 2
+    # Mean square less squared mean, in float64: y is whole numbers, so hardly more is lost than by `window.moments`,
+    # and autograd has half as many steps to walk back.
+    wide = F.pad(y.double()[:, None], (margin,) * 4, mode="replicate")[:, 0]
+    mean, square = smooth(wide, niqe.TAPS), smooth(wide * wide, niqe.TAPS)
+    deviation = (square - mean * mean).clamp(min=LEAST_VARIANCE).sqrt()
+    return F.hardshrink(((y - mean) / (deviation + 1)).to(y.dtype), threshold)
+
+
+def neighbour_products(x: Tensor, size: int) -> Tensor:
+    """Cut x `(N, H, W)` into blocks and multiply each with itself shifted, as `niqe.neighbour_products`."""
+    rows, columns = x.shape[1] // size, x.shape[2] // size
+    blocks = x.reshape(len(x), rows, size, columns, size).transpose(2, 3).flatten(1, 2)  # (N, blocks, size, size)
+    around = F.pad(blocks, (1, 1, 1, 0), mode="circular")  # (N, blocks, size + 1, size + 2)
+    shifted = (around[..., top : top + size, left : left + size] for top, left in ((1, 0), (0, 1), (0, 0), (0, 2)))
+    return torch.stack([blocks, *(blocks * neighbour for neighbour in shifted)], 2).flatten(3)
+
+
+def fitted(x: Tensor) -> Tensor:
+    """Fit an asymmetric generalised Gaussian to each row of x `(N, blocks, 5, n)`, as `niqe.fitted`."""
+    right, left = x.relu(), (-x).relu()
+    right_square, left_square = right.square().sum(-1).double(), left.square().sum(-1).double()
+    step = STEP * x.detach().square().mean(-1, keepdim=True).sqrt()
+    crossing = torch.sigmoid(x / step).sum(-1).double()
+    crossing = crossing - crossing.detach()  # 0, with the slope of what moves from left to right
+    right_count = right.detach().sign().sum(-1).double() + crossing
+    left_count = left.detach().sign().sum(-1).double() - crossing
+    magnitude = (right + left).sum(-1).double()
+
+    left_deviation, right_deviation = (left_square / left_count).sqrt(), (right_square / right_count).sqrt()
+    g = left_deviation / right_deviation
+    r = magnitude.square() / (left_square + right_square) / x.shape[-1]
+    r = r * (g**3 + 1) * (g + 1) / (g**2 + 1) ** 2
+    shape, width, spread = shape_at(r)
+    left_width, right_width = left_deviation * width, right_deviation * width
+    fits = torch.stack((shape, (right_width - left_width) * spread, left_width, right_width), -1)  # (N, blocks, 5, 4)
+    own = torch.stack((shape[..., 0], (left_width[..., 0] + right_width[..., 0]) / 2), -1)
+    return torch.cat((own, fits[..., 1:, :].flatten(-2)), -1)
+
+
+def shape_at(r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Look r up as `niqe.nearest_shape` does, with the table's slope."""
+    index = niqe.nearest_index(r.detach())
+    found = niqe.shapes(r.device)[1][index] + slopes(r.device)[index] * (r - r.detach())[..., None]
+    shape, width, spread = found.unbind(-1)
+    return shape, width, spread
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # what is kept must serve a later backward pass too
+def slopes(device: torch.device) -> Tensor:
+    """Differentiate the columns of `niqe.shapes` by the moment ratio, `(9801, 3)`: central differences."""
+    ratio, found = niqe.shapes(device)
+    inner = (found[2:] - found[:-2]) / (ratio[2:] - ratio[:-2])[:, None]
+    return torch.cat((inner[:1], inner, inner[-1:]))

@@ -1,0 +1,206 @@
+"""The reward's gradient: NIQE's against exact fits, the environments' against finite differences of what they pay."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import optimize, special, stats
+from skimage import data
+
+import generators
+from blindsr_env import metrics
+from blindsr_env.core import BlindSRCore
+from blindsr_env.env import BlindSREnv
+from blindsr_env.metrics import luminance, niqe, niqe_gradient
+from blindsr_env.vector_env import BlindSRVectorEnv
+
+CROPS = [
+    photo[top : top + 200, left : left + 300]
+    for photo, top, left in (
+        (data.astronaut(), 0, 0),
+        (data.astronaut(), 200, 200),
+        (data.chelsea(), 40, 60),
+        (data.chelsea(), 80, 140),
+        (data.coffee(), 100, 100),
+        (data.coffee(), 150, 250),
+        (data.rocket(), 220, 170),
+    )
+]
+
+
+def pictures(crops=CROPS):
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
+
+
+def exact_fit(values):
+    """The asymmetric generalised Gaussian's three numbers by its moments, the shape as an exact root."""
+    left, right = (np.sqrt(np.mean(values[side] ** 2)) for side in (values < 0, values > 0))
+    g = left / right
+    r = np.mean(np.abs(values)) ** 2 / np.mean(values**2) * (g**3 + 1) * (g + 1) / (g**2 + 1) ** 2
+
+    def miss(a):
+        return np.exp(2 * special.gammaln(2 / a) - special.gammaln(1 / a) - special.gammaln(3 / a)) - r
+
+    a = optimize.brentq(miss, 0.2, 10, xtol=1e-14)
+    width = np.exp((special.gammaln(1 / a) - special.gammaln(3 / a)) / 2)
+    mean = (right - left) * width * np.exp(special.gammaln(2 / a) - special.gammaln(1 / a))
+    return np.array([a, mean, left * width, right * width])
+
+
+def test_fits_have_the_slopes_of_exact_fits():
+    rng = np.random.default_rng(0)
+    x = stats.gennorm.rvs(1.5, size=(5, 200_000), random_state=rng) + 0.1
+    direction = 1 + 0.3 * x + 0.5 * rng.standard_normal(x.shape)  # across zero too: counts change
+    t = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    found = niqe_gradient.fitted(torch.from_numpy(x)[None, None] + t * torch.from_numpy(direction))[0, 0]
+    step = 0.01
+    up, down = (np.stack([exact_fit(row) for row in x + sign * step * direction]) for sign in (1, -1))
+    slopes = (up - down) / (2 * step)
+    expected = np.concatenate([[slopes[0, 0], (slopes[0, 2] + slopes[0, 3]) / 2], slopes[1:].ravel()])
+    own = [torch.autograd.grad(feature, t, retain_graph=True)[0].item() for feature in found]
+    np.testing.assert_allclose(own, expected, rtol=0.05, atol=0.02)
+
+
+@pytest.mark.parametrize(("name", "tolerance"), [("niqe", 1e-4), ("niqe:official", 5e-3)])
+def test_scores_with_a_gradient_are_the_scores(name, tolerance):
+    # The official score reads signs off the rounding noise of flat areas: the way of computing shows.
+    metric = metrics.get(name)
+    flat = torch.full((1, 3, 200, 300), 0.5)
+    x = torch.cat([pictures(), flat])
+    score = metric(x.requires_grad_())
+    assert score.requires_grad and score.dtype == torch.float32
+    torch.testing.assert_close(score.detach(), metric(x.detach()), rtol=0, atol=tolerance, equal_nan=True)
+    with torch.no_grad():
+        assert torch.equal(metric(x).nan_to_num(-1), metric(x.detach()).nan_to_num(-1))
+
+
+def test_the_gradient_is_the_slope_of_niqe_along_a_blur(monkeypatch):
+    # Of pictures that are not rounded: rounding is rough at close range.
+    monkeypatch.setattr(niqe_gradient, "rounded", lambda sr: luminance.luminance(sr) - 128)
+    x = pictures()[..., :192, :288].double()
+    blur = torch.nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False) - x
+
+    def score(step):
+        with torch.no_grad():
+            return niqe_gradient.score(x + step * blur, 3e-4, torch.float64)
+
+    y = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(niqe_gradient.score(y, 3e-4, torch.float64).sum(), y)
+    slope = (gradient * blur).sum((1, 2, 3)).float()
+    expected = (score(0.1) - score(-0.1)) / 0.2
+    assert np.corrcoef(slope, expected)[0, 1] > 0.9
+    assert (slope - expected).abs().mean() < 0.25 * expected.abs().mean()
+
+
+def test_each_picture_has_its_own_gradient():
+    x = pictures()
+    together, alone = x.clone().requires_grad_(), x[1:2].clone().requires_grad_()
+    metric = niqe.Niqe()
+    (both,) = torch.autograd.grad(metric(together)[1], together)
+    (one,) = torch.autograd.grad(metric(alone).sum(), alone)
+    assert both[[0, 2, 3, 4, 5, 6]].abs().max() == 0 and one.abs().max() > 0
+    torch.testing.assert_close(both[1:2], one, rtol=1e-3, atol=1e-5)
+
+
+def test_what_is_differentiable_says_so():
+    known = {name: metrics.differentiable(metrics.get(name)) for name in ("psnr", "ssim", "niqe", "grid")}
+    assert all(known.values())
+    assert metrics.differentiable(metrics.get("niqe+0.1*psnr"))
+
+    class Opaque:
+        name, lower_is_better, needs_reference, min_size = "opaque", False, False, 1
+
+        def __call__(self, sr, hr=None):
+            return sr.mean((1, 2, 3))
+
+    assert not metrics.differentiable(Opaque())
+    assert not metrics.Mixture([(1.0, metrics.get("psnr")), (1.0, Opaque())]).differentiable
+    with pytest.raises(ValueError, match="'opaque' has no gradient: leave gradient=True out"):
+        BlindSREnv(metric=Opaque(), gradient=True)
+
+
+@pytest.fixture
+def settings(tiny_generator, tiny_photos):
+    return dict(metric="psnr", generator=tiny_generator, images=tiny_photos, patch_size=24)
+
+
+@pytest.mark.parametrize("action", ["code", "free-code", "width"])
+def test_the_environments_gradient_is_the_slope_of_its_reward(settings, action):
+    # Of float64 pictures that are not rounded: the gradient takes rounding for its input.
+    core = BlindSREnv(**settings, action=action, gradient=True).core
+    rng = np.random.default_rng(4)
+    scenes = core.scenes([np.random.default_rng(i) for i in range(11)])  # more than are followed back at once
+    d = core.action_space.shape[0]
+    at = torch.from_numpy(rng.uniform(-0.8, 0.8, (11, d))).float()
+    reward, info = core.play(scenes, at)
+    assert info["gradient"].shape == (11, d) and info["gradient"].dtype == torch.float32
+    assert not info["gradient"].requires_grad and not reward.requires_grad
+
+    plain = generators.AMNet(core.generator.architecture, core.codec)
+    plain.load_state_dict(core.generator.state_dict())
+    plain = plain.double().eval()
+    lr, hr = scenes.lr.permute(0, 3, 1, 2).double() / 255, scenes.hr.double() / 255
+
+    def psnr(action_):
+        code = core._code(action_)
+        with torch.no_grad():
+            sr = plain.render(lr, code.double()) if action == "free-code" else plain(lr, code.double())
+        error = ((sr - hr) * torch.tensor([65.481, 128.553, 24.966]).view(3, 1, 1))[..., 4:-4, 4:-4].sum(1)
+        return 10 * torch.log10(255**2 / error.square().mean((1, 2)))
+
+    step = 1e-2 if action == "width" else 1e-3
+    for component in range(min(d, 3)):
+        shift = torch.zeros(d)
+        shift[component] = step
+        slope = (psnr(at + shift) - psnr(at - shift)) / (2 * step)
+        torch.testing.assert_close(info["gradient"][:, component].double(), slope, rtol=0.05, atol=2e-3)
+
+
+def test_rewards_are_the_same_with_and_without(settings):
+    with_, without = (BlindSRVectorEnv(4, **settings, gradient=gradient) for gradient in (True, False))
+    action = np.random.default_rng(0).uniform(-1.2, 1.2, (4, 15)).astype(np.float32)
+    for env in (with_, without):
+        env.reset(seed=5)
+    ours, theirs = with_.step(action), without.step(action)
+    np.testing.assert_allclose(ours[1], theirs[1], atol=2e-3)  # rounding of a level here and there
+    info = ours[4]["final_info"]
+    assert info["gradient"].shape == (4, 15) and "gradient" not in theirs[4]["final_info"]
+    single = BlindSREnv(**settings, gradient=True)
+    single.reset(seed=5)
+    end = single.step(action[0])[4]
+    assert end["gradient"].dtype == np.float32 and end["gradient"].shape == (15,)
+    np.testing.assert_allclose(end["gradient"], info["gradient"][0], rtol=0.02, atol=1e-3)
+
+
+def test_where_there_is_no_score_the_gradient_is_zero(tiny_generator):
+    photo = np.full((200, 200, 3), 90, np.uint8)
+    env = BlindSRVectorEnv(
+        2, metric="niqe", images=[photo], generator=tiny_generator, patch_size=48, gradient=True, output="torch"
+    )
+    env.reset(seed=0)
+    info = env.step(torch.zeros(2, 15))[4]["final_info"]
+    assert (info["invalid"] | info["broken"] | (info["gradient"] != 0).any(1)).all()
+    assert info["gradient"].isfinite().all()
+    assert (info["gradient"][info["invalid"] | info["broken"]] == 0).all()
+
+
+def test_gradients_after_scenes_of_inference_mode(tiny_generator):
+    # What is kept between calls must not be made in inference mode: a backward pass could not use it.
+    core = BlindSRCore(
+        metric="niqe",
+        generator=tiny_generator,
+        images=CROPS,
+        split="train",
+        patch_size=48,
+        degradation=None,
+        action="code",
+        report=(),
+        device="cpu",
+        dtype="float32",
+        gradient=True,
+    )
+    for function in (niqe.alternate, niqe.shapes, niqe.pristine, niqe_gradient.slopes):
+        function.cache_clear()
+    with torch.inference_mode():
+        core.scenes([np.random.default_rng(0)])
+    scenes = core.scenes([np.random.default_rng(0)])
+    assert core.play(scenes, torch.zeros(1, 15))[1]["gradient"].abs().sum() > 0
