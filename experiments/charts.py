@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from experiments import paper, search
 from experiments.tables import PLACES, Result, Sheet, of_the_paper, read
 from generators.atomic import atomic_write
@@ -90,17 +92,38 @@ def price(results: list[Result]) -> Any:
     figure, panels = _panels(len(by_set))
     for axes, (title, found) in zip(panels, by_set.items(), strict=True):
         for sheet in found:
-            for name, of_metric in sheet.policies.items():
-                if name != "true-code":
-                    across, up = of_metric["psnr"]["gain"], of_metric["niqe"]["gain"]
-                    label = f"{sheet.generator}, {sheet.action}: {name}"
-                    bars = {"xerr": _ends(across), "yerr": _ends(up)}
-                    axes.errorbar(across["mean"], up["mean"], **bars, fmt="o", label=label, capsize=2)
+            for name, of_metric in [*sheet.singles.items(), *((n, r["metrics"]) for n, r in sheet.recipes.items())]:
+                across, up = of_metric["psnr"]["gain"], of_metric["niqe"]["gain"]
+                label = f"{sheet.generator}, {sheet.action}: {name}"
+                bars = {"xerr": _ends(across), "yerr": _ends(up)}
+                axes.errorbar(across["mean"], up["mean"], **bars, fmt="o", label=label, capsize=2)
         if title in paper.AMGAN_RL_NIQE_GAIN:
             axes.axhline(paper.AMGAN_RL_NIQE_GAIN[title], color="k", ls="--", alpha=0.5, label="AMGAN-RL, the paper")
         axes.plot(0, 0, "k+", label="the true code")
         axes.set(title=title, xlabel="PSNR gain, dB", ylabel="NIQE gain (positive is better)")
         axes.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    return figure
+
+
+def learning(results: list[Result]) -> Any:
+    """Learning curves: a panel for the reward, one for the critic's sign agreement; mean and range over seeds."""
+    runs: dict[str, dict[str, Any]] = {}  # a recipe's curves are the same in all its sheets
+    for sheet in of_the_paper(results):
+        for name, recipe in sheet.recipes.items():
+            for what, curve in recipe.get("curves", {}).items():
+                runs.setdefault(what, {})[f"{sheet.generator}, {sheet.action}: {name}"] = curve
+    if not runs:
+        return None
+    figure, panels = _panels(len(runs), side=1.5 * SIDE)
+    for axes, (what, found) in zip(panels, runs.items(), strict=True):
+        for name, curve in found.items():
+            by_seed = np.array(curve["by_seed"], dtype=np.float64)  # (seeds, renders), NaN where nothing was logged
+            there = np.isfinite(by_seed).all(axis=0)
+            at, by_seed = np.array(curve["renders"])[there], by_seed[:, there]
+            (line,) = axes.plot(at, by_seed.mean(axis=0), label=f"{name}, {len(by_seed)} seeds")
+            axes.fill_between(at, by_seed.min(axis=0), by_seed.max(axis=0), color=line.get_color(), alpha=0.15)
+        axes.set(title=f"{what.replace('_', ' ')} while training", xlabel="renders")
+        axes.legend(fontsize=6)
     return figure
 
 
@@ -160,6 +183,7 @@ def searches(results: list[Result]) -> Any:
 CHARTS: dict[str, Callable[[list[Result]], Any]] = {
     "true_code": true_code,
     "price": price,
+    "learning": learning,
     "hacking": hacking,
     "search": searches,
 }

@@ -6,7 +6,7 @@ first one photo by photo.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from blindsr_env import degradation, images, kernels
 from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
 from blindsr_env.images import ImageError, Photo
-from experiments import labels
+from experiments import labels, recipes
 from experiments.held_out import check_common
 from experiments.intervals import Interval, bootstrap
 from experiments.run_folder import write_results
@@ -46,6 +46,9 @@ class Evaluate:
         generators: several of them, instead of `generator`; the first is what the others are compared with.
         predictor: checkpoint behind `predictor` and `shared-offset`; None for the one that ships.
         action: action space that the policies act in: `code`, `free-code` or `width`.
+        recipes: agents that differ in their seed alone, by the name of their recipe: files, folders of runs, or a
+            pattern of them: `{eq10: 'runs/eq10_*', eq11: 'runs/eq11_*'}`. They are scored like policies, and each
+            recipe's gain is given with an interval over seeds and photos, beside the first recipe's.
         offset_metric: the reward that `shared-offset` is learned for, on the built-in training photos.
         output: results file, JSON; None writes none.
         device: `auto`, `cpu` or `cuda`.
@@ -60,6 +63,7 @@ class Evaluate:
     generators: list[str] | str | None = None
     predictor: str | None = None
     action: str = "code"
+    recipes: dict[str, recipes.Recipe] = field(default_factory=dict)
     offset_metric: str = "niqe"
     output: str | None = "results/evaluate.json"
     device: str = "auto"
@@ -118,11 +122,21 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     sheets: list[dict[str, Any]] = []
     compared: list[dict[str, Any]] = []
     figures: dict[str, Any] = {}
+    agents = {name: recipes.files(recipe) for name, recipe in settings.recipes.items()}
+    called = {name: [f"{name}/{seed}" for seed in range(len(found))] for name, found in agents.items()}
+    learning = {name: recipes.curves(found) for name, found in agents.items()}
     for env, source, name in zip(envs, settings.sources, names, strict=True):
         actors = _actors(env, source, settings)
+        for recipe, found in agents.items():
+            actors |= {label: policies.load(file, env) for label, file in zip(called[recipe], found, strict=True)}
         for title, photos in sets.items():
             sheet = {"set": title, "generator": name, **_sheet(env.core, photos, actors, settings, f"{name}, {title}")}
             print(table(sheet), flush=True)
+            if agents:
+                sheet["recipes"] = recipes.summary(called, sheet["policies"], _zeta(env.core), settings.seed)
+                for recipe, curves in learning.items():
+                    sheet["recipes"][recipe]["curves"] = curves
+                print(recipes.table(sheet["recipes"]), flush=True)
             sheets.append(sheet)
             if name != names[0]:
                 base = next(each for each in sheets if each["set"] == title)
@@ -318,7 +332,7 @@ def table_of_differences(found: list[dict[str, Any]]) -> str:
         for name, of_metric in each["policies"].items():
             for metric, entry in of_metric.items():
                 unit, title = (1e3, "grid, 1e-3") if metric == "grid" else (1.0, metric)
-                gain = Interval(unit * entry["mean"], unit * entry["low"], unit * entry["high"], entry["count"])
+                gain = Interval(entry["mean"], entry["low"], entry["high"], entry["count"]).times(unit)
                 line = f"{each['generator']} over {each['against']}, {each['set']}, {name}: {title} {gain}"
                 lines.append(line + (f", {entry['broken']} broken and left out\n" if entry["broken"] else "\n"))
     return "".join(lines)

@@ -122,7 +122,7 @@ def report(figures: dict[str, Any], settings: Quickstart) -> str:
         line = f"{name:8}{Interval(**figures[name]['reward'])!s:>26}"
         for metric, entry in figures[name]["gain"].items():
             unit = 1e3 if metric == "grid" else 1.0
-            gain = Interval(unit * entry["mean"], unit * entry["low"], unit * entry["high"], entry["count"])
+            gain = Interval(entry["mean"], entry["low"], entry["high"], entry["count"]).times(unit)
             line += f"{gain!s:>26}"
         lines.append(line)
     lines.append(f"{'gain':8}{Interval(**figures['difference'])!s:>26}   (after minus before, paired)")

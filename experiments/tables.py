@@ -9,6 +9,9 @@ A results file is JSON: `figures`, `config` (resolved, file names without folder
   true code, an interval; positive is better), `scores` (photos x widths), `broken` (how many of these are no finite
   number though the true code's are: left out of the rest). Files written before sets had names lack `set`,
   `architecture` and the intervals of the means; their set is `config.images`. Older ones lack `broken`.
+  With `recipes`, a sheet has these too: by name `agents` (which of the policies), `metrics`: by metric `gain` (an
+  interval over seeds and photos), `gain_by_width`, `gain_by_seed`, and `over_first` (the gain less the first recipe's,
+  paired by photo); and `curves`: by what was logged `renders` and `by_seed` (seeds x renders).
 - `blindsr evaluate`, several: `sheets`, a list of those, and `differences`, one for each further generator and set:
   `set`, `generator`, `against` (the first generator), `widths`, and `policies`: by policy and metric the gain over the
   first generator, paired by photo: an interval, and `by_width`, one for each width.
@@ -31,7 +34,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,14 @@ SETS = ("Set5", "Set14", "BSD100")
 
 SAME, SAME_SHARE = 0.005, 0.05
 """Two files may give the same figure with a difference of this, and of this share of it: threads and devices sum so."""
+
+COSTS = {
+    "psnr": ("PSNR gain, dB", 1.0),
+    "ssim": ("SSIM gain", 1.0),
+    "lpips": ("LPIPS gain", 1.0),
+    "grid": ("grid gain, 1e-3", 1e3),
+}
+"""Metrics that show the price of a won NIQE: what columns call them, and their unit."""
 
 PLACES = "blindsr evaluate, blindsr hack or blindsr search"
 """What writes figures for tables and charts."""
@@ -89,6 +100,7 @@ class Sheet:
         action: action space of the policies.
         widths: kernel widths.
         policies: see the module.
+        recipes: see the module.
     """
 
     file: str
@@ -98,6 +110,13 @@ class Sheet:
     action: str
     widths: tuple[float, ...]
     policies: dict[str, Any]
+    recipes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def singles(self) -> dict[str, Any]:
+        """The policies beside the true code that are no seed of a recipe."""
+        seeds = {agent for recipe in self.recipes.values() for agent in recipe["agents"]}
+        return {name: entry for name, entry in self.policies.items() if name != "true-code" and name not in seeds}
 
     def mean(self, metric: str, width: float, policy: str = "true-code") -> float | None:
         """Give the mean score at one width; None where it was not measured."""
@@ -166,7 +185,8 @@ def sheets(results: Iterable[Result]) -> list[Sheet]:
             title = sheet.get("set") or result.config.get("images") or evaluate.BUILT_IN
             widths, action = tuple(sheet["widths"]), result.config.get("action", "code")
             scale = sheet.get("architecture", {}).get("scale", paper.SCALE)
-            found.append(Sheet(result.name, title, sheet["generator"], scale, action, widths, sheet["policies"]))
+            scored = sheet["policies"], sheet.get("recipes", {})
+            found.append(Sheet(result.name, title, sheet["generator"], scale, action, widths, *scored))
     _check_agreement(found)
     return sorted(found, key=lambda sheet: _place(sheet.set))
 
@@ -259,26 +279,65 @@ def niqe_gains(results: list[Result]) -> str:
     for sheet in of_the_paper(results):
         if "niqe" not in sheet.policies["true-code"] or sheet.widths != widths:
             continue
-        for name, of_metric in sheet.policies.items():
-            if name == "true-code":
-                continue
-            theirs = paper.AMGAN_RL_NIQE_GAIN.get(sheet.set)
-            if theirs is not None and sheet.set not in published:
-                published.add(sheet.set)
-                rows.append([sheet.set, "AMGAN, the paper", "unbounded", "AMGAN-RL", f"{theirs:+.3f}", "", "", ""])
-            niqe = of_metric["niqe"]["gain"]
-            less = "" if theirs is None else f"{niqe['mean'] - theirs:+.3f}"
-            costs = [
-                str(_interval(of_metric[metric]["gain"], unit)) if metric in of_metric else ""
-                for metric, unit in (("psnr", 1.0), ("grid", 1e3))
-            ]
-            called = name + _broken(of_metric["niqe"])
-            rows.append([sheet.set, sheet.generator, sheet.action, called, str(_interval(niqe)), less, *costs])
+        theirs = paper.AMGAN_RL_NIQE_GAIN.get(sheet.set)
+        gains = {
+            name + _broken(of_metric["niqe"]): {metric: entry["gain"] for metric, entry in of_metric.items()}
+            for name, of_metric in sheet.singles.items()
+        }
+        for name, recipe in sheet.recipes.items():
+            of_recipe = {metric: entry["gain"] for metric, entry in recipe["metrics"].items()}
+            gains[f"{name}, {len(recipe['agents'])} seeds"] = of_recipe
+        if gains and theirs is not None and sheet.set not in published:
+            published.add(sheet.set)
+            rows.append([sheet.set, "AMGAN, the paper", "unbounded", "AMGAN-RL", f"{theirs:+.3f}", *[""] * 5])
+        for name, gain in gains.items():
+            less = "" if theirs is None else f"{gain['niqe']['mean'] - theirs:+.3f}"
+            costs = [str(_interval(gain[each], unit)) if each in gain else "" for each, (_, unit) in COSTS.items()]
+            rows.append([sheet.set, sheet.generator, sheet.action, name, str(_interval(gain["niqe"])), less, *costs])
     return _document(
         "NIQE below the true code's",
         f"Whole photos, widths {', '.join(f'{width:g}' for width in widths)}; gains over the same generator's picture "
-        "with the true code, 95% interval over photos, positive is better.",
-        ["set", "generator", "actions", "policy", "NIQE gain", "less the paper's", "PSNR gain, dB", "grid gain, 1e-3"],
+        "with the true code, 95% interval over photos, of recipes over seeds and photos; positive is better.",
+        [
+            "set",
+            "generator",
+            "actions",
+            "policy",
+            "NIQE gain",
+            "less the paper's",
+            *(title for title, _ in COSTS.values()),
+        ],
+        rows,
+    )
+
+
+def recipes(results: list[Result]) -> str:
+    """Lay out recipes against the first of their run, paired by photo, and their gains at each width."""
+    rows = []
+    for sheet in of_the_paper(results):
+        for name, recipe in sheet.recipes.items():
+            for metric, entry in recipe["metrics"].items():
+                _, unit = COSTS.get(metric, ("", 1.0))
+                less = str(_interval(entry["over_first"], unit)) if "over_first" in entry else ""
+                by_width = "; ".join(str(_interval(each, unit)) for each in entry["gain_by_width"])
+                called = metric + (", 1e-3" if unit != 1 else "")
+                seeds = str(len(recipe["agents"]))
+                gain = str(_interval(entry["gain"], unit))
+                rows.append([sheet.set, sheet.generator, sheet.action, name, seeds, called, gain, less, by_width])
+    return _document(
+        "Recipes over seeds",
+        "Whole photos; gains over the true code with 95% intervals over seeds and photos, positive is better.",
+        [
+            "set",
+            "generator",
+            "actions",
+            "recipe",
+            "seeds",
+            "metric",
+            "gain",
+            "less the first recipe's",
+            "at each width",
+        ],
         rows,
     )
 
@@ -347,6 +406,7 @@ TABLES: dict[str, Callable[[list[Result]], str]] = {
     "table1": table1,
     "table4": table4,
     "niqe_gains": niqe_gains,
+    "recipes": recipes,
     "gaussian8": gaussian8,
     "generators": comparison,
     "hacking": hacking,
@@ -369,7 +429,7 @@ def _place(title: str) -> tuple[int, str]:
 
 
 def _interval(entry: dict[str, Any], unit: float = 1.0) -> Interval:
-    return Interval(unit * entry["mean"], unit * entry["low"], unit * entry["high"], entry["count"])
+    return Interval(entry["mean"], entry["low"], entry["high"], entry["count"]).times(unit)
 
 
 def _broken(entry: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.intervals import bootstrap, over_photos
+from experiments.intervals import bootstrap, over_photos, seeds_and_photos
 
 
 def test_interval_of_normal_values_is_the_textbook_one():
@@ -67,3 +67,44 @@ def test_interval_over_photos_covers_the_truth():
             interval = bootstrap(own)
             inside[unit] += interval.low <= 0 <= interval.high
     assert inside["photos"] >= 51 > inside["scenes"]
+
+
+def test_seeds_and_photos_cover_the_truth_95_times_in_100():
+    rng = np.random.default_rng(0)
+    covered, runs = 0, 200
+    for run in range(runs):
+        of_seeds, of_photos = rng.normal(0, 0.3, (5, 1)), rng.normal(0, 1.0, (1, 40))
+        interval = seeds_and_photos(1.5 + of_seeds + of_photos + rng.normal(0, 0.2, (5, 40)), seed=run)
+        covered += interval.low < 1.5 < interval.high
+    assert 0.91 < covered / runs <= 0.995
+
+
+def test_seeds_alone_have_students_interval():
+    by_seed = np.array([1.0, 2.0, 3.0, 4.0, 5.0])[:, None]
+    interval = seeds_and_photos(np.broadcast_to(by_seed, (5, 30)))
+    expected = bootstrap(by_seed[:, 0])  # Student's t
+    assert (interval.mean, interval.count) == (3.0, 5)
+    assert interval.low == pytest.approx(expected.low, abs=0.15) and interval.high == pytest.approx(
+        expected.high, abs=0.15
+    )
+
+
+def test_one_seed_covers_photos_alone():
+    values = np.random.default_rng(1).normal(0, 1, (1, 50))
+    interval, expected = seeds_and_photos(values), bootstrap(values[0])
+    assert interval.count == 1
+    assert interval.low == pytest.approx(expected.low, abs=0.05) and interval.high == pytest.approx(
+        expected.high, abs=0.05
+    )
+
+
+def test_recipes_are_compared_photo_by_photo():
+    rng = np.random.default_rng(2)
+    hard = rng.normal(0, 3, (1, 60))  # photos differ far more than recipes do
+    ours, theirs = (level + hard + rng.normal(0, 0.1, (5, 60)) for level in (0.5, 0.3))
+    difference = seeds_and_photos(ours, theirs)
+    assert difference.mean == pytest.approx(0.2, abs=0.03) and difference.low > 0.1 and difference.high < 0.3
+    ours[0, 3] = np.nan  # a photo without a score is left out of both
+    assert seeds_and_photos(ours, theirs).mean == pytest.approx(np.delete(ours - theirs, 3, axis=1).mean())
+    with pytest.raises(ValueError, match="no photo"):
+        seeds_and_photos(np.full((2, 3), np.nan))

@@ -1,0 +1,113 @@
+"""Agents of several seeds, scored as recipes."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from blindsr_env import images
+from experiments import recipes
+from experiments.evaluate import Evaluate, evaluate
+from experiments.intervals import seeds_and_photos
+from experiments.train_agent import TrainAgent, train_agent
+
+
+@pytest.fixture
+def photo_folders(tmp_path, photo):
+    for folder, first in (("training", 0), ("held-out", 10)):
+        for seed in range(2):
+            images.write(tmp_path / folder / f"p{first + seed}.png", photo(101, 130, first + seed))
+    return str(tmp_path / "training"), str(tmp_path / "held-out")
+
+
+@pytest.fixture
+def runs(tmp_path, photo_folders, tiny_checkpoint):
+    """Four runs of two recipes, on other photos than those that are scored."""
+    training, held_out = photo_folders
+    for recipe, algorithm in (("one", "group-pg"), ("two", "pathwise")):
+        for seed in range(2):
+            train_agent(
+                TrainAgent(
+                    algorithm=algorithm,
+                    agent={"actor_lr": 1e-2},
+                    metric="psnr",
+                    num_envs=4,
+                    repeats=2,
+                    patch_size=24,
+                    total_timesteps=80,
+                    images=training,
+                    held_out=held_out,
+                    held_out_scenes=2,
+                    generator=tiny_checkpoint,
+                    output=str(tmp_path / f"{recipe}_{seed}"),
+                    seed=seed,
+                )
+            )
+    return tmp_path
+
+
+def test_recipes_are_scored_over_seeds(runs, photo_folders, tiny_checkpoint, capsys):
+    _, held_out = photo_folders
+    one = [str(runs / f"one_{seed}") for seed in range(2)]
+    figures = evaluate(
+        Evaluate(
+            policies=("true-code",),
+            recipes={"one": one, "two": str(runs / "two_*")},
+            images=held_out,
+            widths=(0.7, 2.0),
+            metrics=("psnr", "grid"),
+            generator=tiny_checkpoint,
+            output=str(runs / "results.json"),
+            device="cpu",
+        )
+    )
+    assert set(figures["policies"]) == {"true-code", "one/0", "one/1", "two/0", "two/1"}
+    # Each label is its file's agent.
+    alone = evaluate(
+        Evaluate(
+            policies=(str(runs / "two_1" / "agent.safetensors"),),
+            images=held_out,
+            widths=(0.7, 2.0),
+            metrics=("psnr", "grid"),
+            generator=tiny_checkpoint,
+            output=None,
+            device="cpu",
+        )
+    )
+    scores = {name: np.array(of["psnr"]["scores"]) for name, of in figures["policies"].items()}
+    (agent,) = set(alone["policies"]) - {"true-code"}
+    np.testing.assert_allclose(scores["two/1"], alone["policies"][agent]["psnr"]["scores"], atol=1e-4)
+
+    gain = {name: own - scores["true-code"] for name, own in scores.items()}
+    one, two = (np.stack([gain[f"{name}/{seed}"].mean(1) for seed in range(2)]) for name in ("one", "two"))
+    entry = figures["recipes"]["two"]["metrics"]["psnr"]
+    assert entry["gain"] == asdict(seeds_and_photos(two)) and entry["gain"]["mean"] == pytest.approx(two.mean())
+    assert entry["over_first"]["mean"] == pytest.approx(two.mean() - one.mean())
+    assert "over_first" not in figures["recipes"]["one"]["metrics"]["psnr"]
+    assert entry["gain_by_seed"] == pytest.approx(two.mean(1))
+    assert entry["gain_by_width"][1]["mean"] == pytest.approx(np.mean([gain[f"two/{seed}"][:, 1] for seed in range(2)]))
+    curve = figures["recipes"]["two"]["curves"]["reward"]
+    assert len(curve["by_seed"]) == 2 and len(curve["renders"]) == recipes.POINTS
+    assert "sign_agreement" not in figures["recipes"]["two"]["curves"]  # it has no critic
+    assert "2 seeds  |  " in capsys.readouterr().out
+
+
+def test_curves_are_means_over_stretches(tmp_path):
+    from torch.utils.tensorboard import SummaryWriter
+
+    for seed in range(2):
+        log = SummaryWriter(str(tmp_path / str(seed) / "tensorboard"))
+        for step in range(1, 101):
+            log.add_scalar("train/reward", step + 10 * seed, 16 * step)
+        log.close()
+    found = recipes.curves([str(tmp_path / str(seed) / "agent.safetensors") for seed in range(2)])["reward"]
+    assert found["renders"][0] == pytest.approx(16) and found["renders"][-1] == pytest.approx(1584)
+    np.testing.assert_allclose(found["by_seed"][0], np.arange(1, 100, 2) + 0.5, atol=1e-5)
+    np.testing.assert_allclose(np.subtract(*found["by_seed"]), -10, atol=1e-5)
+    assert recipes.curves([str(tmp_path / "elsewhere" / "agent.safetensors")]) == {}
+
+
+def test_no_agents_are_named(tmp_path):
+    for recipe in (str(tmp_path / "none_*"), [str(tmp_path)], []):
+        with pytest.raises(ValueError, match="no agents at"):
+            recipes.files(recipe)
