@@ -19,6 +19,7 @@ from agents.policies import TrueCode
 from agents.shared_offset import OffsetPolicy, learn_offset
 from experiments import labels
 from experiments.counts import at_least_1
+from experiments.extremes import captions
 from experiments.held_out import HeldOut, Scored, check_common, check_disjoint
 from experiments.intervals import Interval, bootstrap, over_photos
 from experiments.plots import gallery
@@ -258,7 +259,7 @@ def _true_pictures(held_out: HeldOut) -> list[Shown]:
         rows.append(
             {
                 "LR": (one["lr"][0], f"{Path(name).name}, kernel width {float(scene.width[0]):.2f}"),
-                "SR, true code": (one["true"][0], _caption(held_out, one["true_scores"][0])),
+                "SR, true code": (one["true"][0], captions(held_out, one["true_scores"][0])),
                 "HR": (one["hr"][0], ""),
             }
         )
@@ -270,9 +271,4 @@ def _add_pictures(rows: list[Shown], held_out: HeldOut, result: Scored, title: s
         action = torch.from_numpy(result.action[row : row + 1]).to(held_out.core.device)
         one = held_out.core.pictures(held_out.scene(row), action)
         hr = shown.pop("HR")
-        shown[title], shown["HR"] = (one["sr"][0], _caption(held_out, one["scores"][0])), hr
-
-
-def _caption(held_out: HeldOut, scores: NDArray[np.float32]) -> str:
-    names = [metric.name for metric in (held_out.core.metric, *held_out.core.report)]
-    return ", ".join(f"{n} {v:.{5 if n == 'grid' else 2}f}" for n, v in zip(names, scores, strict=True))
+        shown[title], shown["HR"] = (one["sr"][0], captions(held_out, one["scores"][0])), hr

@@ -20,6 +20,9 @@ from blindsr_env.images import Source
 from experiments.disjoint import refuse_common
 from experiments.intervals import bootstrap, over_photos
 
+PRICE = ("psnr", "grid")
+"""Metrics that show what a won reward costs."""
+
 SEED = 2021
 """First of the scenes' seeds; no training uses it."""
 
@@ -108,9 +111,9 @@ class HeldOut:
     """
 
     def __init__(
-        self, count: int, *, metric: MetricLike, report: Sequence[str] = ("psnr", "grid"), environment: dict[str, Any]
+        self, count: int, *, metric: MetricLike, report: Sequence[str] = PRICE, environment: dict[str, Any]
     ) -> None:
-        report = [name for name in report if name != metric]  # psnr as the reward needs no second psnr
+        report = [name for name in dict.fromkeys(report) if name != metric]  # psnr as the reward needs no second psnr
         self.env = BlindSREnv(metric=metric, report=report, **environment)
         self.core: BlindSRCore = self.env.core
         photos = len(self.core.sampler.names)

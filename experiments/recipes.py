@@ -57,8 +57,8 @@ def summary(
         seed: of the intervals.
 
     Returns:
-        By recipe: `agents`, and `metrics`: by metric `gain`, `gain_by_width`, `gain_by_seed`, and of all recipes but
-        the first `over_first`, the gain less that of the first recipe, paired by photo.
+        By recipe: `agents`, and `metrics`: by metric `gain`, `gain_by_width`, `gain_by_seed`, and `over`: by each
+        recipe that stands before it, the gain less that one's, paired by photo.
     """
     gains = {
         name: {
@@ -72,26 +72,28 @@ def summary(
     for name, of_metric in gains.items():
         found[name] = {"agents": list(recipes[name]), "metrics": {}}
         for metric, gain in of_metric.items():
-            own, first = gain.mean(axis=2), next(iter(gains.values()))[metric].mean(axis=2)
-            entry: dict[str, Any] = {
+            own = gain.mean(axis=2)  # (seeds, photos)
+            found[name]["metrics"][metric] = {
                 "gain": asdict(seeds_and_photos(own, seed=seed)),
                 "gain_by_width": [asdict(seeds_and_photos(each, seed=seed)) for each in np.moveaxis(gain, 2, 0)],
                 "gain_by_seed": np.nanmean(own, axis=1).tolist(),
+                "over": {
+                    other: asdict(seeds_and_photos(own, gains[other][metric].mean(axis=2), seed=seed))
+                    for other in found
+                    if other != name
+                },
             }
-            if len(found) > 1:
-                entry["over_first"] = asdict(seeds_and_photos(own, first, seed=seed))
-            found[name]["metrics"][metric] = entry
     return found
 
 
 def table(found: Mapping[str, Any]) -> str:
     """Lay a summary out as text: a line a recipe and metric."""
-    width = max(len(name) for name in found)
+    width, first = max(len(name) for name in found), next(iter(found))
     lines = ["gain over the true code [95% interval over seeds and photos]; after |, less the first recipe's"]
     for name, recipe in found.items():
         for metric, entry in recipe["metrics"].items():
             unit = 1e3 if metric == "grid" else 1.0
-            less = f"  |  {Interval(**entry['over_first']).times(unit)}" if "over_first" in entry else ""
+            less = f"  |  {Interval(**entry['over'][first]).times(unit)}" if first in entry["over"] else ""
             gain = Interval(**entry["gain"])
             called = f"{name:<{width}}  {metric + (', 1e-3' if metric == 'grid' else ''):<10}"
             lines.append(f"{called}  {gain.times(unit)}  {gain.count} seeds{less}")

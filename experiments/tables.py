@@ -10,8 +10,9 @@ A results file is JSON: `figures`, `config` (resolved, file names without folder
   number though the true code's are: left out of the rest). Files written before sets had names lack `set`,
   `architecture` and the intervals of the means; their set is `config.images`. Older ones lack `broken`.
   With `recipes`, a sheet has these too: by name `agents` (which of the policies), `metrics`: by metric `gain` (an
-  interval over seeds and photos), `gain_by_width`, `gain_by_seed`, and `over_first` (the gain less the first recipe's,
-  paired by photo); and `curves`: by what was logged `renders` and `by_seed` (seeds x renders).
+  interval over seeds and photos), `gain_by_width`, `gain_by_seed`, and `over` (by each recipe that stands before it,
+  the gain less that one's, paired by photo); and `curves`: by what was logged `renders` and `by_seed` (seeds x
+  renders).
 - `blindsr evaluate`, several: `sheets`, a list of those, and `differences`, one for each further generator and set:
   `set`, `generator`, `against` (the first generator), `widths`, and `policies`: by policy and metric the gain over the
   first generator, paired by photo: an interval, and `by_width`, one for each width.
@@ -312,34 +313,29 @@ def niqe_gains(results: list[Result]) -> str:
 
 
 def recipes(results: list[Result]) -> str:
-    """Lay out recipes against the first of their run, paired by photo, and their gains at each width."""
-    rows = []
+    """Lay out recipes' gains over the true code, in all and at each width, and their differences."""
+    gains, differences = [], []
     for sheet in of_the_paper(results):
         for name, recipe in sheet.recipes.items():
             for metric, entry in recipe["metrics"].items():
                 _, unit = COSTS.get(metric, ("", 1.0))
-                less = str(_interval(entry["over_first"], unit)) if "over_first" in entry else ""
-                by_width = "; ".join(str(_interval(each, unit)) for each in entry["gain_by_width"])
+                place = [sheet.set, sheet.generator, sheet.action, name]
                 called = metric + (", 1e-3" if unit != 1 else "")
-                seeds = str(len(recipe["agents"]))
+                by_width = "; ".join(str(_interval(each, unit)) for each in entry["gain_by_width"])
                 gain = str(_interval(entry["gain"], unit))
-                rows.append([sheet.set, sheet.generator, sheet.action, name, seeds, called, gain, less, by_width])
-    return _document(
-        "Recipes over seeds",
-        "Whole photos; gains over the true code with 95% intervals over seeds and photos, positive is better.",
-        [
-            "set",
-            "generator",
-            "actions",
-            "recipe",
-            "seeds",
-            "metric",
-            "gain",
-            "less the first recipe's",
-            "at each width",
-        ],
-        rows,
+                gains.append([*place, str(len(recipe["agents"])), called, gain, by_width])
+                differences += [
+                    [*place, other, called, str(_interval(over, unit))] for other, over in entry["over"].items()
+                ]
+    about = "Whole photos; 95% intervals over seeds and photos, of one seed over photos alone; positive is better."
+    place = ["set", "generator", "actions", "recipe"]
+    parts = (
+        _document(
+            "Recipes", f"Gain over the true code. {about}", [*place, "seeds", "metric", "gain", "by width"], gains
+        ),
+        _document("Recipes against each other", about, [*place, "over", "metric", "difference"], differences),
     )
+    return "\n".join(part for part in parts if part)
 
 
 def gaussian8(results: list[Result]) -> str:

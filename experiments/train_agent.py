@@ -12,8 +12,10 @@ import gymnasium
 import blindsr_env  # noqa: F401  registers the environment
 from agents import policies
 from agents.agent import Agent
+from blindsr_env import metrics
 from experiments.counts import at_least_1
-from experiments.held_out import HeldOut, check_disjoint
+from experiments.extremes import extremes
+from experiments.held_out import PRICE, HeldOut, check_disjoint
 from experiments.intervals import Interval
 from experiments.run_folder import RunFolder, commit
 from experiments.training import pick_device
@@ -88,6 +90,8 @@ FREE = ("total_timesteps", "held_out", "held_out_scenes", "output", "checkpoint_
 def train_agent(settings: TrainAgent) -> Path:
     """Train an agent, or go on with the one that the output folder holds, and score it on held-out scenes.
 
+    The scenes of the highest and of the lowest reward are drawn in `extremes.png` beside it.
+
     Returns:
         The agent's file, `agent.safetensors` in the output folder.
 
@@ -105,9 +109,12 @@ def train_agent(settings: TrainAgent) -> Path:
     held_out = HeldOut(
         settings.held_out_scenes,
         metric=settings.metric,
+        report=(*metrics.parts(settings.metric), *PRICE),
         environment={"images": settings.held_out, "split": "test", **settings.environment()},
     )
-    scored = held_out.score(agent).figures(settings.seed)
+    played = held_out.score(agent)
+    extremes(folder.path / "extremes.png", held_out, played, "scenes of the highest and of the lowest reward")
+    scored = played.figures(settings.seed)
     reward = Interval(**scored["reward"])
     gains = {name: Interval(**gain) for name, gain in scored["gain"].items()}
     print(f"held-out reward {reward} [over photos]: {scored['scenes']} scenes of {reward.count} photos")

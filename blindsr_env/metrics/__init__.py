@@ -117,6 +117,19 @@ def get(metric: str | Metric | Recipe, *, scale: int = 4) -> Metric:
         raise UnknownMetricError(f"{error} ({HINT})") from None
 
 
+def parts(metric: str | Metric | Recipe) -> list[str]:
+    """List the names of a mixture's parts; none for a single metric, or for a mixture that was made already.
+
+    Example:
+        >>> parts("niqe+0.1*psnr"), parts("niqe")
+        (['niqe', 'psnr'], [])
+    """
+    if not isinstance(metric, str | Mapping | Sequence):
+        return []
+    found = [name for _, name in terms(metric, _factories, _PYIQA)]
+    return found if len(found) > 1 else []
+
+
 class UnknownMetricError(ValueError):
     """No metric has this name."""
 

@@ -11,6 +11,7 @@ import pytest
 
 import agents
 from blindsr_env import images
+from experiments.extremes import captions, extremes
 from experiments.held_out import HeldOut
 from experiments.quickstart import Quickstart, quickstart
 from experiments.train_agent import TrainAgent, train_agent
@@ -54,6 +55,8 @@ def test_quickstart_writes_all_that_it_promises(tmp_path, folder, other_folder, 
     for row, name in enumerate(("h0", "h1")):
         assert saved["difference_by_photo"][name] == pytest.approx(difference[row::2].mean())
         assert images.read(output / f"{name}.png").std() > 10
+    assert images.read(output / "extremes.png").std() > 10
+    assert set(saved["after"]["gain"]) == {"niqe", "psnr", "grid"}, "a mixture's parts are told apart"
     printed = capsys.readouterr().out
     assert "after minus before" in printed
     assert saved["difference"]["count"] == saved["before"]["reward"]["count"] == 2, "photos are what is independent"
@@ -71,6 +74,29 @@ def test_held_out_scenes_are_the_same_each_time_and_spread_over_photos(folder, t
     assert (place[:, 0] == np.arange(18) % 2).all()
     np.testing.assert_array_equal(one.score(Zero()).reward, two.score(Zero()).reward)
     assert (one.scene(17).place.numpy() == place[17]).all()
+
+
+def test_captions_tell_a_mixtures_parts(folder, tiny_checkpoint):
+    environment = {"images": folder, "generator": tiny_checkpoint}
+    mixed = HeldOut(1, metric="niqe+0.4*psnr", report=("niqe", "psnr", "grid"), environment=environment)
+    assert captions(mixed, [-6.0, 5.0, 27.5, 2e-5]) == "niqe 5.00, psnr 27.50, grid 0.02e-3"
+    plain = HeldOut(1, metric="niqe", report=("psnr",), environment=environment)
+    assert captions(plain, [5.0, 27.5]) == "niqe 5.00, psnr 27.50"
+
+
+def test_extremes_are_the_best_and_the_worst(folder, tiny_checkpoint, tmp_path, monkeypatch):
+    held_out = HeldOut(8, metric="psnr", environment={"images": folder, "generator": tiny_checkpoint})
+
+    class Zero:
+        def predict(self, observation, info=None):
+            return 0 * info["true_action"], None
+
+    scored = held_out.score(Zero())
+    scored.reward[:] = [3.0, 7.0, np.nan, 2.0, -6.0, -1.0, 5.0, 4.0]
+    drawn = []
+    monkeypatch.setattr("experiments.extremes.gallery", lambda path, rows, title: drawn.extend(rows))
+    extremes(tmp_path / "e.png", held_out, scored, "")
+    assert [row["HR"][1] for row in drawn] == [f"reward {r:+.2f}" for r in (7, 5, 4, np.nan, -1, -6)]
 
 
 @pytest.mark.parametrize("algorithm", ["ddpg", "group-pg", "pathwise"])

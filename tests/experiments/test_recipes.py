@@ -82,8 +82,8 @@ def test_recipes_are_scored_over_seeds(runs, photo_folders, tiny_checkpoint, cap
     one, two = (np.stack([gain[f"{name}/{seed}"].mean(1) for seed in range(2)]) for name in ("one", "two"))
     entry = figures["recipes"]["two"]["metrics"]["psnr"]
     assert entry["gain"] == asdict(seeds_and_photos(two)) and entry["gain"]["mean"] == pytest.approx(two.mean())
-    assert entry["over_first"]["mean"] == pytest.approx(two.mean() - one.mean())
-    assert "over_first" not in figures["recipes"]["one"]["metrics"]["psnr"]
+    assert entry["over"]["one"]["mean"] == pytest.approx(two.mean() - one.mean())
+    assert figures["recipes"]["one"]["metrics"]["psnr"]["over"] == {}
     assert entry["gain_by_seed"] == pytest.approx(two.mean(1))
     assert entry["gain_by_width"][1]["mean"] == pytest.approx(np.mean([gain[f"two/{seed}"][:, 1] for seed in range(2)]))
     curve = figures["recipes"]["two"]["curves"]["reward"]
