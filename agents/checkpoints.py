@@ -24,8 +24,13 @@ if TYPE_CHECKING:
 
 Path = str | os.PathLike[str]
 
-SHIPPED_PREDICTOR = pathlib.Path(__file__).parent / "weights" / "predictor_s.safetensors"
+WEIGHTS = pathlib.Path(__file__).parent / "weights"
+
+SHIPPED_PREDICTOR = WEIGHTS / "predictor_s.safetensors"
 """The predictor that comes with the package."""
+
+SHIPPED_AGENTS = {"amgan_rl_s": WEIGHTS / "amgan_rl_s.safetensors"}
+"""Trained actors that come with the package, by name; a card stands beside each."""
 
 
 @dataclass(frozen=True)

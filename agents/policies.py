@@ -11,6 +11,7 @@ from torch import Tensor
 
 from agents.agent import Agent
 from agents.checkpoints import (
+    SHIPPED_AGENTS,
     SHIPPED_PREDICTOR,
     ActionMeaning,
     check_meaning,
@@ -138,7 +139,8 @@ def load(
     """Give a policy.
 
     Args:
-        name_or_path: one of `NAMES`, or the file of a predictor, of an agent or of a shared offset.
+        name_or_path: one of `NAMES`, an agent that ships (`amgan_rl_s`), or the file of a predictor, of an agent or of
+            a shared offset.
         env: where it shall act: checked against what the policy learned; its device is used. None for files only.
         predictor: file of the predictor behind `"predictor"` and `"shared-offset"`; None for the shipped one.
         learn_on: a BlindSR vector environment with an even `repeats` that `"shared-offset"` is learned on, on the spot.
@@ -154,6 +156,7 @@ def load(
         CheckpointError: a file cannot be used, or was made for another scale, basis or action space.
     """
     name = os.fspath(name_or_path)
+    name = os.fspath(SHIPPED_AGENTS.get(name, name))
     core = core_of(env)
     place = torch.device(device or (core.device if core is not None else "cpu"))
     if name in ("true-code", "mean-code", "random"):
@@ -172,7 +175,7 @@ def load(
         base = _predictor_policy(predictor or SHIPPED_PREDICTOR, env or learn_on, place)
         return OffsetPolicy(base, learn_offset(learn_on, base, renders, seed).to(place))
     if is_name(name):
-        raise ValueError(unknown("policy", name, NAMES) + " Or give the path of a .safetensors file")
+        raise ValueError(unknown("policy", name, (*NAMES, *SHIPPED_AGENTS)) + " Or give the path of a .safetensors file")
     tensors, metadata = checkpoint.read(name)
     kind = metadata.get("kind")
     if kind == "predictor":

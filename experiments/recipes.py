@@ -38,7 +38,8 @@ def files(recipe: Recipe) -> list[str]:
     places = [Path(place) for place in recipe]
     if isinstance(recipe, str):
         base = Path(recipe)
-        places = sorted(Path(base.anchor).glob(str(base.relative_to(base.anchor))))
+        matches = sorted(Path(base.anchor).glob(str(base.relative_to(base.anchor))))
+        places = [place for place in matches if place.is_dir() or place.suffix == ".safetensors"]
     found = [place / AGENT if place.is_dir() else place for place in places]
     if not found or not all(file.is_file() for file in found):
         raise ValueError(f"no agents at {recipe}: give files, folders of runs, or a pattern such as 'runs/eq10_*'")

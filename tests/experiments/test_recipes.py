@@ -107,6 +107,15 @@ def test_curves_are_means_over_stretches(tmp_path):
     assert recipes.curves([str(tmp_path / "elsewhere" / "agent.safetensors")]) == {}
 
 
+def test_patterns_match_runs_and_files(tmp_path):
+    for name in ("run_1/agent.safetensors", "run_0/agent.safetensors", "run_2.safetensors", "run_0.log"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [str(tmp_path / f"run_{end}") for end in ("0/agent.safetensors", "1/agent.safetensors", "2.safetensors")]
+    assert recipes.files(str(tmp_path / "run_*")) == found
+    assert recipes.files([str(tmp_path / "run_1"), found[2]]) == found[1:]
+
+
 def test_no_agents_are_named(tmp_path):
     for recipe in (str(tmp_path / "none_*"), [str(tmp_path)], []):
         with pytest.raises(ValueError, match="no agents at"):

@@ -1,0 +1,32 @@
+"""The agents that come with the package: whole, of the shipped generators' language, and each with its card."""
+
+import numpy as np
+import pytest
+
+import agents
+import generators
+from agents.checkpoints import SHIPPED_AGENTS, load_predictor
+from blindsr_env.env import BlindSREnv
+from generators.checkpoint import CheckpointError
+
+
+@pytest.mark.parametrize("name", SHIPPED_AGENTS)
+def test_shipped_agents_act_by_name(name):
+    env = BlindSREnv(metric="psnr", generator="amgan_s")
+    observation, info = env.reset(seed=0)
+    action, _ = agents.load(name, env).predict(observation)
+    assert action.shape == (15,) and np.abs(action).max() <= 1
+    assert np.abs(action - info["true_action"]).max() > 0.05  # it is no predictor any more
+    _, meaning = load_predictor(SHIPPED_AGENTS[name])
+    codec = generators.load("amgan_s").codec
+    assert (meaning.basis, meaning.scale, meaning.generator) == (codec.fingerprint, 4, "amgan_s")
+    card = SHIPPED_AGENTS[name].with_suffix(".md").read_text()
+    assert card.startswith(f"# {name}") and "research use" in card
+
+
+def test_shipped_agents_refuse_other_languages(tiny_generator):
+    other = generators.AMNet(tiny_generator.architecture, generators.KernelCodec.isotropic(2), name="other")
+    with pytest.raises(CheckpointError):
+        agents.load("amgan_rl_s", BlindSREnv(metric="psnr", generator=other.eval().requires_grad_(False)))
+    with pytest.raises(ValueError, match="amgan_rl_s"):
+        agents.load("amgan_rl")
