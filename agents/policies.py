@@ -175,7 +175,9 @@ def load(
         base = _predictor_policy(predictor or SHIPPED_PREDICTOR, env or learn_on, place)
         return OffsetPolicy(base, learn_offset(learn_on, base, renders, seed).to(place))
     if is_name(name):
-        raise ValueError(unknown("policy", name, (*NAMES, *SHIPPED_AGENTS)) + " Or give the path of a .safetensors file")
+        raise ValueError(
+            unknown("policy", name, (*NAMES, *SHIPPED_AGENTS)) + " Or give the path of a .safetensors file"
+        )
     tensors, metadata = checkpoint.read(name)
     kind = metadata.get("kind")
     if kind == "predictor":

@@ -106,23 +106,26 @@ def price(results: list[Result]) -> Any:
 
 
 def learning(results: list[Result]) -> Any:
-    """Learning curves: a panel for the reward, one for the critic's sign agreement; mean and range over seeds."""
-    runs: dict[str, dict[str, Any]] = {}  # a recipe's curves are the same in all its sheets
+    """Learning curves, mean and range over seeds: a panel for each reward, one for the critics' sign agreement."""
+    panels_of: dict[str, dict[str, dict[str, Any]]] = {}
     for sheet in of_the_paper(results):
         for name, recipe in sheet.recipes.items():
             for what, curve in recipe.get("curves", {}).items():
-                runs.setdefault(what, {})[f"{sheet.generator}, {sheet.action}: {name}"] = curve
-    if not runs:
+                title = f"reward, {curve['metric']}" if what == "reward" else what.replace("_", " ")
+                label = f"{curve['generator']}, {sheet.action}: {name}"
+                if panels_of.setdefault(title, {}).setdefault(label, curve) != curve:  # it is the same on all sets
+                    raise ValueError(f"two files have different learning curves of {label}: rename one recipe")
+    if not panels_of:
         return None
-    figure, panels = _panels(len(runs), side=1.5 * SIDE)
-    for axes, (what, found) in zip(panels, runs.items(), strict=True):
-        for name, curve in found.items():
+    figure, panels = _panels(len(panels_of), side=1.3 * SIDE)
+    for axes, (title, found) in zip(panels, panels_of.items(), strict=True):
+        for label, curve in found.items():
             by_seed = np.array(curve["by_seed"], dtype=np.float64)  # (seeds, renders), NaN where nothing was logged
             there = np.isfinite(by_seed).all(axis=0)
             at, by_seed = np.array(curve["renders"])[there], by_seed[:, there]
-            (line,) = axes.plot(at, by_seed.mean(axis=0), label=f"{name}, {len(by_seed)} seeds")
+            (line,) = axes.plot(at, by_seed.mean(axis=0), label=f"{label}, {len(by_seed)} seeds")
             axes.fill_between(at, by_seed.min(axis=0), by_seed.max(axis=0), color=line.get_color(), alpha=0.15)
-        axes.set(title=f"{what.replace('_', ' ')} while training", xlabel="renders")
+        axes.set(title=f"{title}, while training", xlabel="renders")
         axes.legend(fontsize=6)
     return figure
 

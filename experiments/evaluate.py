@@ -133,7 +133,7 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
             sheet = {"set": title, "generator": name, **_sheet(env.core, photos, actors, settings, f"{name}, {title}")}
             print(table(sheet), flush=True)
             if agents:
-                sheet["recipes"] = recipes.summary(called, sheet["policies"], _zeta(env.core), settings.seed)
+                sheet["recipes"] = recipes.summary(called, sheet["policies"], _zeta(env.core))
                 for recipe, curves in learning.items():
                     sheet["recipes"][recipe]["curves"] = curves
                 print(recipes.table(sheet["recipes"]), flush=True)

@@ -1,4 +1,4 @@
-"""Means with bootstrap 95% intervals."""
+"""Means with 95% intervals."""
 
 from __future__ import annotations
 
@@ -68,19 +68,21 @@ def bootstrap(values: ArrayLike, seed: int = 0) -> Interval:
     return Interval(mean, float(low), float(high), int(kept.size))
 
 
-def seeds_and_photos(values: ArrayLike, other: ArrayLike | None = None, seed: int = 0) -> Interval:
-    """Give the mean over seeds and photos with its 95% interval: what another seed on other photos would give.
+def seeds_and_photos(values: ArrayLike, other: ArrayLike | None = None) -> Interval:
+    """Give the mean over seeds and photos with its 95% interval: what other seeds on other photos would give.
 
-    Seeds and photos are resampled apart, since a seed's luck shows on all photos and a photo's on all seeds.
+    A seed's luck shows on all photos and a photo's on all seeds, so neither count alone says how sure the mean is. The
+    variance of the mean is put together from the mean squares of seeds, photos and rest (two-way analysis of variance,
+    random effects), and the interval is Student's with Satterthwaite's degrees of freedom.
 
     Args:
         values: `(seeds, photos)`; photos with a number that is not finite are left out.
         other: of another recipe on the same photos, `(its seeds, photos)`: the mean of the difference is given then,
             paired by photo; seeds of different recipes have nothing in common.
-        seed: of the resampling.
 
     Returns:
-        The interval; `count` is the number of seeds, the lesser one's of two. With one seed it covers photos alone.
+        The interval; `count` is the number of seeds, the lesser one's of two. It covers photos alone where a recipe has
+        one seed, seeds alone where there is one photo, and has no ends where there is one of both.
 
     Raises:
         ValueError: no photo is left.
@@ -89,27 +91,30 @@ def seeds_and_photos(values: ArrayLike, other: ArrayLike | None = None, seed: in
     kept = np.logical_and.reduce([np.isfinite(each).all(axis=0) for each in found])
     if not kept.any():
         raise ValueError("no photo has finite scores from all seeds: nothing to average")
-    rng = np.random.default_rng(seed)
-    of_photos = _weights(int(kept.sum()), rng)
-    mean, resampled = 0.0, np.zeros(RESAMPLES)
-    for sign, each in zip((1, -1), found, strict=False):
-        mean += sign * float(each[:, kept].mean())
-        resampled += sign * ((_weights(len(each), rng) @ each[:, kept]) * of_photos).sum(axis=1)
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    return Interval(mean, float(low), float(high), min(len(each) for each in found))
-
-
-def _weights(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw the weights of resampled units, `(RESAMPLES, count)`, each row's sum 1.
-
-    The percentile bootstrap is too narrow where units are few: deviations from equal weights are widened until a mean
-    over these units alone has the width of Student's t interval.
-    """
-    if count == 1:
-        return np.ones((RESAMPLES, 1))
-    drawn = rng.multinomial(count, np.full(count, 1 / count), RESAMPLES) / count
-    wider = (count / (count - 1)) ** 0.5 * stats.t.ppf(0.975, count - 1) / stats.norm.ppf(0.975)
-    return 1 / count + wider * (drawn - 1 / count)
+    found = [each[:, kept] for each in found]
+    photos, count = int(kept.sum()), min(len(each) for each in found)
+    by_photo = found[0].mean(axis=0) - (found[1].mean(axis=0) if other is not None else 0.0)  # (photos,)
+    mean = float(by_photo.mean())
+    terms: list[tuple[float, int]] = []  # parts of the mean's variance, each with its degrees of freedom
+    if photos > 1:
+        terms.append((float(by_photo.var(ddof=1)) / photos, photos - 1))
+    rest = 0.0  # counted with the photos and again with the seeds
+    for each in found:
+        seeds = len(each)
+        if seeds > 1:
+            by_seed = each.mean(axis=1)
+            terms.append((float(by_seed.var(ddof=1)) / seeds, seeds - 1))
+            if photos > 1:
+                residual = each - by_seed[:, None] - each.mean(axis=0) + each.mean()
+                rest += float(np.square(residual).sum()) / ((seeds - 1) * (photos - 1)) / (seeds * photos)
+    if not terms:
+        return Interval(mean, float("nan"), float("nan"), count)
+    total = sum(part for part, _ in terms)
+    if total == 0:
+        return Interval(mean, mean, mean, count)
+    freedom = total**2 / sum(part**2 / degrees for part, degrees in terms)
+    half = stats.t.ppf(0.975, freedom) * max(total - rest, *(part for part, _ in terms), 0.0) ** 0.5
+    return Interval(mean, mean - half, mean + half, count)
 
 
 def over_photos(values: ArrayLike, photo: ArrayLike) -> NDArray[np.float64]:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from experiments.intervals import Interval, seeds_and_photos
+from generators import checkpoint
 
 AGENT = "agent.safetensors"
 """What a run's folder calls its agent."""
@@ -33,7 +35,8 @@ def files(recipe: Recipe) -> list[str]:
         Files, in the order given, or of their names.
 
     Raises:
-        ValueError: none is there.
+        ValueError: none is there, or they are not seeds of one recipe: one stands twice, one was not trained to its
+            end, or settings, reward or generator differ.
     """
     places = [Path(place) for place in recipe]
     if isinstance(recipe, str):
@@ -41,13 +44,45 @@ def files(recipe: Recipe) -> list[str]:
         matches = sorted(Path(base.anchor).glob(str(base.relative_to(base.anchor))))
         places = [place for place in matches if place.is_dir() or place.suffix == ".safetensors"]
     found = [place / AGENT if place.is_dir() else place for place in places]
-    if not found or not all(file.is_file() for file in found):
-        raise ValueError(f"no agents at {recipe}: give files, folders of runs, or a pattern such as 'runs/eq10_*'")
+    if not found:
+        raise ValueError(f"nothing at {recipe}: give files, folders of runs, or a pattern such as 'runs/eq10_*'")
+    missing = [str(file) for file in found if not file.is_file()]
+    if missing:
+        raise ValueError(f"no agent at {', '.join(missing)}: train it to its end, or leave it out of the recipe")
+    _check_alike([str(file) for file in found])
     return [str(file) for file in found]
 
 
+def _check_alike(found: list[str]) -> None:
+    """Refuse agents that are no seeds of one recipe, since their interval would be one of something else."""
+    if len(found) == 1:
+        return
+    trained: dict[tuple[Any, ...], str] = {}
+    first: dict[str, Any] = {}
+    for file in found:
+        _, metadata = checkpoint.read(file)
+        if metadata.get("kind") != "agent":
+            raise ValueError(f"{file} holds a {metadata.get('kind')}, not an agent: it cannot be one seed of several")
+        if metadata["num_timesteps"] < metadata["total_timesteps"]:
+            raise ValueError(f"{file} stopped at {metadata['num_timesteps']} renders: train it to its end")
+        same = trained.setdefault((metadata["seed"],), file)
+        if same != file or found.count(file) > 1:
+            raise ValueError(f"{same} and {file} have the same seed: give each seed once")
+        own = {
+            "algorithm": metadata["algorithm"],
+            "settings": metadata["config"],
+            "metric": metadata.get("training", {}).get("metric"),
+            "renders": metadata["total_timesteps"],
+            "meaning of actions": metadata.get("meaning"),
+        }
+        first = first or own
+        for what, value in own.items():
+            if value != first[what]:
+                raise ValueError(f"{file} has another {what} than {found[0]}: agents of a recipe differ in their seed")
+
+
 def summary(
-    recipes: Mapping[str, Sequence[str]], entries: Mapping[str, Any], zeta: Mapping[str, float], seed: int
+    recipes: Mapping[str, Sequence[str]], entries: Mapping[str, Any], zeta: Mapping[str, float]
 ) -> dict[str, Any]:
     """Give each recipe's gain over the true code, with intervals over seeds and photos, and how it differs.
 
@@ -55,36 +90,46 @@ def summary(
         recipes: labels of agents, by recipe.
         entries: a sheet's policies; see `experiments.tables`.
         zeta: by metric, -1 where lower is better, else 1.
-        seed: of the intervals.
 
     Returns:
-        By recipe: `agents`, and `metrics`: by metric `gain`, `gain_by_width`, `gain_by_seed`, and `over`: by each
-        recipe that stands before it, the gain less that one's, paired by photo.
+        By recipe: `agents`, and `metrics`: by metric `gain`, `gain_by_width`, `gain_by_seed`; `over`: by each recipe
+        that stands before it, the gain less that one's, paired by photo; `photos`, how many all seeds have a score of;
+        and `broken`, how many pictures have none though the true code's have.
     """
-    gains = {
-        name: {
-            metric: zeta[metric]
-            * (np.array([entries[agent][metric]["scores"] for agent in agents]) - np.array(true["scores"]))
-            for metric, true in entries["true-code"].items()
-        }
-        for name, agents in recipes.items()
-    }  # each (seeds, photos, widths)
+    gains: dict[str, dict[str, NDArray[np.float64]]] = {}  # each (seeds, photos, widths); NaN where one has no score
+    broken: dict[str, dict[str, int]] = {}
+    for name, agents in recipes.items():
+        gains[name], broken[name] = {}, {}
+        for metric, entry in entries["true-code"].items():
+            own, true = np.array([entries[agent][metric]["scores"] for agent in agents]), np.array(entry["scores"])
+            there = np.isfinite(own) & np.isfinite(true)
+            gains[name][metric] = np.where(there, zeta[metric] * (own - true), np.nan)
+            broken[name][metric] = int((np.isfinite(true) & ~np.isfinite(own)).sum())
     found: dict[str, Any] = {}
     for name, of_metric in gains.items():
         found[name] = {"agents": list(recipes[name]), "metrics": {}}
         for metric, gain in of_metric.items():
-            own = gain.mean(axis=2)  # (seeds, photos)
+            own = _over_widths(gain)  # (seeds, photos)
+            kept = own[:, np.isfinite(own).all(axis=0)]
             found[name]["metrics"][metric] = {
-                "gain": asdict(seeds_and_photos(own, seed=seed)),
-                "gain_by_width": [asdict(seeds_and_photos(each, seed=seed)) for each in np.moveaxis(gain, 2, 0)],
-                "gain_by_seed": np.nanmean(own, axis=1).tolist(),
+                "gain": asdict(seeds_and_photos(own)),
+                "gain_by_width": [asdict(seeds_and_photos(each)) for each in np.moveaxis(gain, 2, 0)],
+                "gain_by_seed": kept.mean(axis=1).tolist(),
                 "over": {
-                    other: asdict(seeds_and_photos(own, gains[other][metric].mean(axis=2), seed=seed))
+                    other: asdict(seeds_and_photos(own, _over_widths(gains[other][metric])))
                     for other in found
                     if other != name
                 },
+                "photos": kept.shape[1],
+                "broken": broken[name][metric],
             }
     return found
+
+
+def _over_widths(gain: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Average the finite gains over widths: `(seeds, photos, widths)` -> `(seeds, photos)`, NaN where there is none."""
+    count = np.isfinite(gain).sum(axis=2)
+    return np.where(count > 0, np.nansum(gain, axis=2) / np.maximum(count, 1), np.nan)
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -97,7 +142,8 @@ def table(found: Mapping[str, Any]) -> str:
             less = f"  |  {Interval(**entry['over'][first]).times(unit)}" if first in entry["over"] else ""
             gain = Interval(**entry["gain"])
             called = f"{name:<{width}}  {metric + (', 1e-3' if metric == 'grid' else ''):<10}"
-            lines.append(f"{called}  {gain.times(unit)}  {gain.count} seeds{less}")
+            lost = f"  ({entry['broken']} pictures broken)" if entry["broken"] else ""
+            lines.append(f"{called}  {gain.times(unit)}  {gain.count} seeds{lost}{less}")
     return "\n".join(lines)
 
 
@@ -108,8 +154,9 @@ def curves(agents: Sequence[str]) -> dict[str, Any]:
         agents: files.
 
     Returns:
-        By name of `CURVES`, where every run has a log of it: `renders`, the middles of `POINTS` stretches of the
-        shortest run, and `by_seed`, the mean over each stretch, seeds x stretches. Empty without tensorboard.
+        By name of `CURVES`, where every run has a log of it: `metric` and `generator` that they were trained with,
+        `renders`, the middles of `POINTS` stretches of the shortest run, and `by_seed`, the mean over each stretch,
+        seeds x stretches. Empty without tensorboard.
     """
     try:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -121,6 +168,11 @@ def curves(agents: Sequence[str]) -> dict[str, Any]:
         if not folder.is_dir():
             return {}
         logs.append(EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload())
+    _, metadata = checkpoint.read(agents[0])
+    trained = {
+        "metric": (metadata.get("training") or {}).get("metric"),
+        "generator": (metadata.get("meaning") or {}).get("generator"),
+    }
     found: dict[str, Any] = {}
     for name in CURVES:
         tag = f"train/{name}"
@@ -136,5 +188,5 @@ def curves(agents: Sequence[str]) -> dict[str, Any]:
             count = np.bincount(stretch[inside], minlength=POINTS)
             total = np.bincount(stretch[inside], values[inside], minlength=POINTS)
             by_seed.append([float(t / c) if c else None for t, c in zip(total, count, strict=True)])
-        found[name] = {"renders": ((edges[1:] + edges[:-1]) / 2).tolist(), "by_seed": by_seed}
+        found[name] = {**trained, "renders": ((edges[1:] + edges[:-1]) / 2).tolist(), "by_seed": by_seed}
     return found

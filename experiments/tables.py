@@ -11,8 +11,8 @@ A results file is JSON: `figures`, `config` (resolved, file names without folder
   `architecture` and the intervals of the means; their set is `config.images`. Older ones lack `broken`.
   With `recipes`, a sheet has these too: by name `agents` (which of the policies), `metrics`: by metric `gain` (an
   interval over seeds and photos), `gain_by_width`, `gain_by_seed`, and `over` (by each recipe that stands before it,
-  the gain less that one's, paired by photo); and `curves`: by what was logged `renders` and `by_seed` (seeds x
-  renders).
+  the gain less that one's, paired by photo), `photos` (how many all seeds have a score of) and `broken`; and `curves`:
+  by what was logged `metric` and `generator` (of the training), `renders` and `by_seed` (seeds x renders).
 - `blindsr evaluate`, several: `sheets`, a list of those, and `differences`, one for each further generator and set:
   `set`, `generator`, `against` (the first generator), `widths`, and `policies`: by policy and metric the gain over the
   first generator, paired by photo: an interval, and `by_width`, one for each width.
@@ -287,7 +287,8 @@ def niqe_gains(results: list[Result]) -> str:
         }
         for name, recipe in sheet.recipes.items():
             of_recipe = {metric: entry["gain"] for metric, entry in recipe["metrics"].items()}
-            gains[f"{name}, {len(recipe['agents'])} seeds"] = of_recipe
+            seeds = f", {len(recipe['agents'])} seeds" if len(recipe["agents"]) > 1 else ""
+            gains[name + seeds + _broken(recipe["metrics"]["niqe"])] = of_recipe
         if gains and theirs is not None and sheet.set not in published:
             published.add(sheet.set)
             rows.append([sheet.set, "AMGAN, the paper", "unbounded", "AMGAN-RL", f"{theirs:+.3f}", *[""] * 5])
@@ -322,7 +323,7 @@ def recipes(results: list[Result]) -> str:
                 place = [sheet.set, sheet.generator, sheet.action, name]
                 called = metric + (", 1e-3" if unit != 1 else "")
                 by_width = "; ".join(str(_interval(each, unit)) for each in entry["gain_by_width"])
-                gain = str(_interval(entry["gain"], unit))
+                gain = str(_interval(entry["gain"], unit)) + _broken(entry)
                 gains.append([*place, str(len(recipe["agents"])), called, gain, by_width])
                 differences += [
                     [*place, other, called, str(_interval(over, unit))] for other, over in entry["over"].items()

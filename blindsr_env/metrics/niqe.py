@@ -35,7 +35,7 @@ CACHED_PIXELS = 2**18
 class Niqe:
     """NIQE of the picture that a viewer would see: clamped and rounded to 8 bit.
 
-    Pictures that require a gradient get one, three times as slow; see `niqe_gradient`.
+    Pictures that require a gradient get one, in four times the time; see `niqe_gradient`.
 
     Needs at least one block of 96x96 pixels; rows and columns beyond a multiple of 96 are left out. A picture with a
     single usable block has no covariance: it counts as zero. A picture without any usable block (a flat one) gives NaN

@@ -116,14 +116,23 @@ def test_nothing_to_draw():
 
 
 def test_learning_curves_and_prices_of_recipes():
-    curve = {"renders": [10.0, 20.0, 30.0], "by_seed": [[0.0, 1.0, 2.0], [2.0, None, 4.0]]}
+    curve = {
+        "metric": "niqe",
+        "generator": "amgan",
+        "renders": [10.0, 20.0, 30.0],
+        "by_seed": [[0.0, 1.0, 2.0], [2.0, None, 4.0]],
+    }
     gains = {"niqe": {"gain": interval(0.7)}, "psnr": {"gain": interval(-0.2)}}
     recipe = {"agents": ["agent"], "metrics": gains, "curves": {"reward": curve}}
     results = [Result("a.json", {**SHEET, "recipes": {"ours": recipe}}, {})]
     (axes,) = charts.learning(results).axes
     assert axes.lines[0].get_xydata().tolist() == [[10.0, 1.0], [30.0, 3.0]]  # where all seeds have a figure
-    assert axes.get_legend().get_texts()[0].get_text() == "amnet, code: ours, 2 seeds"
+    assert axes.get_legend().get_texts()[0].get_text() == "amgan, code: ours, 2 seeds"
+    assert axes.get_title() == "reward, niqe, while training"
     (axes,) = charts.price(results).axes
     drawn = [container.lines[0].get_xydata().tolist() for container in axes.containers]
     assert drawn == [[[-0.2, 0.7]]]  # the recipe, and not its seeds
     assert charts.learning([Result("a.json", SHEET, {})]) is None
+    other = {**recipe, "curves": {"reward": {**curve, "by_seed": [[0.0, 0.0, 0.0]]}}}
+    with pytest.raises(ValueError, match="different learning curves of amgan, code: ours"):
+        charts.learning([*results, Result("b.json", {**SHEET, "recipes": {"ours": other}}, {})])

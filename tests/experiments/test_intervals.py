@@ -69,33 +69,44 @@ def test_interval_over_photos_covers_the_truth():
     assert inside["photos"] >= 51 > inside["scenes"]
 
 
-def test_seeds_and_photos_cover_the_truth_95_times_in_100():
+@pytest.mark.parametrize(
+    ("seeds", "photos", "of_seeds", "of_photos", "of_both"),
+    [
+        (5, 40, 0.3, 1.0, 0.2),
+        (3, 100, 1.0, 0.5, 0.2),
+        (2, 20, 0.0, 1.0, 0.3),
+        (5, 14, 0.0, 0.0, 1.0),
+        (5, 5, 0.5, 0.5, 0.5),
+    ],
+)
+def test_seeds_and_photos_cover_the_truth_95_times_in_100(seeds, photos, of_seeds, of_photos, of_both):
     rng = np.random.default_rng(0)
-    covered, runs = 0, 200
-    for run in range(runs):
-        of_seeds, of_photos = rng.normal(0, 0.3, (5, 1)), rng.normal(0, 1.0, (1, 40))
-        interval = seeds_and_photos(1.5 + of_seeds + of_photos + rng.normal(0, 0.2, (5, 40)), seed=run)
+    covered, runs = 0, 400
+    for _ in range(runs):
+        luck = rng.normal(0, 1, (seeds, 1)) * of_seeds + rng.normal(0, 1, (1, photos)) * of_photos
+        interval = seeds_and_photos(1.5 + luck + rng.normal(0, 1, (seeds, photos)) * of_both)
         covered += interval.low < 1.5 < interval.high
-    assert 0.91 < covered / runs <= 0.995
+    assert 0.92 < covered / runs  # Satterthwaite's approximation errs on the wide side where seeds are two
 
 
-def test_seeds_alone_have_students_interval():
-    by_seed = np.array([1.0, 2.0, 3.0, 4.0, 5.0])[:, None]
-    interval = seeds_and_photos(np.broadcast_to(by_seed, (5, 30)))
-    expected = bootstrap(by_seed[:, 0])  # Student's t
-    assert (interval.mean, interval.count) == (3.0, 5)
-    assert interval.low == pytest.approx(expected.low, abs=0.15) and interval.high == pytest.approx(
-        expected.high, abs=0.15
-    )
+def test_the_interval_is_not_wider_than_it_need_be():
+    rng = np.random.default_rng(3)
+    widths = []
+    for _ in range(100):
+        interval = seeds_and_photos(rng.normal(0, 1, (5, 30)))  # nothing but what seeds and photos share
+        widths.append(interval.high - interval.low)
+    assert np.mean(widths) < 1.6 * 2 * 1.96 / np.sqrt(5 * 30)
 
 
-def test_one_seed_covers_photos_alone():
-    values = np.random.default_rng(1).normal(0, 1, (1, 50))
-    interval, expected = seeds_and_photos(values), bootstrap(values[0])
-    assert interval.count == 1
-    assert interval.low == pytest.approx(expected.low, abs=0.05) and interval.high == pytest.approx(
-        expected.high, abs=0.05
-    )
+def test_seeds_alone_and_photos_alone_have_students_interval():
+    values = np.array([1.0, 2.0, 3.0, 4.0, 7.0])
+    expected = bootstrap(values)  # of five values Student's t
+    for shaped in (values[:, None], values[None]):
+        interval = seeds_and_photos(shaped)
+        assert interval.mean == expected.mean and interval.count == len(shaped)
+        assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high))
+    lone = seeds_and_photos([[2.0]])
+    assert lone.mean == 2.0 and np.isnan([lone.low, lone.high]).all()
 
 
 def test_recipes_are_compared_photo_by_photo():

@@ -10,6 +10,7 @@ from experiments import recipes
 from experiments.evaluate import Evaluate, evaluate
 from experiments.intervals import seeds_and_photos
 from experiments.train_agent import TrainAgent, train_agent
+from generators import checkpoint
 
 
 @pytest.fixture
@@ -100,23 +101,59 @@ def test_curves_are_means_over_stretches(tmp_path):
         for step in range(1, 101):
             log.add_scalar("train/reward", step + 10 * seed, 16 * step)
         log.close()
+        checkpoint.save(
+            tmp_path / str(seed) / "agent.safetensors", {}, {"kind": "agent", "training": {"metric": "niqe"}}
+        )
     found = recipes.curves([str(tmp_path / str(seed) / "agent.safetensors") for seed in range(2)])["reward"]
     assert found["renders"][0] == pytest.approx(16) and found["renders"][-1] == pytest.approx(1584)
+    assert (found["metric"], found["generator"]) == ("niqe", None)
     np.testing.assert_allclose(found["by_seed"][0], np.arange(1, 100, 2) + 0.5, atol=1e-5)
     np.testing.assert_allclose(np.subtract(*found["by_seed"]), -10, atol=1e-5)
     assert recipes.curves([str(tmp_path / "elsewhere" / "agent.safetensors")]) == {}
 
 
-def test_patterns_match_runs_and_files(tmp_path):
+def test_patterns_match_runs_and_files(tmp_path, monkeypatch):
     for name in ("run_1/agent.safetensors", "run_0/agent.safetensors", "run_2.safetensors", "run_0.log"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
+    monkeypatch.setattr(recipes, "_check_alike", lambda found: None)
     found = [str(tmp_path / f"run_{end}") for end in ("0/agent.safetensors", "1/agent.safetensors", "2.safetensors")]
     assert recipes.files(str(tmp_path / "run_*")) == found
     assert recipes.files([str(tmp_path / "run_1"), found[2]]) == found[1:]
 
 
 def test_no_agents_are_named(tmp_path):
-    for recipe in (str(tmp_path / "none_*"), [str(tmp_path)], []):
-        with pytest.raises(ValueError, match="no agents at"):
+    for recipe in (str(tmp_path / "none_*"), []):
+        with pytest.raises(ValueError, match="nothing at"):
             recipes.files(recipe)
+    with pytest.raises(ValueError, match="no agent at .*train it to its end"):
+        recipes.files([str(tmp_path)])
+
+
+def test_what_is_no_recipe_is_refused(runs, tmp_path):
+    one, other = str(runs / "one_0"), str(runs / "one_1")
+    with pytest.raises(ValueError, match="the same seed"):
+        recipes.files([one, other, one])
+    with pytest.raises(ValueError, match="another algorithm than"):
+        recipes.files([one, str(runs / "two_1")])
+    tensors, metadata = checkpoint.read(runs / "one_1" / "agent.safetensors")
+    for changes, message in (
+        ({"num_timesteps": 40}, "stopped at 40 renders"),
+        ({"training": {**metadata["training"], "metric": "niqe"}}, "another metric than"),
+        ({"kind": "predictor"}, "holds a predictor"),
+    ):
+        checkpoint.save(tmp_path / "odd.safetensors", tensors, {**metadata, **changes})
+        with pytest.raises(ValueError, match=message):
+            recipes.files([one, str(tmp_path / "odd.safetensors")])
+
+
+def test_broken_pictures_are_counted_and_left_out():
+    def scores(*rows):
+        return {"niqe": {"scores": [list(row) for row in rows]}}
+
+    nan = float("nan")
+    entries = {"true-code": scores((5, 5), (5, 5), (5, nan)), "a/0": scores((4, 4), (nan, 3), (2, 1))}
+    entries["a/1"] = scores((4, 4), (nan, nan), (2, 2))
+    entry = recipes.summary({"a": ["a/0", "a/1"]}, entries, {"niqe": -1.0})["a"]["metrics"]["niqe"]
+    assert (entry["broken"], entry["photos"]) == (3, 2)
+    assert entry["gain"]["mean"] == pytest.approx((1 + 3) / 2) and entry["gain_by_seed"] == pytest.approx([2, 2])
