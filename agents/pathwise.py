@@ -3,8 +3,10 @@
 The actor's action plus noise is rendered and scored, and the environment says how the reward grows with it
 (`gradient=True`, `info["gradient"]`). Handed on to the actor, that is the gradient of the expected reward
 (reparameterisation: Kingma and Welling 2014; the stochastic value gradient of Heess et al. 2015 with the true reward in
-place of a learned one). One render, forward and back, tells the slopes of all components, where a black-box estimate
-tells that of one direction for each pair of renders. The noise smooths a reward that is rough at close range.
+place of a learned one), but for two deliberate biases: steep scenes are cut to a length, and where noise leaves the box
+and is clamped, the slope at the edge still counts, or a mean near the edge could not come back. One render, forward and
+back, tells the slopes of all components, where a black-box estimate tells that of one direction for each pair of
+renders. The noise smooths a reward that is rough at close range.
 
 Only metrics with a gradient serve. NIQE has one: see `blindsr_env.metrics.niqe_gradient`.
 """

@@ -98,6 +98,8 @@ class OneStepWorld:
         told = infos.get("final_info", infos)
         self.invalid = self._tensor(told["invalid"]).float().mean() if "invalid" in told else None
         self.gradient = self._tensor(told["gradient"]).float() if "gradient" in told else None
+        if self.gradient is not None and not reward.is_cuda and not torch.isfinite(self.gradient).all():
+            raise ValueError("the environment gave a gradient that is not finite: check its metric")
         self.info = infos
         if self._resets:
             observation, self.info = self.env.reset()

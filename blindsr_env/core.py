@@ -225,7 +225,7 @@ class BlindSRCore:
             "broken": broken,
         }
         if gradient is not None:
-            lost = (invalid | broken)[:, None] | ~gradient.isfinite().all(1, keepdim=True)
+            lost = (invalid | broken)[:, None] | ~gradient.isfinite().all(1, keepdim=True)  # see BlindSREnv
             info["gradient"] = gradient.masked_fill(lost, 0.0)
         for r, metric in enumerate(self.report, start=1):
             info[f"score_{metric.name}"] = scores[:, r].clone()
@@ -242,13 +242,20 @@ class BlindSRCore:
         parts = zip(scenes.lr.split(rows), scenes.hr.split(rows), action.clamp(-1, 1).split(rows), strict=True)
         pictures, gradients = [], []
         for seen, hr, chosen in parts:
-            with torch.enable_grad():
+            # Out of the caller's inference mode too, whose tensors no gradient may pass.
+            with torch.inference_mode(False), torch.enable_grad():
+                seen, hr, chosen = (x.clone() if x.is_inference() else x for x in (seen, hr, chosen))
                 chosen = chosen.detach().requires_grad_()
                 sr = self._sr(seen, self._code(chosen), free=self.action == "free-code")
                 reference = hr.float() / 255 if self.metric.needs_reference else None
                 with exact(self.device):
-                    reward = self._zeta[0] * self.metric(sr, reference).sum()
-                    gradients += torch.autograd.grad(reward, chosen)
+                    score = self.metric(sr, reference)
+                    if not score.requires_grad:
+                        raise ValueError(
+                            f"the metric {self.metric.name!r} says differentiable = True, but its scores have no "
+                            "gradient: its call must not detach them"
+                        )
+                    gradients += torch.autograd.grad(self._zeta[0] * score.sum(), chosen)
             pictures.append(sr.detach())
         return torch.cat(pictures), torch.cat(gradients)
 
@@ -375,8 +382,10 @@ class BlindSRCore:
             sr = self.generator.render(lr, code) if free else self.generator(lr, code)
             if not sr.requires_grad:
                 return quantize(sr)
-            sr = sr.float()
-            return sr + (quantize(sr.detach()) - sr.detach())  # rounded, with the gradient of the unrounded picture
+            clamped = sr.float().clamp(0, 1)
+            return quantize(sr.detach()) + (
+                clamped - clamped.detach()
+            )  # rounded, with the unrounded picture's gradient
 
     def scores(self, sr: Tensor, hr: Tensor) -> Tensor:
         """Score pictures under the metric and each of the report's.

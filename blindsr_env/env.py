@@ -67,8 +67,9 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
 
     With `gradient=True` a step also gives `gradient`, float32 of the action's shape: how the reward grows with each
     number of the action, at the clipped action, for metrics that can be followed backwards (`psnr`, `ssim`, `niqe`,
-    `grid`, `lpips@FOLDER`, mixtures of them). Rounding to 8 bit counts as its input. It is 0 where the reward is not
-    the metric's (`invalid`, `broken`). Such a step takes about 2.5 times as long.
+    `grid`, `lpips@FOLDER`, mixtures of them). Rounding to 8 bit is passed over, clamping is not. It is 0 where the
+    reward is not the metric's (`invalid`, `broken`), and where the metric has a score and no finite gradient (NIQE of a
+    picture with a flat block). Such a step takes about 2.5 times as long.
 
     Where the degradation is anisotropic, `reset` also gives `widths` (two, HR pixels) and `angle` (radians,
     counter-clockwise, of the first), and where it is one given kernel, `kernel`; `width` is then that of the Gaussian

@@ -39,7 +39,7 @@ def score(sr: Tensor, threshold: float, dtype: torch.dtype) -> Tensor:
         dtype: of the arithmetic over pixels.
 
     Returns:
-        `(N,)` float32. Where a block has no fit, the picture's gradient is NaN.
+        `(N,)` float32. Where a block has no fit, as a flat one, the picture's gradient is NaN or leaves that block out.
     """
     y = rounded(sr).to(dtype)
     fine = fitted(neighbour_products(mscn(y, threshold), niqe.BLOCK))
@@ -50,7 +50,7 @@ def score(sr: Tensor, threshold: float, dtype: torch.dtype) -> Tensor:
 def rounded(sr: Tensor) -> Tensor:
     """Compute `luminance.rounded` with the slope of the unrounded luminance: `(N, 3, H, W)` -> `(N, H, W)`."""
     y = luminance.luminance(sr.float())
-    return y + (luminance.rounded(sr.detach()) - y.detach())
+    return luminance.rounded(sr.detach()) + (y - y.detach())  # in this order the sum is exact
 
 
 def mscn(y: Tensor, threshold: float) -> Tensor:
@@ -98,7 +98,8 @@ def fitted(x: Tensor) -> Tensor:
 def shape_at(r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Look r up as `niqe.nearest_shape` does, with the table's slope."""
     index = niqe.nearest_index(r.detach())
-    found = niqe.shapes(r.device)[1][index] + slopes(r.device)[index] * (r - r.detach())[..., None]
+    change = torch.where(r.isfinite(), r - r.detach(), 0.0)  # 0, with the slope of r; no fit has the smallest shape
+    found = niqe.shapes(r.device)[1][index] + slopes(r.device)[index] * change[..., None]
     shape, width, spread = found.unbind(-1)
     return shape, width, spread
 

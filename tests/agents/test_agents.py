@@ -99,6 +99,18 @@ def test_pathwise_refuses_a_world_without_gradients(tiny_generator):
         agent("pathwise", foreign).learn(BATCH)
 
 
+def test_pathwise_stops_at_a_gradient_that_is_not_finite():
+    env = world()
+    env._info = lambda **values: ColourWorld._info(
+        env, **{k: v * np.float32(np.nan) if k == "gradient" else v for k, v in values.items()}
+    )
+    subject = agent("pathwise", env)
+    before = [p.clone() for p in subject.actor.parameters()]
+    with pytest.raises(ValueError, match="a gradient that is not finite"):
+        subject.learn(BATCH)
+    assert all(torch.equal(a, b) for a, b in zip(before, subject.actor.parameters(), strict=True))
+
+
 def test_pathwise_follows_the_gradient_of_the_rendered_action():
     env = world()
     subject = agent("pathwise", env, slope_clip=0.5)
