@@ -38,6 +38,7 @@ def test_quickstart_writes_all_that_it_promises(tmp_path, folder, other_folder, 
     settings = Quickstart(
         renders=48,
         scenes=4,
+        patch_size=64,
         images=folder,
         held_out=other_folder,
         output=str(output),
