@@ -100,8 +100,10 @@ def price(results: list[Result]) -> Any:
         if title in paper.AMGAN_RL_NIQE_GAIN:
             axes.axhline(paper.AMGAN_RL_NIQE_GAIN[title], color="k", ls="--", alpha=0.5, label="AMGAN-RL, the paper")
         axes.plot(0, 0, "k+", label="the true code")
-        axes.set(title=title, xlabel="PSNR gain, dB", ylabel="NIQE gain (positive is better)")
-        axes.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+        axes.set(title=title, xlabel="PSNR gain, dB", ylabel="NIQE gain")
+    known = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(known.values(), known.keys(), fontsize=7, loc="outside right center")
+    figure.set_figwidth(figure.get_figwidth() + SIDE)
     return figure
 
 
@@ -123,7 +125,9 @@ def learning(results: list[Result]) -> Any:
             by_seed = np.array(curve["by_seed"], dtype=np.float64)  # (seeds, renders), NaN where nothing was logged
             there = np.isfinite(by_seed).all(axis=0)
             at, by_seed = np.array(curve["renders"])[there], by_seed[:, there]
-            (line,) = axes.plot(at, by_seed.mean(axis=0), label=f"{label}, {len(by_seed)} seeds")
+            (line,) = axes.plot(
+                at, by_seed.mean(axis=0), label=f"{label}, {len(by_seed)} seed{'s' * (len(by_seed) > 1)}"
+            )
             axes.fill_between(at, by_seed.min(axis=0), by_seed.max(axis=0), color=line.get_color(), alpha=0.15)
         axes.set(title=f"{title}, while training", xlabel="renders")
         axes.legend(fontsize=6)
