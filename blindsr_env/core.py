@@ -29,8 +29,8 @@ BROKEN_REWARD = -10.0
 """Reward, in units of the metric's score, of a picture that the metric has no finite number for, though it has one for
 the true code's: a code that breaks the metric must not pay better than one that it can score."""
 
-CLIMBING_ROWS = (8, 32)
-"""Scenes whose gradient is found at once, on a CPU and on a GPU: what the generator's layers keep for it is large."""
+CLIMBING_ROWS = {"cpu": 8, "cuda": 32}
+"""Scenes whose gradient is found at once, by device: what the generator's layers keep for it is large."""
 
 MetricLike = str | Metric | metrics.Recipe
 DegradationLike = str | Mapping[str, Any] | Degradation | None
@@ -238,7 +238,7 @@ class BlindSRCore:
         Returns:
             Pictures `(N, 3, S, S)` as `render` gives them, and the reward's gradient at the clipped action, `(N, d)`.
         """
-        rows = CLIMBING_ROWS[self.device.type == "cuda"]
+        rows = CLIMBING_ROWS.get(self.device.type, CLIMBING_ROWS["cpu"])
         parts = zip(scenes.lr.split(rows), scenes.hr.split(rows), action.clamp(-1, 1).split(rows), strict=True)
         pictures, gradients = [], []
         for seen, hr, chosen in parts:
@@ -383,9 +383,8 @@ class BlindSRCore:
             if not sr.requires_grad:
                 return quantize(sr)
             clamped = sr.float().clamp(0, 1)
-            return quantize(sr.detach()) + (
-                clamped - clamped.detach()
-            )  # rounded, with the unrounded picture's gradient
+            # Rounded, with the gradient of the unrounded picture.
+            return quantize(sr.detach()) + (clamped - clamped.detach())
 
     def scores(self, sr: Tensor, hr: Tensor) -> Tensor:
         """Score pictures under the metric and each of the report's.

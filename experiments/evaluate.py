@@ -23,7 +23,7 @@ from blindsr_env.env import BlindSREnv
 from blindsr_env.images import ImageError, Photo
 from experiments import labels, recipes
 from experiments.held_out import check_common
-from experiments.intervals import Interval, bootstrap
+from experiments.intervals import Interval, bootstrap, over_widths
 from experiments.run_folder import write_results
 from experiments.training import pick_device
 
@@ -183,13 +183,13 @@ def _sheet(
 def _entry(own: NDArray[np.float64], true: NDArray[np.float64], zeta: float, seed: int) -> dict[str, Any]:
     """Give one policy's figures under one metric, from its scores and the true code's, both `(photos, widths)`."""
     kept = _masked(own, true)
-    interval, by_width = _interval(_mean(kept), seed), [_interval(column, seed) for column in kept.T]
+    interval, by_width = _interval(over_widths(kept), seed), [_interval(column, seed) for column in kept.T]
     return {
         "mean": interval["mean"],
         "mean_by_width": [each["mean"] for each in by_width],
         "interval": interval,
         "interval_by_width": by_width,
-        "gain": _interval(zeta * _mean(kept - _masked(true, own)), seed),
+        "gain": _interval(zeta * over_widths(kept - _masked(true, own)), seed),
         "broken": _broken(own, true),
         "scores": own.tolist(),
     }
@@ -203,12 +203,6 @@ def _masked(own: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.
 def _broken(own: NDArray[np.float64], base: NDArray[np.float64]) -> int:
     """Count the pictures that have a finite score in the base and none here."""
     return int((np.isfinite(base) & ~np.isfinite(own)).sum())
-
-
-def _mean(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Average over widths: `(photos,)`, NaN for a photo without any score."""
-    count = np.isfinite(scores).sum(axis=1)
-    return np.where(count > 0, np.nansum(scores, axis=1) / np.maximum(count, 1), np.nan)
 
 
 def _interval(values: NDArray[np.float64], seed: int) -> dict[str, Any]:
@@ -243,7 +237,7 @@ def differences(sheets: list[dict[str, Any]], zeta: dict[str, float], seed: int)
                 own, other = (np.array(each["scores"]) for each in (entry, base["policies"][name][metric]))
                 gain = zeta[metric] * (_masked(own, other) - _masked(other, own))  # (photos, widths)
                 entries[name][metric] = {
-                    **_interval(_mean(gain), seed),
+                    **_interval(over_widths(gain), seed),
                     "by_width": [_interval(column, seed) for column in gain.T],
                     "broken": _broken(own, other),
                 }
@@ -331,7 +325,7 @@ def table_of_differences(found: list[dict[str, Any]]) -> str:
     for each in found:
         for name, of_metric in each["policies"].items():
             for metric, entry in of_metric.items():
-                unit, title = (1e3, "grid, 1e-3") if metric == "grid" else (1.0, metric)
+                title, unit = labels.in_units(metric)
                 gain = Interval(entry["mean"], entry["low"], entry["high"], entry["count"]).times(unit)
                 line = f"{each['generator']} over {each['against']}, {each['set']}, {name}: {title} {gain}"
                 lines.append(line + (f", {entry['broken']} broken and left out\n" if entry["broken"] else "\n"))

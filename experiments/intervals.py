@@ -117,6 +117,13 @@ def seeds_and_photos(values: ArrayLike, other: ArrayLike | None = None) -> Inter
     return Interval(mean, mean - half, mean + half, count)
 
 
+def over_widths(values: ArrayLike) -> NDArray[np.float64]:
+    """Average the finite numbers over the last axis, the kernel widths: `(..., widths)` -> `(...)`; NaN of none."""
+    found = np.asarray(values, dtype=np.float64)
+    count = np.isfinite(found).sum(axis=-1)
+    return np.where(count > 0, np.nansum(found, axis=-1) / np.maximum(count, 1), np.nan)
+
+
 def over_photos(values: ArrayLike, photo: ArrayLike) -> NDArray[np.float64]:
     """Give the mean of each photo's scenes: scenes of one photo are alike, photos are what is independent.
 

@@ -36,6 +36,16 @@ def _metric(name: str) -> str | None:
     return "+".join(part if weight == 1 else f"{weight:g}*{part}" for weight, part in bare)
 
 
+def in_units(metric: str) -> tuple[str, float]:
+    """Give what a metric's gains are called, and the factor to show them with: the grid's in thousandths.
+
+    Example:
+        >>> in_units("grid"), in_units("psnr")
+        (('grid, 1e-3', 1000.0), ('psnr', 1.0))
+    """
+    return ("grid, 1e-3", 1e3) if metric == "grid" else (metric, 1.0)
+
+
 def distinct(names: Sequence[str], what: str) -> list[str]:
     """Give the names back.
 

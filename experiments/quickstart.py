@@ -10,11 +10,10 @@ from typing import Any
 import torch
 
 from agents import policies
-from blindsr_env import metrics
 from experiments import labels
 from experiments.counts import at_least_1
 from experiments.extremes import captions, extremes
-from experiments.held_out import PRICE, HeldOut, Scored, check_disjoint
+from experiments.held_out import HeldOut, Scored, check_disjoint
 from experiments.intervals import Interval, bootstrap, over_photos
 from experiments.plots import comparison
 from experiments.run_folder import RunFolder
@@ -73,6 +72,8 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
         patch_size=settings.patch_size,
         metric=settings.metric,
         images=settings.images,
+        held_out=settings.held_out,
+        held_out_scenes=settings.scenes,
         generator=settings.generator,
         output=settings.output,
         device=settings.device,
@@ -83,12 +84,7 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
     if (folder.path / "agent.safetensors").exists():
         folder.check_config(training, FREE)  # before minutes of scoring
     print(f"1/3 scoring the predictor on {settings.scenes} held-out scenes", flush=True)
-    held_out = HeldOut(
-        settings.scenes,
-        metric=settings.metric,
-        report=(*metrics.parts(settings.metric), *PRICE),
-        environment={"images": settings.held_out, "split": "test", **training.environment()},
-    )
+    held_out = training.held_out_set()
     before_policy = policies.load("predictor", held_out.env)
     before = held_out.score(before_policy)
     print(f"    reward before: {Interval(**before.figures(settings.seed)['reward'])}")
@@ -134,9 +130,7 @@ def report(figures: dict[str, Any], settings: Quickstart) -> str:
     for name in ("before", "after"):
         line = f"{name:8}{Interval(**figures[name]['reward'])!s:>26}"
         for metric, entry in figures[name]["gain"].items():
-            unit = 1e3 if metric == "grid" else 1.0
-            gain = Interval(entry["mean"], entry["low"], entry["high"], entry["count"]).times(unit)
-            line += f"{gain!s:>26}"
+            line += f"{Interval(**entry).times(labels.in_units(metric)[1])!s:>26}"
         lines.append(line)
     lines.append(f"{'gain':8}{Interval(**figures['difference'])!s:>26}   (after minus before, paired)")
     by_photo = ", ".join(f"{name} {value:+.2f}" for name, value in figures["difference_by_photo"].items())

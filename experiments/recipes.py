@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.intervals import Interval, seeds_and_photos
+from experiments import labels
+from experiments.intervals import Interval, over_widths, seeds_and_photos
 from generators import checkpoint
 
 AGENT = "agent.safetensors"
@@ -57,7 +58,7 @@ def _check_alike(found: list[str]) -> None:
     """Refuse agents that are no seeds of one recipe, since their interval would be one of something else."""
     if len(found) == 1:
         return
-    trained: dict[tuple[Any, ...], str] = {}
+    of_seed: dict[int, str] = {}
     first: dict[str, Any] = {}
     for file in found:
         _, metadata = checkpoint.read(file)
@@ -65,7 +66,7 @@ def _check_alike(found: list[str]) -> None:
             raise ValueError(f"{file} holds a {metadata.get('kind')}, not an agent: it cannot be one seed of several")
         if metadata["num_timesteps"] < metadata["total_timesteps"]:
             raise ValueError(f"{file} stopped at {metadata['num_timesteps']} renders: train it to its end")
-        same = trained.setdefault((metadata["seed"],), file)
+        same = of_seed.setdefault(metadata["seed"], file)
         if same != file or found.count(file) > 1:
             raise ValueError(f"{same} and {file} have the same seed: give each seed once")
         own = {
@@ -96,40 +97,26 @@ def summary(
         that stands before it, the gain less that one's, paired by photo; `photos`, how many all seeds have a score of;
         and `broken`, how many pictures have none though the true code's have.
     """
-    gains: dict[str, dict[str, NDArray[np.float64]]] = {}  # each (seeds, photos, widths); NaN where one has no score
-    broken: dict[str, dict[str, int]] = {}
+    found: dict[str, Any] = {}
+    by_photo: dict[str, dict[str, NDArray[np.float64]]] = {}  # each (seeds, photos)
     for name, agents in recipes.items():
-        gains[name], broken[name] = {}, {}
+        by_photo[name], of_metric = {}, {}
         for metric, entry in entries["true-code"].items():
             own, true = np.array([entries[agent][metric]["scores"] for agent in agents]), np.array(entry["scores"])
             there = np.isfinite(own) & np.isfinite(true)
-            gains[name][metric] = np.where(there, zeta[metric] * (own - true), np.nan)
-            broken[name][metric] = int((np.isfinite(true) & ~np.isfinite(own)).sum())
-    found: dict[str, Any] = {}
-    for name, of_metric in gains.items():
-        found[name] = {"agents": list(recipes[name]), "metrics": {}}
-        for metric, gain in of_metric.items():
-            own = _over_widths(gain)  # (seeds, photos)
-            kept = own[:, np.isfinite(own).all(axis=0)]
-            found[name]["metrics"][metric] = {
-                "gain": asdict(seeds_and_photos(own)),
+            gain = np.where(there, zeta[metric] * (own - true), np.nan)  # (seeds, photos, widths)
+            mean = by_photo[name][metric] = over_widths(gain)
+            kept = mean[:, np.isfinite(mean).all(axis=0)]
+            of_metric[metric] = {
+                "gain": asdict(seeds_and_photos(mean)),
                 "gain_by_width": [asdict(seeds_and_photos(each)) for each in np.moveaxis(gain, 2, 0)],
                 "gain_by_seed": kept.mean(axis=1).tolist(),
-                "over": {
-                    other: asdict(seeds_and_photos(own, _over_widths(gains[other][metric])))
-                    for other in found
-                    if other != name
-                },
+                "over": {other: asdict(seeds_and_photos(mean, by_photo[other][metric])) for other in found},
                 "photos": kept.shape[1],
-                "broken": broken[name][metric],
+                "broken": int((np.isfinite(true) & ~np.isfinite(own)).sum()),
             }
+        found[name] = {"agents": list(agents), "metrics": of_metric}
     return found
-
-
-def _over_widths(gain: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Average the finite gains over widths: `(seeds, photos, widths)` -> `(seeds, photos)`, NaN where there is none."""
-    count = np.isfinite(gain).sum(axis=2)
-    return np.where(count > 0, np.nansum(gain, axis=2) / np.maximum(count, 1), np.nan)
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -138,12 +125,12 @@ def table(found: Mapping[str, Any]) -> str:
     lines = ["gain over the true code [95% interval over seeds and photos]; after |, less the first recipe's"]
     for name, recipe in found.items():
         for metric, entry in recipe["metrics"].items():
-            unit = 1e3 if metric == "grid" else 1.0
+            title, unit = labels.in_units(metric)
             less = f"  |  {Interval(**entry['over'][first]).times(unit)}" if first in entry["over"] else ""
             gain = Interval(**entry["gain"])
-            called = f"{name:<{width}}  {metric + (', 1e-3' if metric == 'grid' else ''):<10}"
             lost = f"  ({entry['broken']} pictures broken)" if entry["broken"] else ""
-            lines.append(f"{called}  {gain.times(unit)}  {gain.count} seeds{lost}{less}")
+            seeds = f"{gain.count} seed{'s' * (gain.count > 1)}"
+            lines.append(f"{name:<{width}}  {title:<10}  {gain.times(unit)}  {seeds}{lost}{less}")
     return "\n".join(lines)
 
 

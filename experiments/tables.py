@@ -39,7 +39,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments import evaluate, hack, paper, search
+from experiments import evaluate, hack, labels, paper, search
 from experiments.intervals import Interval
 from generators.atomic import atomic_write
 
@@ -50,12 +50,12 @@ SAME, SAME_SHARE = 0.005, 0.05
 """Two files may give the same figure with a difference of this, and of this share of it: threads and devices sum so."""
 
 COSTS = {
-    "psnr": ("PSNR gain, dB", 1.0),
-    "ssim": ("SSIM gain", 1.0),
-    "lpips": ("LPIPS gain", 1.0),
-    "grid": ("grid gain, 1e-3", 1e3),
+    "psnr": "PSNR gain, dB",
+    "ssim": "SSIM gain",
+    "lpips": "LPIPS gain",
+    "grid": "grid gain, 1e-3",
 }
-"""Metrics that show the price of a won NIQE: what columns call them, and their unit."""
+"""Metrics that show the price of a won NIQE, and what columns call them."""
 
 PLACES = "blindsr evaluate, blindsr hack or blindsr search"
 """What writes figures for tables and charts."""
@@ -294,7 +294,9 @@ def niqe_gains(results: list[Result]) -> str:
             rows.append([sheet.set, "AMGAN, the paper", "unbounded", "AMGAN-RL", f"{theirs:+.3f}", *[""] * 5])
         for name, gain in gains.items():
             less = "" if theirs is None else f"{gain['niqe']['mean'] - theirs:+.3f}"
-            costs = [str(_interval(gain[each], unit)) if each in gain else "" for each, (_, unit) in COSTS.items()]
+            costs = [
+                str(_interval(gain[metric], labels.in_units(metric)[1])) if metric in gain else "" for metric in COSTS
+            ]
             rows.append([sheet.set, sheet.generator, sheet.action, name, str(_interval(gain["niqe"])), less, *costs])
     return _document(
         "NIQE below the true code's",
@@ -307,7 +309,7 @@ def niqe_gains(results: list[Result]) -> str:
             "policy",
             "NIQE gain",
             "less the paper's",
-            *(title for title, _ in COSTS.values()),
+            *COSTS.values(),
         ],
         rows,
     )
@@ -319,9 +321,8 @@ def recipes(results: list[Result]) -> str:
     for sheet in of_the_paper(results):
         for name, recipe in sheet.recipes.items():
             for metric, entry in recipe["metrics"].items():
-                _, unit = COSTS.get(metric, ("", 1.0))
+                called, unit = labels.in_units(metric)
                 place = [sheet.set, sheet.generator, sheet.action, name]
-                called = metric + (", 1e-3" if unit != 1 else "")
                 by_width = "; ".join(str(_interval(each, unit)) for each in entry["gain_by_width"])
                 gain = str(_interval(entry["gain"], unit)) + _broken(entry)
                 gains.append([*place, str(len(recipe["agents"])), called, gain, by_width])
@@ -370,7 +371,7 @@ def comparison(results: list[Result]) -> str:
             each["generator"],
             each["against"],
             metric + _broken(entry),
-            str(_interval(entry, 1e3 if metric == "grid" else 1)),
+            str(_interval(entry, labels.in_units(metric)[1])),
         ]
         for result in results
         for each in sorted(result.figures.get("differences", []), key=lambda each: _place(each.get("set", "")))

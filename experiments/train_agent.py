@@ -82,6 +82,15 @@ class TrainAgent:
             "device": str(pick_device(self.device)),
         }
 
+    def held_out_set(self) -> HeldOut:
+        """Render the held-out scenes, which report the parts of a mixed metric and the price of the reward."""
+        return HeldOut(
+            self.held_out_scenes,
+            metric=self.metric,
+            report=(*metrics.parts(self.metric), *PRICE),
+            environment={"images": self.held_out, "split": "test", **self.environment()},
+        )
+
 
 FREE = ("total_timesteps", "held_out", "held_out_scenes", "output", "checkpoint_seconds", "device")
 """Settings that may change when a run goes on."""
@@ -106,12 +115,7 @@ def train_agent(settings: TrainAgent) -> Path:
     if agent.interrupted:
         print(f"stopped after {agent.num_timesteps} renders: the same command goes on from {path}")
         return path
-    held_out = HeldOut(
-        settings.held_out_scenes,
-        metric=settings.metric,
-        report=(*metrics.parts(settings.metric), *PRICE),
-        environment={"images": settings.held_out, "split": "test", **settings.environment()},
-    )
+    held_out = settings.held_out_set()
     played = held_out.score(agent)
     extremes(folder.path / "extremes.png", held_out, played, "scenes of the highest and of the lowest reward")
     scored = played.figures(settings.seed)

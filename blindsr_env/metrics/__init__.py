@@ -40,6 +40,7 @@ __all__ = [
     "differentiable",
     "get",
     "names",
+    "parts",
     "register",
 ]
 

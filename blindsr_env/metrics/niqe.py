@@ -12,6 +12,7 @@ Mittal, Soundararajan, Bovik, "Making a 'completely blind' image quality analyze
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -123,15 +124,21 @@ def neighbour_products(x: Tensor, size: int) -> Tensor:
     Returns:
         `(N, blocks, 5, size^2)`: the block itself, then the four products.
     """
-    rows, columns = x.shape[1] // size, x.shape[2] // size
-    blocks = x.reshape(len(x), rows, size, columns, size).transpose(2, 3).flatten(1, 2)  # (N, blocks, size, size)
-    around = F.pad(blocks, (1, 1, 1, 0), mode="circular")  # (N, blocks, size + 1, size + 2)
+    blocks, neighbours = neighbourhood(x, size)
     products = x.new_empty(*blocks.shape[:2], 5, size, size)
     products[:, :, 0] = blocks
-    for i, (top, left) in enumerate(((1, 0), (0, 1), (0, 0), (0, 2)), 1):
-        shifted = around[:, :, top : top + size, left : left + size]
-        torch.mul(blocks, shifted, out=products[:, :, i])
+    for i, neighbour in enumerate(neighbours, 1):
+        torch.mul(blocks, neighbour, out=products[:, :, i])
     return products.flatten(3)
+
+
+def neighbourhood(x: Tensor, size: int) -> tuple[Tensor, list[Tensor]]:
+    """Cut x `(N, H, W)` into blocks `(N, blocks, size, size)`; give them, and the four shifted ones, same shape."""
+    rows, columns = x.shape[1] // size, x.shape[2] // size
+    blocks = x.reshape(len(x), rows, size, columns, size).transpose(2, 3).flatten(1, 2)
+    around = F.pad(blocks, (1, 1, 1, 0), mode="circular")  # (N, blocks, size + 1, size + 2)
+    corners = ((1, 0), (0, 1), (0, 0), (0, 2))
+    return blocks, [around[:, :, top : top + size, left : left + size] for top, left in corners]
 
 
 def fitted(x: Tensor) -> Tensor:
@@ -147,10 +154,26 @@ def fitted(x: Tensor) -> Tensor:
     right_count, left_count = total(right.sign_()), -total(left.sign_())
 
     left_deviation, right_deviation = left_norm / left_count.sqrt(), right_norm / right_count.sqrt()
-    g = left_deviation / right_deviation
     r = magnitude.square() / (left_norm.square() + right_norm.square()) / x.shape[-1]
-    r = r * (g**3 + 1) * (g + 1) / (g**2 + 1) ** 2
-    shape, width, spread = nearest_shape(r)
+    return fit_features(left_deviation, right_deviation, r, nearest_shape)
+
+
+def fit_features(
+    left_deviation: Tensor,
+    right_deviation: Tensor,
+    r: Tensor,
+    look_up: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]],
+) -> Tensor:
+    """Turn moments, `(N, blocks, 5)` each, into the features of their fits: `(N, blocks, 18)`.
+
+    Args:
+        left_deviation: root mean square of the numbers below zero.
+        right_deviation: of those above.
+        r: squared mean magnitude over mean square.
+        look_up: shape and its two factors for a moment ratio, as `nearest_shape`.
+    """
+    g = left_deviation / right_deviation
+    shape, width, spread = look_up(r * (g**3 + 1) * (g + 1) / (g**2 + 1) ** 2)
     left_width, right_width = left_deviation * width, right_deviation * width
     fits = torch.stack((shape, (right_width - left_width) * spread, left_width, right_width), -1)  # (N, blocks, 5, 4)
     own = torch.stack((shape[..., 0], (left_width[..., 0] + right_width[..., 0]) / 2), -1)

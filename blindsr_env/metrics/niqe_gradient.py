@@ -66,11 +66,8 @@ def mscn(y: Tensor, threshold: float) -> Tensor:
 
 def neighbour_products(x: Tensor, size: int) -> Tensor:
     """Cut x `(N, H, W)` into blocks and multiply each with itself shifted, as `niqe.neighbour_products`."""
-    rows, columns = x.shape[1] // size, x.shape[2] // size
-    blocks = x.reshape(len(x), rows, size, columns, size).transpose(2, 3).flatten(1, 2)  # (N, blocks, size, size)
-    around = F.pad(blocks, (1, 1, 1, 0), mode="circular")  # (N, blocks, size + 1, size + 2)
-    shifted = (around[..., top : top + size, left : left + size] for top, left in ((1, 0), (0, 1), (0, 0), (0, 2)))
-    return torch.stack([blocks, *(blocks * neighbour for neighbour in shifted)], 2).flatten(3)
+    blocks, neighbours = niqe.neighbourhood(x, size)
+    return torch.stack([blocks, *(blocks * neighbour for neighbour in neighbours)], 2).flatten(3)
 
 
 def fitted(x: Tensor) -> Tensor:
@@ -85,14 +82,8 @@ def fitted(x: Tensor) -> Tensor:
     magnitude = (right + left).sum(-1).double()
 
     left_deviation, right_deviation = (left_square / left_count).sqrt(), (right_square / right_count).sqrt()
-    g = left_deviation / right_deviation
     r = magnitude.square() / (left_square + right_square) / x.shape[-1]
-    r = r * (g**3 + 1) * (g + 1) / (g**2 + 1) ** 2
-    shape, width, spread = shape_at(r)
-    left_width, right_width = left_deviation * width, right_deviation * width
-    fits = torch.stack((shape, (right_width - left_width) * spread, left_width, right_width), -1)  # (N, blocks, 5, 4)
-    own = torch.stack((shape[..., 0], (left_width[..., 0] + right_width[..., 0]) / 2), -1)
-    return torch.cat((own, fits[..., 1:, :].flatten(-2)), -1)
+    return niqe.fit_features(left_deviation, right_deviation, r, shape_at)
 
 
 def shape_at(r: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,7 +8,6 @@ from skimage import data
 
 import generators
 from blindsr_env import metrics
-from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
 from blindsr_env.metrics import luminance, niqe, niqe_gradient
 from blindsr_env.vector_env import BlindSRVectorEnv
@@ -216,19 +215,8 @@ def test_gradients_in_inference_mode(settings):
 
 def test_gradients_after_scenes_of_inference_mode(tiny_generator):
     # What is kept between calls must not be made in inference mode: a backward pass could not use it.
-    core = BlindSRCore(
-        metric="niqe",
-        generator=tiny_generator,
-        images=CROPS,
-        split="train",
-        patch_size=48,
-        degradation=None,
-        action="code",
-        report=(),
-        device="cpu",
-        dtype="float32",
-        gradient=True,
-    )
+    settings = dict(metric="niqe", generator=tiny_generator, images=CROPS, patch_size=48)
+    core = BlindSREnv(**settings, gradient=True).core
     for function in (niqe.alternate, niqe.shapes, niqe.pristine, niqe_gradient.slopes):
         function.cache_clear()
     with torch.inference_mode():
