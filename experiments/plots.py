@@ -40,11 +40,12 @@ def comparison(
         axes.set_xticks([])
         axes.set_yticks([])
     high = max(float(kernel.max()) for kernel in kernels.values())
+    low = min(0.0, *(float(kernel.min()) for kernel in kernels.values()))
     grid: Any = bottom.subplots(1, len(panels))
     for axes in grid:
         axes.axis("off")
     for axes, (name, kernel) in zip(grid, kernels.items(), strict=False):
-        axes.imshow(kernel, cmap="gray", vmin=min(0.0, float(kernel.min())), vmax=high, interpolation="nearest")
+        axes.imshow(kernel, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
         axes.set_title(name, fontsize=9)
     with atomic_write(path) as partial:
         figure.savefig(partial)
