@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import gymnasium
@@ -72,6 +73,10 @@ class Scenes:
     def take(self, rows: Tensor) -> Scenes:
         """Pick rows by an int64 index."""
         return self._map(lambda _, x: x[rows])
+
+    def without_report(self) -> Scenes:
+        """Give the same scenes without the report's scores: see `BlindSRCore.without_report`."""
+        return replace(self, true_scores=self.true_scores[:, :1])
 
     def put(self, rows: Tensor, new: Scenes) -> Scenes:
         """Return scenes with `rows` replaced; what was handed out before stays as it is."""
@@ -169,6 +174,12 @@ class BlindSRCore:
             )
         return metric
 
+    def without_report(self) -> BlindSRCore:
+        """Give this core with the reward's metric alone, for `Scenes.without_report`: many renders are cheaper so."""
+        lean = copy.copy(self)
+        lean.report, lean._zeta = (), self._zeta[:1]
+        return lean
+
     @torch.no_grad()
     def scenes(self, streams: Sequence[np.random.Generator], fixed: Mapping[str, NDArray[Any]] | None = None) -> Scenes:
         """Draw a scene from each stream, degrade it, and render and score its true code.
@@ -182,18 +193,44 @@ class BlindSRCore:
         width = self.to_device(draw.width)  # (N,) float64: the last components of the code are 1e-6 of the first
         image, top, left, flip = place.unbind(1)
         hr = self.pool.crops(image, top, left, self.crop, flip)  # (N, 3, S, S)
-        kernel = gaussian(width) if draw.kernel is None else self.to_device(draw.kernel)  # (N, 21, 21) float64
-        filters = gaussian_profile(width) if draw.kernel is None else kernel
-        if draw.noise is None:
+        kernel = None if draw.kernel is None else self.to_device(draw.kernel)  # (N, 21, 21) float64
+        noise = None if draw.noise is None else self.to_device(draw.noise)
+        return self._degraded(hr, place, width, self.to_device(draw.axes), kernel, noise)
+
+    @torch.no_grad()
+    def whole(self, photo: NDArray[np.uint8], widths: Sequence[float], *, image: int = 0) -> Scenes:
+        """Degrade a whole photo with isotropic kernels, one scene a width, and render and score its true codes.
+
+        Args:
+            photo: `(H, W, 3)` uint8, cropped to a multiple of the scale from the top left. It need not be of the pool.
+            widths: K kernel widths, HR pixels, above 0.
+            image: number of the photo, for `Scenes.place`.
+
+        Returns:
+            K scenes of the photo's size, without noise.
+        """
+        height, breadth = (side - side % self.scale for side in photo.shape[:2])
+        hr = self.to_device(np.ascontiguousarray(photo[:height, :breadth])).permute(2, 0, 1)  # (3, H, W)
+        width = torch.tensor(widths, dtype=torch.float64, device=self.device)
+        place = torch.tensor([[image, 0, 0, 0]], device=self.device).expand(len(widths), -1)
+        axes = torch.stack([width, width, torch.zeros_like(width)], dim=1)
+        return self._degraded(hr.expand(len(widths), -1, -1, -1), place, width, axes, None, None)
+
+    def _degraded(
+        self, hr: Tensor, place: Tensor, width: Tensor, axes: Tensor, kernel: Tensor | None, noise: Tensor | None
+    ) -> Scenes:
+        """Make scenes of photos `(N, 3, H, W)` uint8; without kernels, `(N, 21, 21)` float64, isotropic of `width`."""
+        filters = gaussian_profile(width) if kernel is None else kernel
+        kernel = gaussian(width) if kernel is None else kernel
+        if noise is None:
             lr = degrade(hr.float().div_(255), filters.float(), self.scale)  # (N, 3, h, w)
         else:
-            clean = downsample(blur(hr.float() / 255, filters.float()), self.scale)
-            lr = quantize(clean + self.to_device(draw.noise))
+            lr = quantize(downsample(blur(hr.float() / 255, filters.float()), self.scale) + noise)
         seen = (lr * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()  # (N, h, w, 3)
         code = self.codec.encode(kernel)
         scores = self.scores(self.render_code(seen, code), hr)
-        axes = self.to_device(draw.axes).float()
-        return Scenes(hr, seen, place, width.float(), axes, kernel.float(), code, self.true_action(code, width), scores)
+        true_action = self.true_action(code, width)
+        return Scenes(hr, seen, place, width.float(), axes.float(), kernel.float(), code, true_action, scores)
 
     @torch.no_grad()
     def play(self, scenes: Scenes, action: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -12,17 +12,16 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from agents import policies
-from blindsr_env import degradation, images, kernels
+from blindsr_env import images
 from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
-from blindsr_env.images import ImageError, Photo
+from blindsr_env.images import Photo
 from experiments import labels, recipes
-from experiments.held_out import check_common
+from experiments.held_out import check_common, whole_photo
 from experiments.intervals import Interval, bootstrap, over_widths
 from experiments.run_folder import write_results
 from experiments.training import pick_device
@@ -263,25 +262,11 @@ def score_photo(
     Raises:
         ImageError: the photo is too small for a metric.
     """
-    height, width = (side - side % core.scale for side in photo.pixels.shape[:2])
-    least = max(metric.min_size for metric in (core.metric, *core.report))
-    if min(height, width) < least:
-        raise ImageError(
-            f"{photo.name} is {width}x{height}, the metrics need {least}: take larger photos, other metrics"
-        )
-    hr = core.to_device(np.ascontiguousarray(photo.pixels[:height, :width])).permute(2, 0, 1)[None]
-    hr = hr.expand(len(widths), -1, -1, -1)  # (K, 3, H, W)
-    sigma = torch.tensor(widths, dtype=torch.float64, device=core.device)
-    lr = degradation.degrade(hr.float() / 255, kernels.gaussian_profile(sigma), core.scale)
-    seen = (lr * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()  # (K, h, w, 3)
-    code = core.codec.encode(kernels.gaussian(sigma))
-    info = {"true_action": core.true_action(code, sigma)}
-    scores = {
-        "true-code": core.scores(core.render_code(seen, code), hr).double().cpu().numpy()
-    }  # not clipped to the box
+    scenes = whole_photo(core, photo, widths)
+    scores = {"true-code": scenes.true_scores.double().cpu().numpy()}
     for name, policy in actors.items():
-        action, _ = policy.predict(seen, info)
-        scores[name] = core.scores(core.render(seen, action), hr).double().cpu().numpy()
+        action, _ = policy.predict(scenes.lr, {"true_action": scenes.true_action})
+        scores[name] = core.scores(core.render(scenes.lr, action), scenes.hr).double().cpu().numpy()
     return scores
 
 

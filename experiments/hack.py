@@ -193,7 +193,7 @@ def _environment(settings: Hack, source: str | None, space: str) -> dict[str, An
 
 def _held_out(settings: Hack, source: str | None, space: str) -> HeldOut:
     environment = {"images": settings.held_out, "split": "test", **_environment(settings, source, space)}
-    return HeldOut(settings.scenes, metric=settings.metric, report=("psnr", "grid"), environment=environment)
+    return HeldOut.crops(settings.scenes, metric=settings.metric, report=("psnr", "grid"), environment=environment)
 
 
 def _learn(settings: Hack, source: str | None, space: str) -> torch.Tensor:

@@ -16,7 +16,7 @@ from agents.policies import Policy
 from blindsr_env import images
 from blindsr_env.core import BlindSRCore, MetricLike, Scenes
 from blindsr_env.env import BlindSREnv
-from blindsr_env.images import Source
+from blindsr_env.images import ImageError, Source
 from experiments.disjoint import refuse_common
 from experiments.intervals import bootstrap, over_photos
 
@@ -27,7 +27,7 @@ SEED = 2021
 """First of the scenes' seeds; no training uses it."""
 
 ROWS = 16
-"""Scenes rendered at once: results do not depend on it, memory does."""
+"""Crops rendered at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,36 +100,95 @@ def check_common(cores: Sequence[BlindSRCore], *, drawn: bool) -> None:
             )
 
 
+def _further(report: Sequence[str], metric: MetricLike) -> list[str]:
+    """Leave out of a report what is the reward itself: psnr as the reward needs no second psnr."""
+    return [name for name in dict.fromkeys(report) if name != metric]
+
+
+def whole_photo(core: BlindSRCore, photo: images.Photo, widths: Sequence[float], number: int = 0) -> Scenes:
+    """Make a whole photo's scenes, one a kernel width; see `BlindSRCore.whole`.
+
+    Raises:
+        ImageError: the photo is too small for a metric.
+    """
+    height, width = (side - side % core.scale for side in photo.pixels.shape[:2])
+    least = max(metric.min_size for metric in (core.metric, *core.report))
+    if min(height, width) < least:
+        raise ImageError(
+            f"{photo.name} is {width}x{height}, the metrics need {least}: take larger photos, other metrics"
+        )
+    return core.whole(photo.pixels, widths, image=number)
+
+
 class HeldOut:
-    """The same scenes each time: photo after photo in turn, the rest of each scene from a seed of its own.
+    """The same scenes each time: `crops` or `whole` makes them.
 
     Args:
-        count: number of scenes.
-        metric: M of the reward.
-        report: further metrics.
-        environment: further arguments of the environment: images, generator, action, ...
+        env: whose core renders and scores them, and which policies act in.
+        parts: the scenes, as they are rendered at once: results do not depend on it, memory does.
+        photo: each scene's photo, as its place in `photos`, `(N,)`.
+        photos: names of the photos that scenes are of.
     """
 
     def __init__(
-        self, count: int, *, metric: MetricLike, report: Sequence[str] = PRICE, environment: dict[str, Any]
+        self, env: BlindSREnv, parts: Sequence[Scenes], photo: NDArray[np.int64], photos: Sequence[str]
     ) -> None:
-        report = [name for name in dict.fromkeys(report) if name != metric]  # psnr as the reward needs no second psnr
-        self.env = BlindSREnv(metric=metric, report=report, **environment)
-        self.core: BlindSRCore = self.env.core
-        photos = len(self.core.sampler.names)
-        self.photo = np.arange(count) % photos
-        """Each scene's, as its place in `photos`, `(count,)`."""
+        self.env, self.core = env, env.core
+        self.parts, self.photo, self.photos = list(parts), photo, list(photos)
+
+    @classmethod
+    def crops(
+        cls, count: int, *, metric: MetricLike, report: Sequence[str] = PRICE, environment: dict[str, Any]
+    ) -> HeldOut:
+        """Draw scenes as the environment does: photo after photo in turn, the rest of each from a seed of its own.
+
+        Args:
+            count: number of scenes.
+            metric: M of the reward.
+            report: further metrics.
+            environment: further arguments of the environment: images, generator, action, ...
+        """
+        env = BlindSREnv(metric=metric, report=_further(report, metric), **environment)
+        core = env.core
+        names = core.sampler.names
+        photo = np.arange(count) % len(names)
+        parts = []
         with torch.inference_mode():
-            self.parts: list[Scenes] = []
             for start in tqdm(range(0, count, ROWS), desc="rendering the true codes", unit="batch", leave=False):
                 rows = range(start, min(start + ROWS, count))
-                fixed = self.core.sampler.fix({"image": self.photo[rows.start : rows.stop].tolist()}, len(rows))
-                self.parts.append(self.core.scenes([seeding.np_random(SEED + row)[0] for row in rows], fixed))
+                fixed = core.sampler.fix({"image": photo[rows.start : rows.stop].tolist()}, len(rows))
+                parts.append(core.scenes([seeding.np_random(SEED + row)[0] for row in rows], fixed))
+        return cls(env, parts, photo, names[:count])
 
-    @property
-    def photos(self) -> list[str]:
-        """Names of the photos that scenes are of."""
-        return self.core.sampler.names[: len(self.photo)]
+    @classmethod
+    def whole(
+        cls,
+        photos: Sequence[images.Photo],
+        widths: Sequence[float],
+        *,
+        metric: MetricLike,
+        report: Sequence[str] = PRICE,
+        environment: dict[str, Any],
+    ) -> HeldOut:
+        """Take whole photos, each degraded with each of the kernel widths, as `blindsr evaluate` does.
+
+        Args:
+            photos: HR.
+            widths: HR pixels.
+            metric: M of the reward.
+            report: further metrics.
+            environment: further arguments of the environment, whose own photos are not looked at.
+
+        Raises:
+            ImageError: a photo is too small for a metric.
+        """
+        env = BlindSREnv(metric=metric, report=_further(report, metric), **{**environment, "images": None})
+        with torch.inference_mode():
+            parts = [
+                whole_photo(env.core, photo, widths, number)
+                for number, photo in enumerate(tqdm(photos, desc="rendering the true codes", unit="photo", leave=False))
+            ]
+        return cls(env, parts, np.repeat(np.arange(len(photos)), len(widths)), [photo.name for photo in photos])
 
     @property
     def true_scores(self) -> dict[str, NDArray[np.float64]]:
@@ -139,7 +198,11 @@ class HeldOut:
 
     def scene(self, row: int) -> Scenes:
         """Give one scene as a batch of one."""
-        return self.parts[row // ROWS].take(torch.tensor([row % ROWS], device=self.core.device))
+        for scenes in self.parts:
+            if row < len(scenes.lr):
+                return scenes.take(torch.tensor([row], device=self.core.device))
+            row -= len(scenes.lr)
+        raise IndexError(f"there are {len(self.photo)} scenes")
 
     def score(self, policy: Policy) -> Scored:
         """Let a policy act in every scene."""

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from agents import policies
 from agents.search import search as search_codes
+from blindsr_env import images
 from experiments import labels
 from experiments.counts import at_least_1
-from experiments.held_out import ROWS, HeldOut, Scored
+from experiments.held_out import HeldOut, Scored
 from experiments.intervals import Interval, bootstrap, over_photos
 from experiments.normalised import LEAST, normalised
 from experiments.run_folder import write_results
@@ -39,13 +40,14 @@ class Search:
             `random`, and files of predictors, agents and offsets.
         budgets: renders an image at which the reward is read off; 1 is the start alone.
         population: candidates of an image in a generation, an even number.
-        scenes: how many held-out scenes.
+        scenes: how many held-out scenes; of whole photos the first ones, as many as have so many scenes.
         metric: M of the reward; a mixture as `niqe+0.1*psnr`, or by name: `{niqe: 1, psnr: 0.1}`.
         images: folder of held-out HR photos; None for the built-in ones of the test split.
         generator: name or checkpoint; None for the best that ships.
         predictor: checkpoint behind `predictor`; None for the one that ships.
         action: action space: `code`, `free-code` or `width`.
-        patch_size: LR side of a scene.
+        patch_size: LR side of a scene; null for whole photos.
+        widths: kernel widths of whole photos, HR pixels, a scene each; those of crops are drawn.
         report: metrics that show the price.
         dtype: of the rendering, `float32` or `bfloat16`.
         output: results file, JSON, beside which the plot is written as PNG; None writes neither.
@@ -62,7 +64,8 @@ class Search:
     generator: str | None = None
     predictor: str | None = None
     action: str = "code"
-    patch_size: int = 64
+    patch_size: int | None = 64
+    widths: tuple[float, ...] = (0.2, 1.3, 2.6)
     report: tuple[str, ...] = ("psnr", "grid")
     dtype: str = "float32"
     output: str | None = "results/search.json"
@@ -74,6 +77,10 @@ class Search:
         if not self.budgets or min(self.budgets) < 1 or list(self.budgets) != sorted(set(self.budgets)):
             raise ValueError(f"budgets must be rising numbers of renders, 1 or more, got {list(self.budgets)}")
         at_least_1(self, "scenes")
+        if self.patch_size is None and (not self.widths or self.scenes % len(self.widths)):
+            raise ValueError(
+                f"whole photos have {len(self.widths)} scenes each, one a width: {self.scenes} scenes cannot be had"
+            )
 
 
 def search(settings: Search) -> dict[str, Any]:
@@ -85,26 +92,15 @@ def search(settings: Search) -> dict[str, Any]:
     Raises:
         ValueError: unknown names, photos or files that cannot be used.
     """
-    environment = {
-        "images": settings.images,
-        "split": "test",
-        "generator": settings.generator,
-        "action": settings.action,
-        "patch_size": settings.patch_size,
-        "dtype": settings.dtype,
-        "device": str(pick_device(settings.device)),
-    }
-    # Two of the same scenes: the search pays for no report, which is asked of starts and results only.
-    lean = HeldOut(settings.scenes, metric=settings.metric, report=(), environment=environment)
-    held_out = HeldOut(settings.scenes, metric=settings.metric, report=settings.report, environment=environment)
+    held_out = _held_out(settings)
     names = [*ALWAYS, *(name for name in settings.starts if name not in ALWAYS)]
     begun: dict[str, Scored] = {}
     ended: dict[str, Scored] = {}
     curves: dict[str, NDArray[np.float64]] = {}  # (scenes, renders)
     for label, name in zip(labels.tails(names), names, strict=True):
-        policy = policies.load(name, lean.env, predictor=settings.predictor, seed=settings.seed)
+        policy = policies.load(name, held_out.env, predictor=settings.predictor, seed=settings.seed)
         begun[label] = held_out.score(policy)
-        action, curves[label] = _climb(lean, begun[label], settings, BLIND_STEP if name in BLIND else 1.0)
+        action, curves[label] = _climb(held_out, begun[label], settings, BLIND_STEP if name in BLIND else 1.0)
         ended[label] = held_out.score(_Chosen(action))
     # Of these two whatever else was searched: the score of a policy does not hang on who else is in the run.
     best = np.fmax(*(curves[name][:, -1] for name in ALWAYS))  # (scenes,)
@@ -139,6 +135,24 @@ def search(settings: Search) -> dict[str, Any]:
         plot(path.with_suffix(".png"), figures)
         print(f"written to {path} and {path.with_suffix('.png')}")
     return figures
+
+
+def _held_out(settings: Search) -> HeldOut:
+    """Render the scenes: crops, or whole photos."""
+    common: dict[str, Any] = {"metric": settings.metric, "report": settings.report}
+    environment: dict[str, Any] = {
+        "generator": settings.generator,
+        "action": settings.action,
+        "dtype": settings.dtype,
+        "device": str(pick_device(settings.device)),
+        "split": "test",
+    }
+    if settings.patch_size is not None:
+        environment |= {"images": settings.images, "patch_size": settings.patch_size}
+        return HeldOut.crops(settings.scenes, environment=environment, **common)
+    photos = images.load(settings.images, split="test")
+    count = settings.scenes // len(settings.widths)
+    return HeldOut.whole(photos[:count], settings.widths, environment=environment, **common)
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -220,20 +234,23 @@ class _Chosen:
         return self.action[first : self.next], None
 
 
-def _climb(scenes: HeldOut, begun: Scored, settings: Search, step: float) -> tuple[Tensor, NDArray[np.float64]]:
+def _climb(held_out: HeldOut, begun: Scored, settings: Search, step: float) -> tuple[Tensor, NDArray[np.float64]]:
     """Search from the actions of `begun`: the best ones `(N, d)`, and the reward after each render `(N, R)`."""
-    starts = scenes.core.to_action(begun.action, begun.action.shape).split(ROWS)
+    core = held_out.core.without_report()  # starts and results are asked for the report, the search pays for none
+    sizes = [len(part.lr) for part in held_out.parts]
+    starts = core.to_action(begun.action, begun.action.shape).split(sizes)
+    first = np.cumsum([0, *sizes]).tolist()  # each part's first scene
     found = [
         search_codes(
-            scenes.core,
-            part,
+            core,
+            part.without_report(),
             start,
             renders=settings.budgets[-1],
             population=settings.population,
             step=step,
-            seed=settings.seed + ROWS * index,
+            seed=settings.seed + first[index],
         )
-        for index, (part, start) in enumerate(zip(scenes.parts, starts, strict=True))
+        for index, (part, start) in enumerate(zip(held_out.parts, starts, strict=True))
     ]
     curve = torch.cat([result.curve for result in found]).double().cpu().numpy()
     curve[np.isnan(begun.reward)] = np.nan  # where the true code has no score there is nothing to be won

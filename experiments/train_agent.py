@@ -84,7 +84,7 @@ class TrainAgent:
 
     def held_out_set(self) -> HeldOut:
         """Render the held-out scenes, which report the parts of a mixed metric and the price of the reward."""
-        return HeldOut(
+        return HeldOut.crops(
             self.held_out_scenes,
             metric=self.metric,
             report=(*metrics.parts(self.metric), *PRICE),

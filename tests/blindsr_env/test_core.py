@@ -93,6 +93,21 @@ def test_batch_is_the_same_as_one_by_one(make):
         assert torch.allclose(one["score_grid"][0], info["score_grid"][i], rtol=1e-2)
 
 
+def test_a_whole_photo_is_a_crop_of_its_size(make, tiny_photos):
+    core = make(report=("grid",))
+    photo = np.ascontiguousarray(tiny_photos[0][: core.crop + 3, : core.crop + 2])  # beyond a multiple of the scale
+    whole = core.whole(photo, (0.5, 2.0), image=7)
+    fixed = core.sampler.fix({"image": 0, "crop": (0, 0), "flip": 0, "width": [0.5, 2.0]}, 2)
+    crops = core.scenes(streams(2), fixed)
+    for name in ("hr", "lr", "width", "axes", "kernel", "code", "true_action"):
+        assert torch.equal(getattr(whole, name), getattr(crops, name)), name
+    assert torch.allclose(whole.true_scores, crops.true_scores)
+    assert whole.place.tolist() == [[7, 0, 0, 0]] * 2
+    lean = core.without_report()
+    assert torch.equal(lean.play(whole.without_report(), whole.true_action)[0], core.play(whole, whole.true_action)[0])
+    assert "gain_grid" not in lean.play(whole.without_report(), whole.true_action)[1] and core.report
+
+
 def test_degradation_kinds(make):
     widths = make(degradation={"widths": GAUSSIAN8}).scenes(streams(64)).width
     assert {round(width, 3) for width in widths.tolist()} == set(GAUSSIAN8)

@@ -100,7 +100,7 @@ def test_a_generator_twice_is_refused(folders, tiny_checkpoint):
 
 def test_scenes_that_an_offset_breaks_are_told_and_left_out_on_both_sides(folders, tiny_checkpoint, tmp_path):
     environment = dict(images=folders["held_out"], generator=tiny_checkpoint, patch_size=16, device="cpu")
-    held_out = HeldOut(4, metric=Fragile(), report=("psnr", "grid"), environment=environment)
+    held_out = HeldOut.crops(4, metric=Fragile(), report=("psnr", "grid"), environment=environment)
     result = held_out.score(TrueCode())
     assert result.broken == {"fragile": 1, "psnr": 0, "grid": 0}
     assert np.isfinite(result.reward[1:]).all() and np.isnan(result.scores["fragile"]).tolist() == [True] + [False] * 3

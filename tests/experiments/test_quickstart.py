@@ -70,7 +70,7 @@ def test_held_out_scenes_are_the_same_each_time_and_spread_over_photos(folder, t
             return 0 * info["true_action"], None
 
     environment = {"images": folder, "generator": tiny_checkpoint}
-    one, two = (HeldOut(18, metric="psnr", report=("grid",), environment=environment) for _ in range(2))
+    one, two = (HeldOut.crops(18, metric="psnr", report=("grid",), environment=environment) for _ in range(2))
     place = np.concatenate([scenes.place.numpy() for scenes in one.parts])
     assert (place[:, 0] == np.arange(18) % 2).all()
     np.testing.assert_array_equal(one.score(Zero()).reward, two.score(Zero()).reward)
@@ -79,14 +79,14 @@ def test_held_out_scenes_are_the_same_each_time_and_spread_over_photos(folder, t
 
 def test_captions_tell_a_mixtures_parts(folder, tiny_checkpoint):
     environment = {"images": folder, "generator": tiny_checkpoint}
-    mixed = HeldOut(1, metric="niqe+0.4*psnr", report=("niqe", "psnr", "grid"), environment=environment)
+    mixed = HeldOut.crops(1, metric="niqe+0.4*psnr", report=("niqe", "psnr", "grid"), environment=environment)
     assert captions(mixed, [-6.0, 5.0, 27.5, 2e-5]) == "niqe 5.00, psnr 27.50, grid 0.02e-3"
-    plain = HeldOut(1, metric="niqe", report=("psnr",), environment=environment)
+    plain = HeldOut.crops(1, metric="niqe", report=("psnr",), environment=environment)
     assert captions(plain, [5.0, 27.5]) == "niqe 5.00, psnr 27.50"
 
 
 def test_extremes_are_the_best_and_the_worst(folder, tiny_checkpoint, tmp_path, monkeypatch):
-    held_out = HeldOut(8, metric="psnr", environment={"images": folder, "generator": tiny_checkpoint})
+    held_out = HeldOut.crops(8, metric="psnr", environment={"images": folder, "generator": tiny_checkpoint})
 
     class Zero:
         def predict(self, observation, info=None):

@@ -77,9 +77,30 @@ def test_the_start_alone_earns_what_the_policy_earns(settings):
     made = settings(output=None, scenes=18)  # more than one batch of scenes
     figures = search(made)
     environment = dict(images=made.images, generator=made.generator, patch_size=24, split="test", device="cpu")
-    held_out = HeldOut(18, metric="psnr", report=(), environment=environment)
+    held_out = HeldOut.crops(18, metric="psnr", report=(), environment=environment)
     scored = held_out.score(policies.load("mean-code", held_out.env))
     assert np.array(figures["starts"]["mean-code"]["rewards"])[:, 0] == pytest.approx(scored.reward, abs=1e-4)
+
+
+def test_whole_photos_are_those_of_evaluate(settings):
+    from experiments.evaluate import Evaluate, evaluate
+
+    made = settings(output=None, patch_size=None, widths=(0.5, 1.8), scenes=4, budgets=(1, 3))
+    figures = search(made)
+    assert figures["photos"] == ["p0", "p1"] and figures["scenes"] == 4
+    common = dict(images=made.images, generator=made.generator, device="cpu", output=None)
+    scored = evaluate(Evaluate(policies=("mean-code",), metrics=("psnr", "grid"), widths=(0.5, 1.8), **common))
+    own, true = (np.array(scored["policies"][name]["psnr"]["scores"]) for name in ("mean-code", "true-code"))
+    rewards = np.array(figures["starts"]["mean-code"]["rewards"])
+    assert rewards[:, 0] == pytest.approx((own - true).ravel(), abs=1e-4)
+    assert (rewards[:, 1] >= rewards[:, 0]).all()
+    price = figures["starts"]["mean-code"]["price"]["start"]["grid"]
+    assert price["mean"] == pytest.approx(scored["policies"]["mean-code"]["grid"]["gain"]["mean"], abs=1e-9)
+
+
+def test_whole_photos_have_all_their_widths(capsys):
+    assert cli.main(["search", "--patch_size", "null", "--scenes", "4"]) == 2
+    assert "whole photos have 3 scenes each, one a width: 4 scenes cannot be had" in capsys.readouterr().err
 
 
 def test_nothing_won_has_no_share(settings, monkeypatch):
