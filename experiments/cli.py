@@ -38,6 +38,7 @@ COMMANDS: dict[str, Command] = {
     "train-predictor": Command("train_predictor", "TrainPredictor", "train_predictor", "train the predictor (Eq. 3)"),
     "train-agent": Command("train_agent", "TrainAgent", "train_agent", "train an agent on BlindSR-v0"),
     "evaluate": Command("evaluate", "Evaluate", "evaluate", "score policies on a folder of photos"),
+    "upscale": Command("upscale", "Upscale", "upscale", "render your own low-resolution photos"),
     "hack": Command("hack", "Hack", "hack", "measure what one constant offset of the true code wins"),
     "tables": Command("tables", "Tables", "tables", "lay results out beside the paper's, as Markdown"),
     "plot": Command("charts", "Plot", "plot", "draw results beside the paper's"),

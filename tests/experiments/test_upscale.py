@@ -1,0 +1,81 @@
+"""`blindsr upscale`: a user's photos, rendered whole with the code that a policy chooses."""
+
+import numpy as np
+import pytest
+import torch
+
+import generators
+from agents import policies
+from blindsr_env import images
+from blindsr_env.env import BlindSREnv
+from blindsr_env.kernels import gaussian
+from experiments import cli
+from experiments.upscale import Upscale, upscale
+
+
+@pytest.fixture
+def photos(tmp_path, photo):
+    folder = tmp_path / "photos"
+    for name, size, seed in (("a.png", (20, 33), 0), ("deep/b.png", (9, 14), 1)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        images.write(folder / name, photo(*size, seed))
+    return folder
+
+
+def expected(checkpoint, pixels, action):
+    """The generator's picture, by hand."""
+    network = generators.load(checkpoint).eval()
+    with torch.no_grad():
+        sr = network(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255, action)
+    return torch.floor(sr[0].clamp(0, 1) * 255 + 0.5).to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def near(one, other):
+    difference = np.abs(one.astype(int) - other)
+    return difference.max() <= 1 and (difference > 0).mean() < 1e-2
+
+
+def test_photos_of_a_folder_are_rendered_by_the_predictor(photos, tmp_path, tiny_checkpoint, capsys):
+    out = tmp_path / "out"
+    written = upscale(Upscale(images=str(photos), output=str(out), generator=tiny_checkpoint, device="cpu"))
+    assert [path.relative_to(out).as_posix() for path in written] == ["a_x4.png", "deep/b_x4.png"]
+    pixels = images.read(photos / "a.png")
+    policy = policies.load("predictor", BlindSREnv(metric="psnr", generator=tiny_checkpoint))
+    action = torch.from_numpy(policy.predict(pixels)[0])[None]
+    picture = images.read(written[0])
+    assert picture.shape == (80, 132, 3) and near(picture, expected(tiny_checkpoint, pixels, action))
+    assert "deep/b: 14x9 to 56x36" in capsys.readouterr().out
+
+
+def test_a_known_width_asks_nobody(photos, tmp_path, tiny_checkpoint, monkeypatch):
+    monkeypatch.setattr(policies, "load", None)
+    common = dict(images=str(photos / "a.png"), generator=tiny_checkpoint, device="cpu")
+    pixels = images.read(photos / "a.png")
+    codec = generators.load(tiny_checkpoint).codec
+    pictures = []
+    for width in (0.4, 3.0):
+        (path,) = upscale(Upscale(output=str(tmp_path / str(width)), width=width, **common))
+        pictures.append(images.read(path))
+        action = codec.encode(gaussian(torch.tensor([width], dtype=torch.float64)))
+        assert near(pictures[-1], expected(tiny_checkpoint, pixels, action))
+    assert not np.array_equal(*pictures)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "missing setting images"),
+        (["--images", "{photos}", "--policy", "true-code"], "'true-code' cannot choose for a photo alone"),
+        (["--images", "{photos}", "--policy", "predicter"], "unknown policy 'predicter': did you mean 'predictor'"),
+        (["--images", "{photos}", "--width", "-1"], "width must be above 0"),
+        (["--images", "{photos}", "--output", "{photos}/out"], "lies in the folder of photos"),
+        (["--images", "{photos}/none.png"], "no image at"),
+    ],
+)
+def test_mistakes(photos, tmp_path, tiny_checkpoint, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    given = [argument.format(photos=photos) for argument in arguments]
+    assert cli.main(["upscale", "--generator", tiny_checkpoint, *given]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+    assert not (tmp_path / "upscaled").exists()
