@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from agents import foreign
 from agents.agent import Agent
 from agents.checkpoints import (
     SHIPPED_AGENTS,
@@ -139,8 +140,9 @@ def load(
     """Give a policy.
 
     Args:
-        name_or_path: one of `NAMES`, an agent that ships (`amgan_rl_s`), or the file of a predictor, of an agent or of
-            a shared offset.
+        name_or_path: one of `NAMES`, an agent that ships (`amgan_rl_s`), the file of a predictor, of an agent or of a
+            shared offset; or `module:function`, whose function is called with `env` and gives a function of
+            observations, (N, H, W, 3) uint8 NumPy -> (N, actions): a policy of any other library.
         env: where it shall act: checked against what the policy learned; its device is used. None for files only.
         predictor: file of the predictor behind `"predictor"` and `"shared-offset"`; None for the shipped one.
         learn_on: a BlindSR vector environment with an even `repeats` that `"shared-offset"` is learned on, on the spot.
@@ -174,6 +176,8 @@ def load(
             raise ValueError("the shared offset is learned: give learn_on=, an environment to learn it on, or its file")
         base = _predictor_policy(predictor or SHIPPED_PREDICTOR, env or learn_on, place)
         return OffsetPolicy(base, learn_offset(learn_on, base, renders, seed).to(place))
+    if foreign.is_foreign(name):
+        return foreign.load(name, env)
     if is_name(name):
         raise ValueError(
             unknown("policy", name, (*NAMES, *SHIPPED_AGENTS)) + " Or give the path of a .safetensors file"

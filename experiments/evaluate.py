@@ -35,8 +35,8 @@ class Evaluate:
     """Settings of `blindsr evaluate`.
 
     Attributes:
-        policies: any of `true-code`, `predictor`, `mean-code`, `random`, `shared-offset`, and files of predictors,
-            agents and offsets.
+        policies: any of `true-code`, `predictor`, `mean-code`, `random`, `shared-offset`, files of predictors, agents
+            and offsets, and `module:function` for those of other libraries (see `agents.policies.load`).
         images: folder of HR photos, or one file; several as `[A, B]`, or as `{Set5: A, Set14: B}` with names of their
             own; None for the held-out built-in ones.
         widths: kernel widths, HR pixels; every photo is degraded with each.

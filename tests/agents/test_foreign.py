@@ -1,0 +1,75 @@
+"""Policies of other libraries, named `module:function`."""
+
+import itertools
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from agents import policies
+from blindsr_env.env import BlindSREnv
+from experiments import cli
+
+counter = itertools.count()
+
+MODULE = """
+import numpy as np
+
+def bright(env):
+    size = env.action_space.shape[0]
+    return lambda seen: np.tile(seen.mean((1, 2, 3))[:, None] / 255, (1, size))
+
+def short(env):
+    return lambda seen: np.zeros((len(seen), 3))
+
+def none(env):
+    return None
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = f"their_policy_{next(counter)}"
+    (tmp_path / f"{name}.py").write_text(MODULE)
+    yield name
+    sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def env(tiny_generator, tiny_photos):
+    return BlindSREnv(metric="psnr", generator=tiny_generator, images=tiny_photos, patch_size=16)
+
+
+def test_a_function_of_another_module_acts(module, env):
+    before = list(sys.path)
+    policy = policies.load(f"{module}:bright", env)
+    assert sys.path == before
+    seen = np.random.default_rng(0).integers(0, 256, (3, 16, 20, 3), np.uint8)
+    action, _ = policy.predict(seen)
+    assert action.dtype == np.float32 and np.allclose(action, seen.mean((1, 2, 3))[:, None] / 255)
+    alone, _ = policy.predict(seen[1])
+    assert alone.shape == (15,) and np.array_equal(alone, action[1])
+    as_tensor, _ = policy.predict(torch.from_numpy(seen))
+    assert isinstance(as_tensor, torch.Tensor) and np.array_equal(as_tensor, action)
+
+
+def test_it_is_scored_like_any_other(module, photo, tmp_path, tiny_checkpoint, capsys):
+    from blindsr_env import images
+
+    images.write(tmp_path / "p.png", photo(40, 44, 0))
+    arguments = ["--images", "p.png", "--generator", tiny_checkpoint, "--metrics", "[psnr]", "--device", "cpu"]
+    assert cli.main(["evaluate", "--policies", f"[{module}:bright]", *arguments]) == 0
+    assert f"{module}:bright" in capsys.readouterr().out
+
+
+def test_what_is_wrong_with_it_is_said(module, env):
+    with pytest.raises(ValueError, match="no module absent: is it in the working directory"):
+        policies.load("absent:policy", env)
+    with pytest.raises(ValueError, match=f"{module} has no function 'brigth'"):
+        policies.load(f"{module}:brigth", env)
+    with pytest.raises(ValueError, match="gave a NoneType: it should give a function of observations"):
+        policies.load(f"{module}:none", env)
+    with pytest.raises(ValueError, match=r"answered 2 observations by \(2, 3\), not by \(2, 15\)"):
+        policies.load(f"{module}:short", env).predict(np.zeros((2, 8, 8, 3), np.uint8))
