@@ -14,10 +14,13 @@ it by as much through rounding as along the slope. Over steps of 0.1 the two agr
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from blindsr_env.metrics import luminance, niqe
 from blindsr_env.metrics.window import smooth
@@ -72,18 +75,37 @@ def neighbour_products(x: Tensor, size: int) -> Tensor:
 
 def fitted(x: Tensor) -> Tensor:
     """Fit an asymmetric generalised Gaussian to each row of x `(N, blocks, 5, n)`, as `niqe.fitted`."""
-    right, left = x.relu(), (-x).relu()
-    right_square, left_square = right.square().sum(-1).double(), left.square().sum(-1).double()
-    step = STEP * x.detach().square().mean(-1, keepdim=True).sqrt()
-    crossing = torch.sigmoid(x / step).sum(-1).double()
-    crossing = crossing - crossing.detach()  # 0, with the slope of what moves from left to right
-    right_count = right.detach().sign().sum(-1).double() + crossing
-    left_count = left.detach().sign().sum(-1).double() - crossing
-    magnitude = (right + left).sum(-1).double()
-
+    left_square, right_square, magnitude, left_count, right_count = _Moments.apply(x)
     left_deviation, right_deviation = (left_square / left_count).sqrt(), (right_square / right_count).sqrt()
     r = magnitude.square() / (left_square + right_square) / x.shape[-1]
     return niqe.fit_features(left_deviation, right_deviation, r, shape_at)
+
+
+class _Moments(Function):
+    """Sums over the rows of x `(..., n)`, float64 `(...)`: squares left and right of zero, magnitudes, and counts.
+
+    The backward pass is one sweep over x, where autograd would make several of each of a dozen steps.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(x)
+        left, right = x.clamp(max=0), x.clamp(min=0)
+        squares = niqe.norm(left).square(), niqe.norm(right).square()
+        magnitude = niqe.total(right) - niqe.total(left)
+        return *squares, magnitude, -niqe.total(left.sign_()), niqe.total(right.sign_())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        left_square, right_square, magnitude, left_count, right_count = (g[..., None].to(x.dtype) for g in gradients)
+        step = STEP * x.square().mean(-1, keepdim=True).sqrt()
+        crossing = torch.sigmoid(x / step)  # of a number from left to right
+        gradient = (crossing - crossing.square()).mul_((right_count - left_count) / step)
+        gradient.addcmul_(x.clamp(min=0), right_square, value=2)
+        gradient.addcmul_(x.clamp(max=0), left_square, value=2)
+        return gradient.addcmul_(x.sign(), magnitude)
 
 
 def shape_at(r: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,8 +7,12 @@ convolutions of torch on a CPU several times over; they are differentiable, and 
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 
 def gaussian_taps(size: int, sigma: float) -> tuple[float, ...]:
@@ -19,11 +23,31 @@ def gaussian_taps(size: int, sigma: float) -> tuple[float, ...]:
 
 def slide(x: Tensor, taps: tuple[float, ...], dim: int) -> Tensor:
     """Average along one dimension where the window lies wholly inside: len(taps) - 1 positions fewer."""
+    if x.requires_grad and torch.is_grad_enabled():
+        slid: Tensor = _Slide.apply(x, taps, dim)
+        return slid
     size = x.shape[dim] - len(taps) + 1
     out = x.narrow(dim, 0, size) * taps[0]
     for i, tap in enumerate(taps[1:], 1):
         out.add_(x.narrow(dim, i, size), alpha=tap)
     return out
+
+
+class _Slide(Function):
+    """`slide` with its adjoint. Autograd itself would walk back over each shifted view by a picture full of zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, taps: tuple[float, ...], dim: int) -> Tensor:
+        ctx.shape, ctx.taps, ctx.dim = x.shape, taps, dim
+        return slide(x, taps, dim)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        out = gradient.new_zeros(ctx.shape)
+        for i, tap in enumerate(ctx.taps):
+            out.narrow(ctx.dim, i, gradient.shape[ctx.dim]).add_(gradient, alpha=tap)
+        return out, None, None
 
 
 def smooth(x: Tensor, taps: tuple[float, ...]) -> Tensor:
