@@ -31,6 +31,10 @@ BLIND_STEP = 3.0
 """First step, in units of the search's spread, from a start that knows nothing of its scene."""
 
 
+WIDTHS = (0.2, 1.3, 2.6)
+"""The paper's, in its tables."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Search:
     """Settings of `blindsr search`.
@@ -47,7 +51,8 @@ class Search:
         predictor: checkpoint behind `predictor`; None for the one that ships.
         action: action space: `code`, `free-code` or `width`.
         patch_size: LR side of a scene; null for whole photos.
-        widths: kernel widths of whole photos, HR pixels, a scene each; those of crops are drawn.
+        widths: kernel widths, HR pixels: a whole photo has a scene with each, a crop one of them by chance; null for
+            0.2, 1.3 and 2.6 of whole photos, and for crops any of the generator's range.
         report: metrics that show the price.
         dtype: of the rendering, `float32` or `bfloat16`.
         output: results file, JSON, beside which the plot is written as PNG; None writes neither.
@@ -65,7 +70,7 @@ class Search:
     predictor: str | None = None
     action: str = "code"
     patch_size: int | None = 64
-    widths: tuple[float, ...] = (0.2, 1.3, 2.6)
+    widths: tuple[float, ...] | None = None
     report: tuple[str, ...] = ("psnr", "grid")
     dtype: str = "float32"
     output: str | None = "results/search.json"
@@ -77,10 +82,17 @@ class Search:
         if not self.budgets or min(self.budgets) < 1 or list(self.budgets) != sorted(set(self.budgets)):
             raise ValueError(f"budgets must be rising numbers of renders, 1 or more, got {list(self.budgets)}")
         at_least_1(self, "scenes")
-        if self.patch_size is None and (not self.widths or self.scenes % len(self.widths)):
+        if self.widths == ():
+            raise ValueError("give at least one width, or null")
+        if self.patch_size is None and self.scenes % len(self.of_whole):
             raise ValueError(
-                f"whole photos have {len(self.widths)} scenes each, one a width: {self.scenes} scenes cannot be had"
+                f"whole photos have {len(self.of_whole)} scenes each, one a width: {self.scenes} scenes cannot be had"
             )
+
+    @property
+    def of_whole(self) -> tuple[float, ...]:
+        """Kernel widths of whole photos."""
+        return WIDTHS if self.widths is None else self.widths
 
 
 def search(settings: Search) -> dict[str, Any]:
@@ -149,10 +161,15 @@ def _held_out(settings: Search) -> HeldOut:
     }
     if settings.patch_size is not None:
         environment |= {"images": settings.images, "patch_size": settings.patch_size}
+        if settings.widths is not None:
+            environment["degradation"] = {"widths": settings.widths}
         return HeldOut.crops(settings.scenes, environment=environment, **common)
     photos = images.load(settings.images, split="test")
-    count = settings.scenes // len(settings.widths)
-    return HeldOut.whole(photos[:count], settings.widths, environment=environment, **common)
+    count = settings.scenes // len(settings.of_whole)
+    if count > len(photos):
+        most = len(photos) * len(settings.of_whole)
+        raise ValueError(f"there are {len(photos)} photos: take at most {most} scenes, or crops, which photos share")
+    return HeldOut.whole(photos[:count], settings.of_whole, environment=environment, **common)
 
 
 def table(figures: dict[str, Any]) -> str:

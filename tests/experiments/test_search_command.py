@@ -98,9 +98,26 @@ def test_whole_photos_are_those_of_evaluate(settings):
     assert price["mean"] == pytest.approx(scored["policies"]["mean-code"]["grid"]["gain"]["mean"], abs=1e-9)
 
 
-def test_whole_photos_have_all_their_widths(capsys):
+def test_crops_have_the_widths_asked_for(settings, monkeypatch):
+    from experiments import search as module
+
+    seen = []
+    crops = HeldOut.crops
+
+    def watched(*arguments, **named):
+        seen.append(crops(*arguments, **named))
+        return seen[-1]
+
+    monkeypatch.setattr(module.HeldOut, "crops", watched)
+    search(settings(output=None, widths=(0.5, 1.75), scenes=8, budgets=(1,)))
+    assert set(torch.cat([part.width for part in seen[0].parts]).tolist()) == {0.5, 1.75}
+
+
+def test_whole_photos_have_all_their_widths(settings, capsys):
     assert cli.main(["search", "--patch_size", "null", "--scenes", "4"]) == 2
     assert "whole photos have 3 scenes each, one a width: 4 scenes cannot be had" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="there are 2 photos: take at most 6 scenes"):
+        search(settings(patch_size=None, scenes=9))
 
 
 def test_nothing_won_has_no_share(settings, monkeypatch):
