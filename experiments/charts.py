@@ -16,6 +16,9 @@ from generators.atomic import atomic_write
 SIDE = 3.2
 """Inches of a panel."""
 
+MARKERS = "osD^v"
+"""One for each ten colours."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
@@ -90,13 +93,19 @@ def price(results: list[Result]) -> Any:
     if not by_set:
         return None
     figure, panels = _panels(len(by_set))
+    numbers: dict[str, int] = {}
     for axes, (title, found) in zip(panels, by_set.items(), strict=True):
+        drawn = set()  # a policy may stand in several files
         for sheet in found:
             for name, of_metric in [*sheet.singles.items(), *((n, r["metrics"]) for n, r in sheet.recipes.items())]:
                 across, up = of_metric["psnr"]["gain"], of_metric["niqe"]["gain"]
                 label = f"{sheet.generator}, {sheet.action}: {name}"
-                bars = {"xerr": _ends(across), "yerr": _ends(up)}
-                axes.errorbar(across["mean"], up["mean"], **bars, fmt="o", label=label, capsize=2)
+                if label in drawn:
+                    continue
+                drawn.add(label)
+                number = numbers.setdefault(label, len(numbers))
+                look = {"fmt": MARKERS[number // 10 % len(MARKERS)], "color": f"C{number % 10}", "capsize": 2}
+                axes.errorbar(across["mean"], up["mean"], yerr=_ends(up), xerr=_ends(across), label=label, **look)
         if title in paper.AMGAN_RL_NIQE_GAIN:
             axes.axhline(paper.AMGAN_RL_NIQE_GAIN[title], color="k", ls="--", alpha=0.5, label="AMGAN-RL, the paper")
         axes.plot(0, 0, "k+", label="the true code")

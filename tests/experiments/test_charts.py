@@ -62,6 +62,15 @@ def test_price_has_a_point_a_policy_with_its_intervals():
     np.testing.assert_allclose(up.get_segments()[0], [[-1.0, 0.4], [-1.0, 0.7]])
 
 
+def test_a_policy_of_several_files_is_one_point_and_the_eleventh_has_another_marker():
+    (name,) = [name for name in SHEET["policies"] if name != "true-code"]
+    many = {f"p{i}": SHEET["policies"][name] for i in range(11)} | {"true-code": SHEET["policies"]["true-code"]}
+    (axes,) = charts.price([result(SHEET), result({**SHEET, "policies": many}), result(SHEET)]).axes
+    assert len(axes.containers) == 12
+    looks = [(bars.lines[0].get_marker(), bars.lines[0].get_color()) for bars in axes.containers]
+    assert len(set(looks)) == 12
+
+
 def test_hacking_has_a_bar_a_generator_and_space():
     figure = charts.hacking([result(HACK)])
     heights = [[bar.get_height() for bar in axes.patches] for axes in figure.axes]

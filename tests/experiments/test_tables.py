@@ -159,6 +159,11 @@ def test_niqe_gains_beside_the_papers(make):
     assert make(agents=one)["niqe_gains"][3][3] == "agent (2 pictures broken and left out)"
     gain, cost = "+0.400 [+0.390, +0.420]", "-0.500 [-0.510, -0.480]"
     assert rows[3] == ["Set5", "amgan", "code", "agent", gain, "+0.174", cost, "", "", ""]
+    del agent["niqe"]["broken"]
+    more = {**one, "policies": {**one["policies"], "agent": {**agent, "ssim": entry([0.9] * 3, 0.01)}}}
+    more["policies"]["true-code"] = {**one["policies"]["true-code"], "ssim": entry([0.9] * 3)}
+    both = make(a=one, b=more, agents=one)["niqe_gains"]  # once, with all that is known of it
+    assert both[3:] == [["Set5", "amgan", "code", "agent", gain, "+0.174", cost, "+0.010 [+0.000, +0.030]", "", ""]]
 
 
 def test_recipes_stand_for_their_seeds(make):
