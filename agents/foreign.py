@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,21 +35,31 @@ class Foreign:
         """Ask it, once for the whole batch.
 
         Raises:
-            ValueError: its answer has not an action for each observation.
+            ValueError: its answer has not a finite action for each observation.
         """
         seen = observation.cpu().numpy() if isinstance(observation, Tensor) else np.asarray(observation)
-        batch = seen if seen.ndim == 4 else seen[None]
-        action = np.asarray(self.choose(batch), dtype=np.float32)
-        wanted = (len(batch), action.shape[-1] if self.actions is None else self.actions)
-        if action.shape != wanted:
-            raise ValueError(f"{self.name} answered {len(batch)} observations by {action.shape}, not by {wanted}")
+        batch = np.array(seen if seen.ndim == 4 else seen[None])  # a copy, which it may change
+        answer = self.choose(batch)
+        if isinstance(answer, tuple):
+            raise ValueError(f"{self.name} answered with a tuple: it should give the actions alone")
+        answer = answer.detach().cpu() if isinstance(answer, Tensor) else answer
+        try:
+            action = np.asarray(answer, dtype=np.float32)
+        except (TypeError, ValueError):
+            raise ValueError(f"{self.name} answered with no array of numbers: {answer!r:.80}") from None
+        actions = "actions" if self.actions is None else self.actions
+        fits = action.ndim == 2 and len(action) == len(batch) and self.actions in (None, action.shape[1])
+        if not fits:
+            raise ValueError(f"{self.name} answered with {action.shape}, not with ({len(batch)}, {actions})")
+        if not np.isfinite(action).all():
+            raise ValueError(f"{self.name} answered with NaN or infinity")
         action = action if seen.ndim == 4 else action[0]
         return torch.from_numpy(action).to(observation.device) if isinstance(observation, Tensor) else action, None
 
 
 def is_foreign(name: str) -> bool:
     """Say whether this is `module:function`, and no file."""
-    return ":" in name and not Path(name).exists()
+    return bool(re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name)) and not Path(name).exists()
 
 
 def load(name: str, env: Any = None) -> Foreign:
@@ -61,15 +73,15 @@ def load(name: str, env: Any = None) -> Foreign:
         ValueError: there is no such module or function, or what it gives cannot be called.
     """
     place, _, attribute = name.partition(":")
-    sys.path.insert(0, "")  # an installed command does not look there by itself
+    here = os.getcwd()
+    if here not in sys.path:  # an installed command does not look there; what the module imports later may lie there
+        sys.path.insert(0, here)
     try:
         made: Any = importlib.import_module(place)
     except ModuleNotFoundError as error:
         if error.name is None or not (place + ".").startswith(error.name + "."):
             raise  # of something that the module itself imports
         raise ValueError(f"policy {name!r}: there is no module {place}: is it in the working directory?") from None
-    finally:
-        sys.path.remove("")
     function = getattr(made, attribute, None)
     if not callable(function):
         raise ValueError(f"policy {name!r}: {place} has no function {attribute!r}")

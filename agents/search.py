@@ -23,8 +23,8 @@ SPREAD = {"code": (0.15,) * 8 + (0.05,), "free-code": (0.15,), "width": (0.15,)}
 GROW, SHRINK = 1.3, 0.75
 """The step's factors after a generation that found something better, and after one that did not."""
 
-ROWS = 128
-"""Pictures rendered at once: results do not depend on it, memory does."""
+PIXELS = 128 * 64 * 64
+"""LR pixels rendered at once, of whole pictures: results do not depend on it, memory does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +73,11 @@ def search(
     start = core.to_action(start, (len(scenes.lr), int(core.action_space.shape[0])))
     spread = step * per_component(SPREAD[core.action], start.shape[1]).to(core.device)
 
+    at_once = max(1, PIXELS // (scenes.lr.shape[1] * scenes.lr.shape[2]))
+
     def reward(action: Tensor) -> Tensor:
         owner = torch.arange(len(action), device=core.device).repeat_interleave(action.shape[1])  # (N K,)
-        parts = zip(owner.split(ROWS), action.flatten(0, 1).split(ROWS), strict=True)
+        parts = zip(owner.split(at_once), action.flatten(0, 1).split(at_once), strict=True)
         return torch.cat([core.play(scenes.take(rows), part)[0] for rows, part in parts]).view(action.shape[:2])
 
     return maximise(reward, start, spread, renders=renders, population=population, seed=seed)

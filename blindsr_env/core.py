@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import gymnasium
@@ -73,10 +73,6 @@ class Scenes:
     def take(self, rows: Tensor) -> Scenes:
         """Pick rows by an int64 index."""
         return self._map(lambda _, x: x[rows])
-
-    def without_report(self) -> Scenes:
-        """Give the same scenes without the report's scores: see `BlindSRCore.without_report`."""
-        return replace(self, true_scores=self.true_scores[:, :1])
 
     def put(self, rows: Tensor, new: Scenes) -> Scenes:
         """Return scenes with `rows` replaced; what was handed out before stays as it is."""
@@ -175,7 +171,7 @@ class BlindSRCore:
         return metric
 
     def without_report(self) -> BlindSRCore:
-        """Give this core with the reward's metric alone, for `Scenes.without_report`: many renders are cheaper so."""
+        """Give this core with the reward's metric alone; it plays the same scenes, for less."""
         lean = copy.copy(self)
         lean.report, lean._zeta = (), self._zeta[:1]
         return lean
@@ -241,7 +237,7 @@ class BlindSRCore:
         `BROKEN_REWARD`, marked in `broken`. Scores and gains in `info` are given as they are.
 
         Args:
-            scenes: N scenes.
+            scenes: N scenes, of this core or of the one that this is `without_report` of.
             action: `(N, d)` float32, checked by `to_action`; clipped here.
 
         Returns:
@@ -251,7 +247,7 @@ class BlindSRCore:
         """
         sr, gradient = self._climb(scenes, action) if self.gradient else (self.render(scenes.lr, action), None)
         scores = self.scores(sr, scenes.hr)  # (N, 1 + R)
-        gain = self._zeta * (scores - scenes.true_scores)
+        gain = self._zeta * (scores - scenes.true_scores[:, : scores.shape[1]])
         invalid = ~torch.isfinite(scenes.true_scores[:, 0])
         broken = ~torch.isfinite(scores[:, 0]) & ~invalid
         info = {

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from agents import policies
 from agents.search import search as search_codes
-from blindsr_env import images
+from blindsr_env import images, sharing
+from blindsr_env.core import DTYPES
 from experiments import labels
 from experiments.counts import at_least_1
 from experiments.held_out import HeldOut, Scored
@@ -82,11 +83,13 @@ class Search:
         if not self.budgets or min(self.budgets) < 1 or list(self.budgets) != sorted(set(self.budgets)):
             raise ValueError(f"budgets must be rising numbers of renders, 1 or more, got {list(self.budgets)}")
         at_least_1(self, "scenes")
-        if self.widths == ():
-            raise ValueError("give at least one width, or null")
-        if self.patch_size is None and self.scenes % len(self.of_whole):
+        each = len(self.of_whole)
+        if not each or len(set(self.of_whole)) < each:
+            raise ValueError(f"widths must be one or several, each given once, got {list(self.of_whole)}")
+        if self.patch_size is None and self.scenes % each:
             raise ValueError(
-                f"whole photos have {len(self.of_whole)} scenes each, one a width: {self.scenes} scenes cannot be had"
+                f"whole photos have {each} scenes each, one a width: take {each * max(1, self.scenes // each)} scenes, "
+                f"not {self.scenes}"
             )
 
     @property
@@ -124,6 +127,8 @@ def search(settings: Search) -> dict[str, Any]:
         "generator": held_out.core.generator.name,
         "action": settings.action,
         "metric": held_out.core.metric.name,
+        "patch_size": settings.patch_size,
+        "widths": settings.widths if settings.patch_size is not None else settings.of_whole,
         "budgets": list(settings.budgets),
         "best": asdict(bootstrap(over_photos(best, photo), settings.seed)),
         "starts": {},
@@ -159,6 +164,11 @@ def _held_out(settings: Search) -> HeldOut:
         "device": str(pick_device(settings.device)),
         "split": "test",
     }
+    kind, device = DTYPES[settings.dtype], torch.device(environment["device"])
+    low, high = sharing.generator(settings.generator, device, kind).codec.width_range
+    for width in settings.widths or ():
+        if not low <= width <= high:  # its true code lies outside the box, so a search could not even start there
+            raise ValueError(f"the generator knows widths from {low:g} to {high:g}, not {width:g}: take one of those")
     if settings.patch_size is not None:
         environment |= {"images": settings.images, "patch_size": settings.patch_size}
         if settings.widths is not None:
@@ -179,7 +189,7 @@ def table(figures: dict[str, Any]) -> str:
     budgets = "".join(f"{budget:>8}" for budget in figures["budgets"])
     lines = [
         f"{figures['generator']}, actions {figures['action']}, {figures['metric']}, {figures['scenes']} scenes of "
-        f"{len(figures['photos'])} photos",
+        f"{len(figures['photos'])} {'whole ' * (figures.get('patch_size', 0) is None)}photos",
         "reward over the true code, and its share of the best known code's "
         f"(the better of the searches from {' and '.join(ALWAYS)})",
         f"{'renders an image':<{wide}}{budgets}  | {budgets}",
@@ -260,7 +270,7 @@ def _climb(held_out: HeldOut, begun: Scored, settings: Search, step: float) -> t
     found = [
         search_codes(
             core,
-            part.without_report(),
+            part,
             start,
             renders=settings.budgets[-1],
             population=settings.population,

@@ -26,10 +26,11 @@ class Upscale:
     """Settings of `blindsr upscale`.
 
     Attributes:
-        images: a low-resolution photo, or a folder of them.
-        output: folder for the pictures, `NAME_x4.png` each; those of an earlier call are replaced.
-        policy: who chooses the code: `predictor`, `mean-code`, an agent that ships (`amgan_rl_s`), or the file of a
-            predictor or agent.
+        images: a low-resolution photo, or a folder of them. Transparency is laid on white, 16 bits become 8.
+        output: folder for the pictures, `NAME_x4.png` each; or, of one photo, the picture's file.
+        overwrite: whether pictures that are there already may be replaced.
+        policy: who chooses the code: `predictor`, `mean-code`, an agent that ships (`amgan_rl_s`), the file of a
+            predictor or agent, or `module:function` of your own.
         width: the Gaussian kernel's width in pixels of the result, where it is known; then no policy is asked.
         generator: name or checkpoint; None for the best that ships.
         action: action space that the policy acts in: `code`, `free-code` or `width`.
@@ -38,6 +39,7 @@ class Upscale:
 
     images: str
     output: str = "upscaled"
+    overwrite: bool = False
     policy: str = "predictor"
     width: float | None = None
     generator: str | None = None
@@ -45,26 +47,25 @@ class Upscale:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        """Refuse policies that would need more than the photo, and to write among the photos."""
+        """Refuse policies that would need more than the photo."""
         if self.policy in policies.NAMES and self.policy not in BLIND:
             raise ValueError(
                 f"{self.policy!r} cannot choose for a photo alone: take predictor or an agent, or give width"
             )
         if self.width is not None and not 0 < self.width < float("inf"):
             raise ValueError(f"width must be above 0, in pixels of the result, got {self.width}")
-        if Path(self.output).resolve().is_relative_to(Path(self.images).resolve()):
-            raise ValueError(f"output {self.output} lies in the folder of photos: give another one")
 
 
 def upscale(settings: Upscale) -> list[Path]:
-    """Render each photo, whole, and write it as PNG.
+    """Render each photo, whole, and write it as PNG; photos are read one by one, so a folder may be large.
 
     Returns:
         The files, in the order of the photos.
 
     Raises:
-        ImageError: the photos cannot be read.
-        ValueError: unknown names, or a photo that is too large for the GPU.
+        ImageError: there is no photo, or some could not be read.
+        ValueError: unknown names; two photos, or a photo and a picture that is there already, would share a file; or
+            some photos were too large for the memory. All other photos are rendered all the same.
         CheckpointError: a file that cannot be used.
     """
     env = BlindSREnv(
@@ -74,28 +75,68 @@ def upscale(settings: Upscale) -> list[Path]:
         device=pick_device(settings.device),
         split="test",
     )
+    todo = targets(settings, env.core.scale)
     policy = None if settings.width is not None else policies.load(settings.policy, env)
-    photos = images.load(settings.images)
-    written = []
-    for photo in tqdm(photos, desc="rendering", unit="photo", leave=False):
-        picture = render(env.core, photo, policy, settings.width)
-        path = Path(settings.output) / f"{photo.name}_x{env.core.scale}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        images.write(path, picture)
-        written.append(path)
-        small, large = (f"{side[1]}x{side[0]}" for side in (photo.pixels.shape, picture.shape))
-        tqdm.write(f"{photo.name}: {small} to {large}, {path}")
+    written, failed = [], []
+    for source, target in tqdm(todo, desc="rendering", unit="photo", leave=False):
+        try:
+            pixels = images.read(source)
+            picture = render(env.core, pixels, policy, settings.width)
+        except (images.ImageError, MemoryError) as error:
+            failed.append(str(error) or f"{source} needs more memory than there is: cut it in parts")
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        images.write(target, picture)
+        written.append(target)
+        small, large = (f"{side[1]}x{side[0]}" for side in (pixels.shape, picture.shape))
+        tqdm.write(f"{source}: {small} to {large}, {target}")
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(todo)} photos could not be rendered: {'; '.join(failed)}")
     return written
 
 
+def targets(settings: Upscale, scale: int) -> list[tuple[Path, Path]]:
+    """Pair photos with the files that they become.
+
+    Raises:
+        ImageError: there is no photo.
+        ValueError: two photos would become one file, or a file is there already, or `output` cannot be.
+    """
+    source, output = Path(settings.images), Path(settings.output)
+    one_file = output.suffix.lower() in images.SUFFIXES
+    if source.is_dir():
+        if one_file:
+            raise ValueError(f"output {output} is one picture, {source} a folder of photos: give a folder")
+        if output.resolve().is_relative_to(source.resolve()):
+            raise ValueError(f"output {output} lies in the folder of photos: give another one")
+        found = images.find(source)
+        names = [path.relative_to(source) for path in found]
+    elif source.is_file():
+        found, names = [source], [Path(source.name)]
+    else:
+        raise images.ImageError(f"no image at {source}: check the path")
+    if not one_file and output.exists() and not output.is_dir():
+        raise ValueError(f"output {output} is a file: give a folder, or a name that ends in .png")
+    pictures = [output if one_file else output / name.with_name(f"{name.stem}_x{scale}.png") for name in names]
+    by_target: dict[Path, Path] = {}
+    for path, picture in zip(found, pictures, strict=True):
+        other = by_target.setdefault(picture, path)
+        if other != path:
+            raise ValueError(f"{other} and {path} would both become {picture}: rename one")
+        if picture.exists() and (not settings.overwrite or picture.samefile(path)):
+            raise ValueError(f"{picture} is there already: give another output, or --overwrite true for your results")
+    return list(zip(found, pictures, strict=True))
+
+
 def render(
-    core: BlindSRCore, photo: images.Photo, policy: policies.Policy | None, width: float | None = None
+    core: BlindSRCore, photo: NDArray[np.uint8], policy: policies.Policy | None, width: float | None = None
 ) -> NDArray[np.uint8]:
     """Render a photo with the code that a policy chooses, or with that of a Gaussian kernel of a given width.
 
     Args:
         core: generator and action space.
-        photo: low resolution, any size.
+        photo: low resolution, `(H, W, 3)` uint8, any size; the whole of it is rendered at once, since the generator
+            looks at statistics of the whole. One without colour stays so.
         policy: None where `width` is given.
         width: of the kernel, in pixels of the result.
 
@@ -103,17 +144,20 @@ def render(
         `(s H, s W, 3)` uint8, RGB.
 
     Raises:
-        ValueError: the GPU's memory does not suffice.
+        MemoryError: that of the device does not suffice.
     """
-    seen = core.to_device(photo.pixels)[None]  # (1, H, W, 3)
     try:
+        seen = core.to_device(photo)[None]  # (1, H, W, 3)
         with torch.inference_mode():
             sr = core.render_code(seen, _code(core, width)) if policy is None else core.render(seen, _ask(policy, seen))
+            if (photo == photo[..., :1]).all():
+                sr = sr.mean(1, keepdim=True).expand(-1, 3, -1, -1)
             pixels = (sr[0] * 255).round().to(torch.uint8).permute(1, 2, 0)
-    except torch.OutOfMemoryError:
-        size = f"{photo.pixels.shape[1]}x{photo.pixels.shape[0]}"
-        raise ValueError(f"{photo.name}, {size}, does not fit the GPU: cut it in parts, or take --device cpu") from None
-    return np.ascontiguousarray(pixels.cpu().numpy())
+        return np.ascontiguousarray(pixels.cpu().numpy())
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error):  # a CPU's has no class of its own
+            raise MemoryError from None
+        raise
 
 
 def _code(core: BlindSRCore, width: float | None) -> Tensor:

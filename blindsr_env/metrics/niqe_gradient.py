@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from blindsr_env.metrics import luminance, niqe
 from blindsr_env.metrics.window import smooth
@@ -87,24 +86,28 @@ class _Moments(Function):
     The backward pass is one sweep over x, where autograd would make several of each of a dozen steps.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(x)
+    def forward(x: Tensor) -> tuple[Tensor, ...]:
         left, right = x.clamp(max=0), x.clamp(min=0)
         squares = niqe.norm(left).square(), niqe.norm(right).square()
         magnitude = niqe.total(right) - niqe.total(left)
-        return *squares, magnitude, -niqe.total(left.sign_()), niqe.total(right.sign_())
+        return *squares, magnitude, -niqe.total(left.sign()), niqe.total(right.sign())
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         left_square, right_square, magnitude, left_count, right_count = (g[..., None].to(x.dtype) for g in gradients)
-        step = STEP * x.square().mean(-1, keepdim=True).sqrt()
+        step = STEP * x.detach().square().mean(-1, keepdim=True).sqrt()
         crossing = torch.sigmoid(x / step)  # of a number from left to right
-        gradient = (crossing - crossing.square()).mul_((right_count - left_count) / step)
-        gradient.addcmul_(x.clamp(min=0), right_square, value=2)
-        gradient.addcmul_(x.clamp(max=0), left_square, value=2)
+        gradient = (crossing - crossing.square()) * ((right_count - left_count) / step)
+        gradient = gradient.addcmul_(x.clamp(min=0), right_square, value=2)
+        gradient = gradient.addcmul_(x.clamp(max=0), left_square, value=2)
         return gradient.addcmul_(x.sign(), magnitude)
 
 

@@ -10,9 +10,9 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 
 def gaussian_taps(size: int, sigma: float) -> tuple[float, ...]:
@@ -36,18 +36,33 @@ def slide(x: Tensor, taps: tuple[float, ...], dim: int) -> Tensor:
 class _Slide(Function):
     """`slide` with its adjoint. Autograd itself would walk back over each shifted view by a picture full of zeros."""
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, taps: tuple[float, ...], dim: int) -> Tensor:
-        ctx.shape, ctx.taps, ctx.dim = x.shape, taps, dim
-        return slide(x, taps, dim)
+    generate_vmap_rule = True
 
     @staticmethod
-    @once_differentiable
+    def forward(x: Tensor, taps: tuple[float, ...], dim: int) -> Tensor:
+        return slide(x.detach(), taps, dim)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, tuple[float, ...], int], output: Tensor) -> None:
+        _, ctx.taps, ctx.dim = inputs
+
+    @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        out = gradient.new_zeros(ctx.shape)
-        for i, tap in enumerate(ctx.taps):
-            out.narrow(ctx.dim, i, gradient.shape[ctx.dim]).add_(gradient, alpha=tap)
-        return out, None, None
+        return _spread_out(gradient, ctx.taps, ctx.dim), None, None
+
+
+def _spread_out(gradient: Tensor, taps: tuple[float, ...], dim: int) -> Tensor:
+    """Hand each average's gradient on to the positions that it is of: the adjoint of `slide`."""
+    beyond, size = len(taps) - 1, gradient.shape[dim]
+    if gradient.requires_grad and torch.is_grad_enabled():  # for second derivatives
+        after = gradient.ndim - 1 - dim % gradient.ndim  # dimensions behind it, which F.pad counts from the last
+        return slide(F.pad(gradient, [0, 0] * after + [beyond, beyond]), taps[::-1], dim)
+    shape = list(gradient.shape)
+    shape[dim] += beyond
+    out = gradient.new_zeros(shape)
+    for i, tap in enumerate(taps):
+        out.narrow(dim, i, size).add_(gradient, alpha=tap)
+    return out
 
 
 def smooth(x: Tensor, taps: tuple[float, ...]) -> Tensor:

@@ -1,6 +1,7 @@
 """Policies of other libraries, named `module:function`."""
 
 import itertools
+import json
 import sys
 
 import numpy as np
@@ -25,12 +26,31 @@ def short(env):
 
 def none(env):
     return None
+
+def pair(env):
+    return lambda seen: (np.zeros((len(seen), 15)), None)
+
+def bad(env):
+    return lambda seen: np.full((len(seen), 15), np.nan)
+
+def words(env):
+    return lambda seen: "no"
+
+def greedy(env):
+    import torch
+
+    def choose(seen):
+        seen[:] = 0
+        return torch.zeros(len(seen), 15, requires_grad=True)
+
+    return choose
 """
 
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     name = f"their_policy_{next(counter)}"
     (tmp_path / f"{name}.py").write_text(MODULE)
     yield name
@@ -43,9 +63,7 @@ def env(tiny_generator, tiny_photos):
 
 
 def test_a_function_of_another_module_acts(module, env):
-    before = list(sys.path)
     policy = policies.load(f"{module}:bright", env)
-    assert sys.path == before
     seen = np.random.default_rng(0).integers(0, 256, (3, 16, 20, 3), np.uint8)
     action, _ = policy.predict(seen)
     assert action.dtype == np.float32 and np.allclose(action, seen.mean((1, 2, 3))[:, None] / 255)
@@ -55,13 +73,24 @@ def test_a_function_of_another_module_acts(module, env):
     assert isinstance(as_tensor, torch.Tensor) and np.array_equal(as_tensor, action)
 
 
-def test_it_is_scored_like_any_other(module, photo, tmp_path, tiny_checkpoint, capsys):
+def test_it_may_write_to_what_it_sees_and_answer_with_a_tensor(module, env):
+    seen = torch.full((2, 16, 16, 3), 7, dtype=torch.uint8)
+    action, _ = policies.load(f"{module}:greedy", env).predict(seen)
+    assert not action.requires_grad and action.tolist() == [[0.0] * 15] * 2 and (seen == 7).all()
+
+
+def test_it_is_scored_like_any_other(module, photo, tmp_path, tiny_checkpoint):
     from blindsr_env import images
 
     images.write(tmp_path / "p.png", photo(40, 44, 0))
     arguments = ["--images", "p.png", "--generator", tiny_checkpoint, "--metrics", "[psnr]", "--device", "cpu"]
     assert cli.main(["evaluate", "--policies", f"[{module}:bright]", *arguments]) == 0
-    assert f"{module}:bright" in capsys.readouterr().out
+    scored = json.loads((tmp_path / "results" / "evaluate.json").read_text())["figures"]["policies"]
+    env = BlindSREnv(metric="psnr", generator=tiny_checkpoint)
+    scenes = env.core.whole(images.read("p.png"), (0.2, 1.3, 2.6))
+    bright = scenes.lr.float().mean((1, 2, 3))[:, None].expand(-1, 15) / 255
+    expected = env.core.scores(env.core.render(scenes.lr, bright), scenes.hr)[:, 0]
+    assert scored[f"{module}:bright"]["psnr"]["scores"] == [pytest.approx(expected.tolist(), abs=1e-3)]
 
 
 def test_what_is_wrong_with_it_is_said(module, env):
@@ -71,5 +100,10 @@ def test_what_is_wrong_with_it_is_said(module, env):
         policies.load(f"{module}:brigth", env)
     with pytest.raises(ValueError, match="gave a NoneType: it should give a function of observations"):
         policies.load(f"{module}:none", env)
-    with pytest.raises(ValueError, match=r"answered 2 observations by \(2, 3\), not by \(2, 15\)"):
+    for what, message in (("pair", "should give the actions alone"), ("bad", "NaN"), ("words", "no array of numbers")):
+        with pytest.raises(ValueError, match=message):
+            policies.load(f"{module}:{what}", env).predict(np.zeros((2, 8, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match="Or give the path of a .safetensors file|no such|12:30"):
+        policies.load("./runs/12:30/agent", env)
+    with pytest.raises(ValueError, match=r"answered with \(2, 3\), not with \(2, 15\)"):
         policies.load(f"{module}:short", env).predict(np.zeros((2, 8, 8, 3), np.uint8))

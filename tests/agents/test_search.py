@@ -134,7 +134,7 @@ def test_scenes_in_parts_and_one_by_one_give_the_same(make, monkeypatch):
     core = make()
     scenes = scenes_of(core, 3)
     whole = search(core, scenes, scenes.true_action, renders=14, population=4, seed=5)
-    monkeypatch.setattr("agents.search.ROWS", 5)  # a scene's candidates fall into two parts
+    monkeypatch.setattr("agents.search.PIXELS", 5 * 16 * 16)  # a scene's candidates fall into two parts
     parts = search(core, scenes, scenes.true_action, renders=14, population=4, seed=5)
     torch.testing.assert_close(parts.curve, whole.curve, rtol=0, atol=1e-4)
     one = scenes.take(torch.tensor([2]))

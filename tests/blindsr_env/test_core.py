@@ -104,8 +104,8 @@ def test_a_whole_photo_is_a_crop_of_its_size(make, tiny_photos):
     assert torch.allclose(whole.true_scores, crops.true_scores)
     assert whole.place.tolist() == [[7, 0, 0, 0]] * 2
     lean = core.without_report()
-    assert torch.equal(lean.play(whole.without_report(), whole.true_action)[0], core.play(whole, whole.true_action)[0])
-    assert "gain_grid" not in lean.play(whole.without_report(), whole.true_action)[1] and core.report
+    (reward, info), (same, full) = (each.play(whole, -whole.true_action) for each in (lean, core))
+    assert torch.equal(reward, same) and "gain_grid" not in info and "gain_grid" in full
 
 
 def test_degradation_kinds(make):

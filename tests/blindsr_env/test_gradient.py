@@ -59,6 +59,36 @@ def test_fits_have_the_slopes_of_exact_fits():
     np.testing.assert_allclose(own, expected, rtol=0.05, atol=0.02)
 
 
+def plain_fit(x):
+    """`niqe_gradient.fitted` in single steps, each of which autograd follows by itself."""
+    right, left = x.relu(), (-x).relu()
+    squares = [side.square().sum(-1) for side in (left, right)]
+    step = niqe_gradient.STEP * x.detach().square().mean(-1, keepdim=True).sqrt()
+    crossing = torch.sigmoid(x / step).sum(-1)
+    crossing = crossing - crossing.detach()
+    left_count, right_count = (x.detach() < 0).sum(-1) - crossing, (x.detach() > 0).sum(-1) + crossing
+    deviations = (squares[0] / left_count).sqrt(), (squares[1] / right_count).sqrt()
+    r = (right + left).sum(-1).square() / sum(squares) / x.shape[-1]
+    return niqe.fit_features(*deviations, r, niqe_gradient.shape_at)
+
+
+def test_moments_have_the_slopes_of_single_steps():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, 5, 400, dtype=torch.float64, generator=generator)
+    x[0, 0] = x[0, 0] * (x[0, 0].abs() > 0.5)  # zeros, as thresholds leave them
+    x.requires_grad_()
+    weights = torch.randn(2, 3, 18, dtype=torch.float64, generator=generator)
+    found, expected = (
+        torch.autograd.grad((fit(x) * weights).sum(), x, create_graph=True)[0]
+        for fit in (niqe_gradient.fitted, plain_fit)
+    )
+    torch.testing.assert_close(found, expected)
+    direction = torch.randn(x.shape, dtype=torch.float64, generator=generator)
+    second = [torch.autograd.grad((g * direction).sum(), x)[0] for g in (found, expected)]
+    smooth = x != 0  # where it is bent there is no second derivative
+    torch.testing.assert_close(second[0][smooth], second[1][smooth])
+
+
 @pytest.mark.parametrize("name", ["niqe", "niqe:official"])
 def test_scores_with_a_gradient_are_the_scores(name):
     metric = metrics.get(name)

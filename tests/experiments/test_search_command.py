@@ -87,7 +87,7 @@ def test_whole_photos_are_those_of_evaluate(settings):
 
     made = settings(output=None, patch_size=None, widths=(0.5, 1.8), scenes=4, budgets=(1, 3))
     figures = search(made)
-    assert figures["photos"] == ["p0", "p1"] and figures["scenes"] == 4
+    assert figures["photos"] == ["p0", "p1"] and figures["scenes"] == 4 and figures["patch_size"] is None
     common = dict(images=made.images, generator=made.generator, device="cpu", output=None)
     scored = evaluate(Evaluate(policies=("mean-code",), metrics=("psnr", "grid"), widths=(0.5, 1.8), **common))
     own, true = (np.array(scored["policies"][name]["psnr"]["scores"]) for name in ("mean-code", "true-code"))
@@ -115,7 +115,7 @@ def test_crops_have_the_widths_asked_for(settings, monkeypatch):
 
 def test_whole_photos_have_all_their_widths(settings, capsys):
     assert cli.main(["search", "--patch_size", "null", "--scenes", "4"]) == 2
-    assert "whole photos have 3 scenes each, one a width: 4 scenes cannot be had" in capsys.readouterr().err
+    assert "whole photos have 3 scenes each, one a width: take 3 scenes, not 4" in capsys.readouterr().err
     with pytest.raises(ValueError, match="there are 2 photos: take at most 6 scenes"):
         search(settings(patch_size=None, scenes=9))
 
@@ -134,6 +134,8 @@ def test_nothing_won_has_no_share(settings, monkeypatch):
     [
         (["--budgets", "[4, 1]"], "budgets must be rising numbers of renders, 1 or more, got [4, 1]"),
         (["--budgets", "[]"], "budgets must be rising"),
+        (["--widths", "[1.0, 1.0]"], "widths must be one or several, each given once"),
+        (["--widths", "[6.0]"], "the generator knows widths from 0.2 to 4, not 6: take one of those"),
         (["--scenes", "0"], "scenes must be at least 1"),
         (["--starts", "[predicter]"], "unknown policy 'predicter': did you mean 'predictor'"),
         (["--metric", "niqe+0.1*pnsr"], "unknown metric 'pnsr': did you mean 'psnr'"),

@@ -7,6 +7,7 @@ import torch
 import generators
 from agents import policies
 from blindsr_env import images
+from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
 from blindsr_env.kernels import gaussian
 from experiments import cli
@@ -44,7 +45,7 @@ def test_photos_of_a_folder_are_rendered_by_the_predictor(photos, tmp_path, tiny
     action = torch.from_numpy(policy.predict(pixels)[0])[None]
     picture = images.read(written[0])
     assert picture.shape == (80, 132, 3) and near(picture, expected(tiny_checkpoint, pixels, action))
-    assert "deep/b: 14x9 to 56x36" in capsys.readouterr().out
+    assert "b.png: 14x9 to 56x36" in capsys.readouterr().out
 
 
 def test_a_known_width_asks_nobody(photos, tmp_path, tiny_checkpoint, monkeypatch):
@@ -61,6 +62,53 @@ def test_a_known_width_asks_nobody(photos, tmp_path, tiny_checkpoint, monkeypatc
     assert not np.array_equal(*pictures)
 
 
+def test_nothing_is_overwritten_unasked(photos, tmp_path, tiny_checkpoint, photo):
+    common = dict(generator=tiny_checkpoint, device="cpu")
+    own = tmp_path / "a_x4.png"
+    images.write(own, photo(5, 5, 3))
+    again = Upscale(images=str(photos / "a.png"), output=str(tmp_path), **common)
+    with pytest.raises(ValueError, match=r"a_x4.png is there already: give another output, or --overwrite true"):
+        upscale(again)
+    assert images.read(own).shape == (5, 5, 3)
+    upscale(Upscale(images=str(photos / "a.png"), output=str(tmp_path), overwrite=True, **common))
+    assert images.read(own).shape == (80, 132, 3)
+    with pytest.raises(ValueError, match="is there already"):  # the photo itself
+        upscale(Upscale(images=str(photos / "a.png"), output=str(photos / "a.png"), overwrite=True, **common))
+    images.write(photos / "a.bmp", photo(6, 6, 0))
+    with pytest.raises(ValueError, match=r"a.bmp and .*a.png would both become .*a_x4.png: rename one"):
+        upscale(Upscale(images=str(photos), output=str(tmp_path / "out"), **common))
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_photo_may_name_its_file_and_grey_stays_grey(tmp_path, tiny_checkpoint, photo):
+    grey = photo(8, 11, 0)[..., :1].repeat(3, axis=2)
+    images.write(tmp_path / "g.png", grey)
+    made = Upscale(
+        images=str(tmp_path / "g.png"), output=str(tmp_path / "new" / "sharp.png"), generator=tiny_checkpoint
+    )
+    (path,) = upscale(made)
+    picture = images.read(path)
+    assert path.name == "sharp.png" and picture.shape == (32, 44, 3) and (picture == picture[..., :1]).all()
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_what_cannot_be_rendered_is_named_after_the_rest_is_done(photos, tmp_path, tiny_checkpoint, monkeypatch, error):
+    (photos / "broken.png").write_bytes(b"no picture")
+    render = BlindSRCore.render
+
+    def small_memory(core, seen, action):
+        if seen.shape[1] == 9:
+            raise error
+        return render(core, seen, action)
+
+    monkeypatch.setattr(BlindSRCore, "render", small_memory)
+    with pytest.raises(ValueError, match=r"2 of 3 photos .*broken.png is not a readable.*b.png needs more memory"):
+        upscale(Upscale(images=str(photos), output=str(tmp_path / "out"), generator=tiny_checkpoint, device="cpu"))
+    assert [path.name for path in (tmp_path / "out").rglob("*.png")] == ["a_x4.png"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -70,10 +118,13 @@ def test_a_known_width_asks_nobody(photos, tmp_path, tiny_checkpoint, monkeypatc
         (["--images", "{photos}", "--width", "-1"], "width must be above 0"),
         (["--images", "{photos}", "--output", "{photos}/out"], "lies in the folder of photos"),
         (["--images", "{photos}/none.png"], "no image at"),
+        (["--images", "{photos}", "--output", "one.png"], "is one picture, "),
+        (["--images", "{photos}", "--output", "{photos}/../file"], "is a file: give a folder"),
     ],
 )
 def test_mistakes(photos, tmp_path, tiny_checkpoint, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
     given = [argument.format(photos=photos) for argument in arguments]
     assert cli.main(["upscale", "--generator", tiny_checkpoint, *given]) == 2
     error = capsys.readouterr().err
