@@ -20,7 +20,7 @@ from blindsr_env import images
 from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
 from blindsr_env.images import Photo
-from experiments import labels, recipes
+from experiments import labels, paper, recipes
 from experiments.held_out import check_common, whole_photo
 from experiments.intervals import Interval, bootstrap, over_widths
 from experiments.run_folder import write_results
@@ -56,7 +56,7 @@ class Evaluate:
 
     policies: tuple[str, ...] = ("true-code", "predictor", "mean-code")
     images: dict[str, str] | list[str] | str | None = None
-    widths: tuple[float, ...] = (0.2, 1.3, 2.6)
+    widths: tuple[float, ...] = paper.WIDTHS
     metrics: tuple[str, ...] = ("psnr", "ssim", "niqe", "grid")
     generator: str | None = None
     generators: list[str] | str | None = None

@@ -7,6 +7,9 @@ is of the luminance without a border of 4 pixels, dB. Its figures for AdaIN agai
 SCALE = 4
 """Of all figures here."""
 
+WIDTHS = (0.2, 1.3, 2.6)
+"""Kernel widths of Tables 1 and 5, HR pixels."""
+
 AMNET_PSNR: dict[str, dict[float, float]] = {
     "Set5": {0.2: 32.28, 1.3: 32.39, 2.6: 32.46},
     "Set14": {0.2: 28.66, 1.3: 28.71, 2.6: 28.53},

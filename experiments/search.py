@@ -15,7 +15,7 @@ from agents import policies
 from agents.search import search as search_codes
 from blindsr_env import images, sharing
 from blindsr_env.core import DTYPES
-from experiments import labels
+from experiments import labels, paper
 from experiments.counts import at_least_1
 from experiments.held_out import HeldOut, Scored
 from experiments.intervals import Interval, bootstrap, over_photos
@@ -30,10 +30,6 @@ ALWAYS = ("true-code", "predictor")
 BLIND = ("mean-code", "random")
 BLIND_STEP = 3.0
 """First step, in units of the search's spread, from a start that knows nothing of its scene."""
-
-
-WIDTHS = (0.2, 1.3, 2.6)
-"""The paper's, in its tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +91,7 @@ class Search:
     @property
     def of_whole(self) -> tuple[float, ...]:
         """Kernel widths of whole photos."""
-        return WIDTHS if self.widths is None else self.widths
+        return paper.WIDTHS if self.widths is None else self.widths
 
 
 def search(settings: Search) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 import generators
-from experiments import options
+from experiments import options, paper
 from experiments.training import pick_device
 from experiments.validation import Validation
 
@@ -35,7 +35,7 @@ class Ship:
     generator: str = "runs/generator/generator.safetensors"
     images: str = "data/val"
     output: str = "generator.safetensors"
-    widths: tuple[float, ...] = (0.2, 1.3, 2.6)
+    widths: tuple[float, ...] = paper.WIDTHS
     tolerance: float = 0.005
     device: str = "auto"
 

@@ -233,7 +233,7 @@ def table1(results: list[Result]) -> str:
             if of == title:
                 less = [own - theirs for own, theirs in zip(values, published, strict=True)]
                 rows.append([title, f"{name}, ours", *_each(values), " / ".join(_each(less, "+"))])
-    widths = [f"width {width:g}" for width in next(iter(paper.AMNET_PSNR.values()))]
+    widths = [f"width {width:g}" for width in paper.WIDTHS]
     return _document(
         "Table 1: the true code",
         "PSNR of the luminance, border 4, dB, mean over whole photos; x4, the true kernel's code.",
@@ -275,7 +275,7 @@ def table4(results: list[Result]) -> str:
 
 def niqe_gains(results: list[Result]) -> str:
     """Lay out how much lower than the true code's the NIQE of each policy is, and what it costs."""
-    widths = tuple(next(iter(paper.AMNET_PSNR.values())))
+    widths = paper.WIDTHS
     rows: dict[
         tuple[str, ...], list[str]
     ] = {}  # a policy may stand in several files, here with more metrics than there

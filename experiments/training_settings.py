@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args, get_origin, get_type_hints
 
+from experiments import paper
 from experiments.counts import at_least_1
 
 
@@ -53,7 +54,7 @@ class TrainingSettings:
     clip_norm: float = 1.0
     ema: float = 0.999
     validation: str | None = None
-    validation_widths: tuple[float, ...] = (0.2, 1.3, 2.6)
+    validation_widths: tuple[float, ...] = paper.WIDTHS
     validate_every: int = 1000
     checkpoint_seconds: float = 60.0
     compile: bool | Literal["default", "reduce-overhead", "max-autotune"] = False
