@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -141,8 +143,9 @@ def load(
 
     Args:
         name_or_path: one of `NAMES`, an agent that ships (`amgan_rl_s`), the file of a predictor, of an agent or of a
-            shared offset; or `module:function`, whose function is called with `env` and gives a function of
-            observations, (N, H, W, 3) uint8 NumPy -> (N, actions): a policy of any other library.
+            shared offset, or the folder of a run that trained one; or `module:function`, whose function is called with
+            `env` and gives a function of observations, (N, H, W, 3) uint8 NumPy -> (N, actions): a policy of any other
+            library.
         env: where it shall act: checked against what the policy learned; its device is used. None for files only.
         predictor: file of the predictor behind `"predictor"` and `"shared-offset"`; None for the shipped one.
         learn_on: a BlindSR vector environment with an even `repeats` that `"shared-offset"` is learned on, on the spot.
@@ -156,9 +159,11 @@ def load(
     Raises:
         ValueError: the name is unknown (the nearest are listed), or something it needs is not given.
         CheckpointError: a file cannot be used, or was made for another scale, basis or action space.
+
+    Warns:
+        UserWarning: an agent or offset learned what another generator's pictures are worth.
     """
-    name = os.fspath(name_or_path)
-    name = os.fspath(SHIPPED_AGENTS.get(name, name))
+    name = _file(os.fspath(name_or_path))
     core = core_of(env)
     place = torch.device(device or (core.device if core is not None else "cpu"))
     if name in ("true-code", "mean-code", "random"):
@@ -183,6 +188,12 @@ def load(
             unknown("policy", name, (*NAMES, *SHIPPED_AGENTS)) + " Or give the path of a .safetensors file"
         )
     tensors, metadata = checkpoint.read(name)
+    pleases = _pleases(metadata)
+    if core is not None and pleases not in (None, core.generator.name):
+        warnings.warn(
+            f"{name_or_path} learned what {pleases}'s pictures are worth, {core.generator.name} renders here",
+            stacklevel=2,
+        )
     kind = metadata.get("kind")
     if kind == "predictor":
         return _fitting(name, *predictor_within(name, tensors, metadata), env, place)
@@ -193,6 +204,39 @@ def load(
     if kind == "agent":
         return _agent_within(name, tensors, metadata, env, place)
     raise CheckpointError(f"{name} holds a {kind}: give the file of a predictor, an agent or an offset")
+
+
+def learned_on(name_or_path: str | os.PathLike[str]) -> str | None:
+    """Name the generator whose pictures a policy learned to please; None of policies that know no generator.
+
+    Args:
+        name_or_path: see `load`.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    name = _file(os.fspath(name_or_path))
+    if name in NAMES or foreign.is_foreign(name) or is_name(name):
+        return None
+    return _pleases(checkpoint.read(name)[1])
+
+
+def _pleases(metadata: Mapping[str, Any]) -> str | None:
+    """Give `learned_on` of a file's metadata: a predictor that was rewarded once, as those that ship, is an agent."""
+    rewarded = metadata.get("kind") in ("agent", "shared-offset") or "metric" in (metadata.get("training") or {})
+    return (metadata.get("meaning") or {}).get("generator") if rewarded else None
+
+
+def _file(name: str) -> str:
+    """Give the file behind the name of an agent that ships, or behind a run's folder; other names as they are."""
+    place = Path(SHIPPED_AGENTS.get(name, name))
+    if place.is_dir():
+        inside = [place / f"{kind}.safetensors" for kind in ("agent", "predictor")]
+        found = [path for path in inside if path.is_file()]
+        if not found:
+            raise CheckpointError(f"no agent.safetensors or predictor.safetensors in {place}: train it, or give a file")
+        return str(found[0])
+    return str(place) if name in SHIPPED_AGENTS else name
 
 
 def load_agent(

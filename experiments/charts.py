@@ -16,8 +16,8 @@ from generators.atomic import atomic_write
 SIDE = 3.2
 """Inches of a panel."""
 
-MARKERS = "osD^v"
-"""One for each ten colours."""
+MARKERS = "osD^vPX"
+"""As many as have no factor in common with the ten colours, so that seventy pairs differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ def price(results: list[Result]) -> Any:
                     continue
                 drawn.add(label)
                 number = numbers.setdefault(label, len(numbers))
-                look = {"fmt": MARKERS[number // 10 % len(MARKERS)], "color": f"C{number % 10}", "capsize": 2}
+                look = {"fmt": MARKERS[number % len(MARKERS)], "color": f"C{number % 10}", "capsize": 2}
                 axes.errorbar(across["mean"], up["mean"], yerr=_ends(up), xerr=_ends(across), label=label, **look)
         if title in paper.AMGAN_RL_NIQE_GAIN:
             axes.axhline(paper.AMGAN_RL_NIQE_GAIN[title], color="k", ls="--", alpha=0.5, label="AMGAN-RL, the paper")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from types import ModuleType
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from experiments.arguments import completed
 from generators.nearest import unknown
 
 
@@ -63,7 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         return _fail(unknown("command", name, COMMANDS))
     command = COMMANDS[name]
+    if not sys.stderr.isatty():  # a log file needs no ten progress bars a second; tqdm reads this when it is imported
+        os.environ.setdefault("TQDM_MININTERVAL", "30")
     module = importlib.import_module(f"experiments.{command.module}")
+    with warnings.catch_warnings():
+        warnings.showwarning = _say  # type: ignore[assignment]
+        return _run(command, module, name, rest)
+
+
+def _run(command: Command, module: ModuleType, name: str, rest: Sequence[str]) -> int:
     try:
         settings = parse(getattr(module, command.settings), rest, prog=f"blindsr {name}", summary=command.summary)
         getattr(module, command.function)(settings)
@@ -87,13 +99,14 @@ def parse(settings: type, arguments: Sequence[str], *, prog: str, summary: str =
         An instance of `settings`.
 
     Raises:
-        ValueError: an unknown key (the nearest names are listed), a missing one or a wrong value; one line.
+        ValueError: an unknown key (the nearest names are listed), a missing one or a wrong value, or a config that is
+            not there; one line.
     """
     parser = ArgumentParser(prog=prog, description=summary, exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--config", action="config", help="YAML file of settings; options after it win")
+    parser.add_argument("--config", action="config", help="a YAML file of settings, or the name of one that ships")
     parser.add_class_arguments(settings)
     try:
-        parsed = parser.parse_args(list(arguments))
+        parsed = parser.parse_args(completed(settings, arguments))
     except ArgumentError as error:
         raise ValueError(_explain(str(error), [field.name for field in fields(settings)])) from None
     values = {field.name: parsed[field.name] for field in fields(settings)}
@@ -128,6 +141,11 @@ def _overview() -> str:
     lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
     usage = "usage: blindsr COMMAND [--config FILE.yaml] [--KEY VALUE ...]"
     return "\n".join([usage, "", *lines, "", "blindsr COMMAND --help lists its keys"])
+
+
+def _say(message: Warning | str, *_: Any) -> None:
+    """Show a warning as one line, without where in the source it was raised."""
+    print(f"blindsr: {message}", file=sys.stderr)
 
 
 def _fail(message: str, code: int = 2) -> int:

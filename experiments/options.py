@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
+from experiments.arguments import completed
 from generators.nearest import unknown
 
 S = TypeVar("S")
@@ -43,6 +44,7 @@ def read(settings: type[S], arguments: Sequence[str]) -> S:
             of another type.
     """
     values: dict[str, Any] = {}
+    arguments = completed(settings, arguments)
     for flag, text in zip(arguments[::2], [*arguments[1::2], None], strict=False):
         if not flag.startswith("--") or text is None:
             raise ValueError(f"{flag}: options are --config FILE.yaml and --KEY VALUE")

@@ -12,7 +12,10 @@ import gymnasium
 import blindsr_env  # noqa: F401  registers the environment
 from agents import policies
 from agents.agent import Agent
+from agents.checkpoints import shipped_predictor
+from agents.networks import PREDICTORS
 from blindsr_env import metrics
+from experiments import labels
 from experiments.counts import at_least_1
 from experiments.extremes import extremes
 from experiments.held_out import PRICE, HeldOut, check_disjoint
@@ -39,7 +42,7 @@ class TrainAgent:
         images: folder of HR photos to train on; None for the built-in ones.
         held_out: folder of photos to score the agent on at the end; None for the built-in ones.
         held_out_scenes: how many scenes of them.
-        generator: name or checkpoint; None for the best that ships.
+        generator: name or checkpoint; None for `amnet_s`, the best that ships.
         action: action space: `code`, `free-code` or `width`.
         patch_size: LR side of a scene.
         dtype: of the rendering, `float32` or `bfloat16`.
@@ -116,16 +119,33 @@ def train_agent(settings: TrainAgent) -> Path:
         print(f"stopped after {agent.num_timesteps} renders: the same command goes on from {path}")
         return path
     held_out = settings.held_out_set()
+    begun = start(settings, held_out)
+    before = None if begun is None else held_out.score(begun).figures(settings.seed)
     played = held_out.score(agent)
     extremes(folder.path / "extremes.png", held_out, played, "scenes of the highest and of the lowest reward")
     scored = played.figures(settings.seed)
-    reward = Interval(**scored["reward"])
-    gains = {name: Interval(**gain) for name, gain in scored["gain"].items()}
-    print(f"held-out reward {reward} [over photos]: {scored['scenes']} scenes of {reward.count} photos")
-    print("at the price of (gain over the true code) " + ", ".join(f"{name} {gain}" for name, gain in gains.items()))
-    figures = {"timesteps": agent.num_timesteps, "photos": held_out.photos, **scored}
+    photos = f"{scored['scenes']} scenes of {Interval(**scored['reward']).count} photos"
+    earlier = "" if before is None else f"before {Interval(**before['reward'])}, "
+    print(f"held-out reward [95% over photos], {photos}: {earlier}after {Interval(**scored['reward'])}")
+    shown = []
+    for name, gain in scored["gain"].items():
+        title, unit = labels.in_units(name)
+        shown.append(f"{title} {Interval(**gain).times(unit)}")
+    print(f"gain over the true code: {'; '.join(shown)}")
+    print(f"agent, log, figures and extremes.png: {folder.path}/")
+    figures = {"timesteps": agent.num_timesteps, "photos": held_out.photos, "before": before, **scored}
     folder.write_results(figures, settings, settings.seed)
     return path
+
+
+def start(settings: TrainAgent, held_out: HeldOut) -> policies.Policy | None:
+    """Give the policy that the agent was before it learned; None of an untrained actor."""
+    if settings.actor is None:
+        shipped = shipped_predictor(held_out.core)
+        return None if shipped is None else policies.PredictorPolicy(shipped, device=held_out.core.device)
+    if settings.actor in PREDICTORS:
+        return None
+    return policies.load(settings.actor, held_out.env)
 
 
 def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+import generators
 from agents import policies
 from blindsr_env import images, kernels
 from blindsr_env.core import BlindSRCore
@@ -27,18 +28,20 @@ class Upscale:
 
     Attributes:
         images: a low-resolution photo, or a folder of them. Transparency is laid on white, 16 bits become 8.
-        output: folder for the pictures, `NAME_x4.png` each; or, of one photo, the picture's file.
-        overwrite: whether pictures that are there already may be replaced.
-        policy: who chooses the code: `predictor`, `mean-code`, an agent that ships (`amgan_rl_s`), the file of a
-            predictor or agent, or `module:function` of your own.
+        output: folder for the pictures, `NAME_x4.png` each; or, of one photo, the picture's file. None for a folder in
+            `upscaled/`, named after generator and policy.
+        overwrite: whether pictures that are there already are rendered again; those of a folder's photos are kept
+            otherwise, so that the same command goes on where it was stopped.
+        policy: who chooses the code: `predictor`, `mean-code`, an agent that ships (`amgan_rl_s`), the file or run's
+            folder of a predictor or agent, or `module:function` of your own.
         width: the Gaussian kernel's width in pixels of the result, where it is known; then no policy is asked.
-        generator: name or checkpoint; None for the best that ships.
+        generator: name or checkpoint; None for the one that the agent learned on, or else the best that ships.
         action: action space that the policy acts in: `code`, `free-code` or `width`.
         device: `auto`, `cpu` or `cuda`.
     """
 
     images: str
-    output: str = "upscaled"
+    output: str | None = None
     overwrite: bool = False
     policy: str = "predictor"
     width: float | None = None
@@ -52,31 +55,37 @@ class Upscale:
             raise ValueError(
                 f"{self.policy!r} cannot choose for a photo alone: take predictor or an agent, or give width"
             )
-        if self.width is not None and not 0 < self.width < float("inf"):
-            raise ValueError(f"width must be above 0, in pixels of the result, got {self.width}")
 
 
 def upscale(settings: Upscale) -> list[Path]:
     """Render each photo, whole, and write it as PNG; photos are read one by one, so a folder may be large.
 
     Returns:
-        The files, in the order of the photos.
+        The files that were written, in the order of the photos.
 
     Raises:
         ImageError: there is no photo, or some could not be read.
-        ValueError: unknown names; two photos, or a photo and a picture that is there already, would share a file; or
-            some photos were too large for the memory. All other photos are rendered all the same.
+        ValueError: unknown names; a width that no kernel of the generator has; two photos, or a photo and a picture
+            that is there already, would share a file; or some photos were too large for the memory. All other photos
+            are rendered all the same.
         CheckpointError: a file that cannot be used.
     """
     env = BlindSREnv(
         metric="psnr",  # none is asked for
-        generator=settings.generator,
+        generator=settings.generator or _learned_on(settings),
         action=settings.action,
         device=pick_device(settings.device),
         split="test",
     )
-    todo = targets(settings, env.core.scale)
+    chosen_by = settings.policy if settings.width is None else f"width {settings.width:g}"
+    output = Path(settings.output or Path("upscaled", f"{env.core.generator.name}_{_plain(chosen_by)}"))
+    pairs = targets(settings, output, env.core.scale)
+    _check_width(settings.width, env.core)
     policy = None if settings.width is not None else policies.load(settings.policy, env)
+    todo = [(source, target) for source, target in pairs if settings.overwrite or not target.exists()]
+    print(f"{env.core.generator.name} renders, {chosen_by} chooses the code; pictures go to {output}")
+    if len(todo) < len(pairs):
+        print(f"{len(pairs) - len(todo)} pictures are there already and kept: --overwrite renders them again")
     written, failed = [], []
     for source, target in tqdm(todo, desc="rendering", unit="photo", leave=False):
         try:
@@ -95,14 +104,20 @@ def upscale(settings: Upscale) -> list[Path]:
     return written
 
 
-def targets(settings: Upscale, scale: int) -> list[tuple[Path, Path]]:
+def targets(settings: Upscale, output: Path, scale: int) -> list[tuple[Path, Path]]:
     """Pair photos with the files that they become.
+
+    Args:
+        settings: whose `images` to pair.
+        output: folder, or of one photo the file.
+        scale: of the pictures, for their names.
 
     Raises:
         ImageError: there is no photo.
-        ValueError: two photos would become one file, or a file is there already, or `output` cannot be.
+        ValueError: two photos would become one file, or a photo itself; one photo's picture is there already and may
+            not be overwritten; or `output` cannot be.
     """
-    source, output = Path(settings.images), Path(settings.output)
+    source = Path(settings.images)
     one_file = output.suffix.lower() in images.SUFFIXES
     if source.is_dir():
         if one_file:
@@ -123,8 +138,10 @@ def targets(settings: Upscale, scale: int) -> list[tuple[Path, Path]]:
         other = by_target.setdefault(picture, path)
         if other != path:
             raise ValueError(f"{other} and {path} would both become {picture}: rename one")
-        if picture.exists() and (not settings.overwrite or picture.samefile(path)):
-            raise ValueError(f"{picture} is there already: give another output, or --overwrite true for your results")
+        if picture.exists() and picture.samefile(path):
+            raise ValueError(f"the picture of {path} would replace it: give another output")
+        if picture.exists() and not source.is_dir() and not settings.overwrite:
+            raise ValueError(f"{picture} is there already: give another output, or --overwrite to render it again")
     return list(zip(found, pictures, strict=True))
 
 
@@ -158,6 +175,29 @@ def render(
         if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error):  # a CPU's has no class of its own
             raise MemoryError from None
         raise
+
+
+def _learned_on(settings: Upscale) -> str | None:
+    """Give the generator that the policy learned on.
+
+    Raises:
+        ValueError: its weights do not ship.
+    """
+    name = None if settings.width is not None else policies.learned_on(settings.policy)
+    if name is not None and name not in generators.names():
+        raise ValueError(f"{settings.policy} learned on {name}, whose weights do not ship: give its file as generator")
+    return name
+
+
+def _plain(name: str) -> str:
+    """Give a policy's name as one that a folder can have, without where its file lies."""
+    return Path(name).name.removesuffix(".safetensors").replace(":", "_").replace(" ", "_")
+
+
+def _check_width(width: float | None, core: BlindSRCore) -> None:
+    low, high = core.codec.width_range
+    if width is not None and not low <= width <= high:
+        raise ValueError(f"width must lie in {low:g} to {high:g}, as {core.generator.name}'s kernels do, got {width:g}")
 
 
 def _code(core: BlindSRCore, width: float | None) -> Tensor:

@@ -15,12 +15,15 @@ def unknown(what: str, name: object, known: Iterable[str]) -> str:
         known: the names there are; upper and lower case are alike.
 
     Returns:
-        The line: up to three names that are near, or the first eight known ones where none is.
+        The line: up to three names that are near, or the first eight that there are where none is.
 
     Example:
         >>> unknown("metric", "NIQUE", ["psnr", "niqe"])
         "unknown metric 'NIQUE': did you mean 'niqe'?"
     """
     lowered = {one.lower(): one for one in known}
-    near = difflib.get_close_matches(str(name).lower(), lowered, n=3, cutoff=0.4) or list(lowered)[:8]
-    return f"unknown {what} {name!r}: did you mean {' or '.join(repr(lowered[one]) for one in near)}?"
+    near = difflib.get_close_matches(str(name).lower(), lowered, n=3, cutoff=0.6)
+    if near:
+        return f"unknown {what} {name!r}: did you mean {' or '.join(repr(lowered[one]) for one in near)}?"
+    some = [repr(one) for one in list(lowered.values())[:8]] + ["..."] * (len(lowered) > 8)
+    return f"unknown {what} {name!r}: there are {', '.join(some)}."

@@ -1,6 +1,7 @@
 """Policies on the real environment (an untrained generator, photos made here) and their files."""
 
 import dataclasses
+import warnings
 from unittest.mock import Mock
 
 import numpy as np
@@ -213,6 +214,38 @@ def test_agents_learn_in_the_real_environment_and_load_as_policies(make, algorit
     assert checkpoint.read(path)[1]["training"] == {"photos": "noise"}
     warm = DDPG(make(), actor=path)  # an agent may start where another ended
     torch.testing.assert_close(warm.predict(observation)[0], agent.predict(observation)[0])
+
+
+def test_a_runs_folder_stands_for_what_it_trained(make, predictor_file, tmp_path):
+    with pytest.raises(CheckpointError, match=r"no agent.safetensors or predictor.safetensors in "):
+        policies.load(tmp_path.parent, make())
+    assert predictor_file.name == "predictor.safetensors" and predictor_file.parent == tmp_path
+    observation, _ = make().reset(seed=0)
+    assert isinstance(policies.load(tmp_path, make()), policies.PredictorPolicy)
+    agent = GroupPG(make(repeats=2), actor=Predictor(width=8, blocks=1))
+    agent.save(tmp_path / "agent.safetensors")
+    action = policies.load(str(tmp_path), make()).predict(observation)[0]
+    torch.testing.assert_close(action, agent.predict(observation)[0])
+
+
+def test_who_learned_what_a_generators_pictures_are_worth(make, predictor_file, tmp_path):
+    path = tmp_path / "agent.safetensors"
+    agent = DDPG(make(), actor=predictor_file)
+    agent.save(path)
+    assert policies.learned_on(path) == "amnet_s" and policies.learned_on("amgan_rl_s") == "amgan_s"
+    assert [policies.learned_on(name) for name in ("predictor", "true-code", predictor_file, "mine:policy")] == [
+        None
+    ] * 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        policies.load(path, make())
+        policies.load("predictor", make())
+    agent.meaning = dataclasses.replace(agent.meaning, generator="other")
+    agent.save(path)
+    with pytest.warns(
+        UserWarning, match="agent.safetensors learned what other's pictures are worth, amnet_s renders here"
+    ):
+        policies.load(path, make())
 
 
 def test_shared_offset_is_learned_saved_and_loaded(make, predictor_file, tmp_path, monkeypatch):

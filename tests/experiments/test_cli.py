@@ -1,6 +1,7 @@
 """The `blindsr` command: what is mistyped gives exit code 2 and one line that helps, never a traceback."""
 
 import importlib
+import warnings
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_unknown_commands(fails, name, near):
         (["--stepz", "3"], "unknown setting 'stepz': did you mean 'steps'"),
         (["--data", "[a]", "--step", "3"], "unknown setting 'step': did you mean 'steps'"),  # no abbreviations
         (["--data", "[a]", "--batch-size", "3"], "did you mean 'batch_size'"),
-        (["stray"], "unknown setting 'stray'"),
+        (["stray"], "'stray' belongs to no option: write --KEY stray"),
         ([], "missing setting data: give it as --data or in the config file"),
         (["--data"], "expected one argument"),
         (["--config"], "--config: expected one argument"),
@@ -57,11 +58,12 @@ def test_unknown_commands(fails, name, near):
         (["--data", "[a]", "--steps", "many"], 'setting "steps": expected int, got many'),
         (["--data", "[a]", "--steps", "1.5"], 'setting "steps": expected int, got 1.5'),
         (["--data", "[a]", "--ema", "much"], 'setting "ema": expected float, got much'),
-        (["--data", "photos"], 'setting "data": expected a list, as [A, B], got photos'),
+        (["--data", "[a]", "--betas", "much"], 'setting "betas": Expected a tuple with 2 elements'),
         (["--data", "[a]", "--schedule", "linear"], "expected one of 'cosine', 'halving', got linear"),
         (["--data", "[a]", "--steps", "0"], "steps must be at least 1, got 0"),
-        (["--config", "missing.yaml"], "missing.yaml"),
-        (["--config", "."], "not a file"),
+        (["--config", "missing.yaml"], "no file missing.yaml; unknown config 'missing': there are 'amgan', "),
+        (["--config", "configs/amnett.yaml"], "unknown config 'amnett': did you mean 'amnet'"),
+        (["--config", "."], "config . is a folder"),
         (["--data", "[a]", "--device", "gpu"], "device must be auto, cpu or cuda, got 'gpu'"),
         (["--data", "[a]", "--arch", "amnetx"], "unknown architecture 'amnetx': did you mean 'amnet'"),
     ],
@@ -95,6 +97,27 @@ def test_the_command_line_wins_over_the_config(config):
     later = config("steps: 11\n", "later.yaml")
     assert parse("--config", path, "--config", later).steps == 11
     assert parse("--data", "[a]") == TrainGenerator(data=["a"])
+
+
+def test_what_may_be_left_out(config, tmp_path, monkeypatch):
+    assert parse("--data", "photos").data == parse("--data=photos").data == ["photos"]
+    assert parse("--data", "a,b").data == ["a", "b"] and parse("--data", "[a]").data == ["a"]
+    assert parse("--data", "a", "--validation_widths", "1.8").validation_widths == (1.8,)
+    assert parse("--data", "a", "--amp").amp is True and parse("--amp", "--data", "a").amp is True
+    assert parse("--data", "a", "--compile").compile is True and parse("--data", "a", "--amp", "false").amp is False
+    assert parse("--config", "amnet_s").arch == "amnet_s" and parse("--config=amnet_s").code_noise == 1.0
+    monkeypatch.chdir(tmp_path)
+    config("data: [mine]", "amnet_s")
+    assert parse("--config", "amnet_s").data == ["mine"], "a user's own file wins"
+
+
+def test_warnings_are_one_line(monkeypatch, capsys):
+    def warn(settings):
+        warnings.warn("photo left out", stacklevel=1)
+
+    monkeypatch.setattr("experiments.train_generator.train_generator", warn)
+    assert cli.main(["train-generator", "--data", "[a]"]) == 0
+    assert capsys.readouterr().err == "blindsr: photo left out\n"
 
 
 def test_types(config):

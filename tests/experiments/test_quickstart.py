@@ -1,6 +1,7 @@
 """The main job at a toy budget: every part is real, only the numbers are small."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import agents
 from blindsr_env import images
 from experiments.extremes import captions, extremes
 from experiments.held_out import HeldOut
+from experiments.intervals import Interval
 from experiments.quickstart import Quickstart, quickstart
 from experiments.train_agent import TrainAgent, train_agent
 
@@ -101,7 +103,7 @@ def test_extremes_are_the_best_and_the_worst(folder, tiny_checkpoint, tmp_path, 
 
 
 @pytest.mark.parametrize("algorithm", ["ddpg", "group-pg", "pathwise"])
-def test_training_goes_on_where_it_stopped(tmp_path, folder, other_folder, tiny_checkpoint, algorithm):
+def test_training_goes_on_where_it_stopped(tmp_path, folder, other_folder, tiny_checkpoint, algorithm, capsys):
     settings = {
         "algorithm": algorithm,
         "num_envs": 4,
@@ -115,8 +117,21 @@ def test_training_goes_on_where_it_stopped(tmp_path, folder, other_folder, tiny_
     }
     path = train_agent(TrainAgent(total_timesteps=4, **settings))
     assert agents.load(path).num_timesteps == 4
+    first = json.loads((tmp_path / "run" / "results.json").read_text())["figures"]
     train_agent(TrainAgent(total_timesteps=12, **settings))
     assert agents.load(path).num_timesteps == 12
+    figures = json.loads((tmp_path / "run" / "results.json").read_text())["figures"]
+    assert figures["before"] == first["before"], "of the predictor, not of the agent that went on"
+    out = capsys.readouterr().out
+    assert f"2 scenes of 2 photos: before {Interval(**figures['before']['reward'])}, after " in out
+    assert f"grid, 1e-3 {Interval(**figures['gain']['grid']).times(1e3)}" in out and f"{tmp_path}/run/" in out
+
+
+def test_an_untrained_actor_has_no_before(tmp_path, folder, tiny_checkpoint, capsys):
+    few = {"actor": "predictor_s", "total_timesteps": 4, "num_envs": 2, "repeats": 2, "held_out_scenes": 1}
+    train_agent(TrainAgent(images=folder, generator=tiny_checkpoint, output=str(tmp_path), device="cpu", **few))
+    assert json.loads((tmp_path / "results.json").read_text())["figures"]["before"] is None
+    assert "1 scenes of 1 photos: after " in capsys.readouterr().out
 
 
 def test_unknown_setting_of_the_algorithm_lists_the_nearest(tmp_path, tiny_checkpoint):
@@ -142,7 +157,8 @@ def test_ctrl_c_leaves_an_agent_that_learns_on(tmp_path, folder, tiny_checkpoint
     output = tmp_path / "run"
     arguments = ["--images", folder, "--generator", tiny_checkpoint, "--output", str(output), "--device", "cpu"]
     command = [sys.executable, "-m", "experiments.cli", "train-agent", *arguments, "--total_timesteps", "1000000"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True) as process:
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "TQDM_MININTERVAL": "0.1"}, **pipes) as process:
         assert process.stderr is not None
         while "renders/s, reward" not in (line := process.stderr.readline(400)):
             assert line or process.poll() is None

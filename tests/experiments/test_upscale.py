@@ -6,6 +6,8 @@ import torch
 
 import generators
 from agents import policies
+from agents.checkpoints import ActionMeaning
+from agents.shared_offset import save_offset
 from blindsr_env import images
 from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
@@ -67,17 +69,53 @@ def test_nothing_is_overwritten_unasked(photos, tmp_path, tiny_checkpoint, photo
     own = tmp_path / "a_x4.png"
     images.write(own, photo(5, 5, 3))
     again = Upscale(images=str(photos / "a.png"), output=str(tmp_path), **common)
-    with pytest.raises(ValueError, match=r"a_x4.png is there already: give another output, or --overwrite true"):
+    with pytest.raises(ValueError, match=r"a_x4.png is there already: give another output, or --overwrite"):
         upscale(again)
     assert images.read(own).shape == (5, 5, 3)
     upscale(Upscale(images=str(photos / "a.png"), output=str(tmp_path), overwrite=True, **common))
     assert images.read(own).shape == (80, 132, 3)
-    with pytest.raises(ValueError, match="is there already"):  # the photo itself
+    with pytest.raises(ValueError, match="the picture of .*a.png would replace it"):
         upscale(Upscale(images=str(photos / "a.png"), output=str(photos / "a.png"), overwrite=True, **common))
     images.write(photos / "a.bmp", photo(6, 6, 0))
     with pytest.raises(ValueError, match=r"a.bmp and .*a.png would both become .*a_x4.png: rename one"):
         upscale(Upscale(images=str(photos), output=str(tmp_path / "out"), **common))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_stopped_folder_goes_on(photos, tmp_path, tiny_checkpoint, capsys):
+    out = tmp_path / "out"
+    common = dict(images=str(photos), output=str(out), generator=tiny_checkpoint, device="cpu")
+    first = upscale(Upscale(**common))
+    images.write(first[0], np.zeros((3, 3, 3), np.uint8))
+    first[1].unlink()
+    capsys.readouterr()
+    assert upscale(Upscale(**common)) == first[1:]
+    assert "1 pictures are there already and kept: --overwrite renders them again" in capsys.readouterr().out
+    assert images.read(first[0]).shape == (3, 3, 3)
+    assert upscale(Upscale(overwrite=True, **common)) == first and images.read(first[0]).shape == (80, 132, 3)
+
+
+def test_an_agent_brings_its_generator_and_names_its_folder(tmp_path, photo, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    images.write(tmp_path / "a.png", photo(8, 9, 0))
+    (agents,) = upscale(Upscale(images="a.png", policy="amgan_rl_s", device="cpu"))
+    assert agents.as_posix() == "upscaled/amgan_s_amgan_rl_s/a_x4.png"
+    assert "amgan_s renders, amgan_rl_s chooses the code" in capsys.readouterr().out
+    (known,) = upscale(Upscale(images="a.png", width=2.0, policy="amgan_rl_s", device="cpu"))
+    assert known.as_posix() == "upscaled/amnet_s_width_2/a_x4.png"
+    with pytest.warns(UserWarning, match="amgan_rl_s learned what amgan_s's pictures are worth, amnet_s renders here"):
+        (other,) = upscale(Upscale(images="a.png", policy="amgan_rl_s", generator="amnet_s", device="cpu"))
+    assert other.as_posix() == "upscaled/amnet_s_amgan_rl_s/a_x4.png"
+
+
+def test_an_agent_whose_generator_does_not_ship_needs_its_file(tmp_path, photo, tiny_checkpoint):
+    env = BlindSREnv(metric="psnr", generator=tiny_checkpoint)
+    save_offset(tmp_path / "mine.safetensors", torch.zeros(15), ActionMeaning.of(env), {})
+    common = dict(images=str(tmp_path / "a.png"), output=str(tmp_path), policy=str(tmp_path / "mine.safetensors"))
+    images.write(tmp_path / "a.png", photo(8, 9, 0))
+    with pytest.raises(ValueError, match=r"learned on tiny, whose weights do not ship: give its file as generator"):
+        upscale(Upscale(device="cpu", **common))
+    assert upscale(Upscale(device="cpu", generator=tiny_checkpoint, **common))
 
 
 def test_one_photo_may_name_its_file_and_grey_stays_grey(tmp_path, tiny_checkpoint, photo):
@@ -115,7 +153,7 @@ def test_what_cannot_be_rendered_is_named_after_the_rest_is_done(photos, tmp_pat
         ([], "missing setting images"),
         (["--images", "{photos}", "--policy", "true-code"], "'true-code' cannot choose for a photo alone"),
         (["--images", "{photos}", "--policy", "predicter"], "unknown policy 'predicter': did you mean 'predictor'"),
-        (["--images", "{photos}", "--width", "-1"], "width must be above 0"),
+        (["--images", "{photos}", "--width", "-1"], "width must lie in 0.2 to 4, as tiny's kernels do, got -1"),
         (["--images", "{photos}", "--output", "{photos}/out"], "lies in the folder of photos"),
         (["--images", "{photos}/none.png"], "no image at"),
         (["--images", "{photos}", "--output", "one.png"], "is one picture, "),
