@@ -13,7 +13,7 @@ from torch import Tensor
 
 from generators.nearest import unknown
 
-_WORDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a string"}
+_WORDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a string", dict: "settings by name"}
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class AgentConfig:
 
 def _as(expected: type, value: Any) -> Any:
     """Give a value as the type expected, or None where it is of another one, or infinite or NaN."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or expected in (bool, str):
+    if isinstance(value, bool) or not isinstance(value, int | float) or expected in (bool, str, dict):
         return value if isinstance(value, expected) and type(value) is expected else None
     if not math.isfinite(value) or (expected is int and not isinstance(value, int)):
         return None

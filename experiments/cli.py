@@ -1,4 +1,7 @@
-"""The `blindsr` command: one subcommand a module, settings from a YAML file and from the command line."""
+"""The `blindsr` command: one subcommand a module, settings from a YAML file and from the command line.
+
+Our own modules are imported when they are needed: torch takes seconds, and the list of commands should not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,6 @@ from types import ModuleType
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
-
-from experiments.arguments import completed
-from generators.nearest import unknown
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(f"blindsr {version('blindsr')}")
         return 0
+    if not sys.stderr.isatty():  # a log file needs no ten progress bars a second; tqdm reads this when torch imports it
+        os.environ.setdefault("TQDM_MININTERVAL", "30")
     if name not in COMMANDS:
+        from generators.nearest import unknown
+
         return _fail(unknown("command", name, COMMANDS))
     command = COMMANDS[name]
-    if not sys.stderr.isatty():  # a log file needs no ten progress bars a second; tqdm reads this when it is imported
-        os.environ.setdefault("TQDM_MININTERVAL", "30")
     module = importlib.import_module(f"experiments.{command.module}")
     with warnings.catch_warnings():
         warnings.showwarning = _say  # type: ignore[assignment]
@@ -102,6 +104,8 @@ def parse(settings: type, arguments: Sequence[str], *, prog: str, summary: str =
         ValueError: an unknown key (the nearest names are listed), a missing one or a wrong value, or a config that is
             not there; one line.
     """
+    from experiments.arguments import completed
+
     parser = ArgumentParser(prog=prog, description=summary, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a YAML file of settings, or the name of one that ships")
     parser.add_class_arguments(settings)
@@ -114,6 +118,8 @@ def parse(settings: type, arguments: Sequence[str], *, prog: str, summary: str =
 
 
 def _explain(message: str, known: list[str]) -> str:
+    from generators.nearest import unknown
+
     refused = re.search(r"Option '([^']+)' is not accepted|unrecognized arguments: -*([\w.-]+)", message)
     if refused:
         return unknown("setting", (refused.group(1) or refused.group(2)).replace("-", "_"), known)

@@ -29,10 +29,11 @@ class TrainAgent:
     """Settings of `blindsr train-agent`.
 
     Attributes:
-        algorithm: `ddpg` (the paper's), `group-pg` (group-relative policy gradient) or `pathwise` (the reward's own
-            gradient, for metrics that have one).
+        algorithm: `ddpg` (the paper's), `group-pg` (group-relative policy gradient), `pathwise` (the reward's own
+            gradient, for metrics that have one), or Stable-Baselines3's `sb3-ppo`, `sb3-a2c`, `sb3-sac`, `sb3-td3`,
+            `sb3-ddpg`.
         agent: the algorithm's own settings, by name; see `DDPGConfig` of `agents.ddpg`, `GroupPGConfig` of
-            `agents.group_pg` and `PathwiseConfig` of `agents.pathwise`.
+            `agents.group_pg`, `PathwiseConfig` of `agents.pathwise` and `SB3Config` of `agents.sb3_agents`.
         actor: a predictor's checkpoint to start from, or `predictor`, `predictor_s` for an untrained one; None for the
             predictor that ships.
         total_timesteps: renders of actions in all.

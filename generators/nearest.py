@@ -22,7 +22,9 @@ def unknown(what: str, name: object, known: Iterable[str]) -> str:
         "unknown metric 'NIQUE': did you mean 'niqe'?"
     """
     lowered = {one.lower(): one for one in known}
-    near = difflib.get_close_matches(str(name).lower(), lowered, n=3, cutoff=0.6)
+    given = str(name).lower()
+    near = difflib.get_close_matches(given, lowered, n=3, cutoff=0.6)
+    near = near or [one for one in lowered if given and one.startswith(given)][:3]
     if near:
         return f"unknown {what} {name!r}: did you mean {' or '.join(repr(lowered[one]) for one in near)}?"
     some = [repr(one) for one in list(lowered.values())[:8]] + ["..."] * (len(lowered) > 8)

@@ -102,7 +102,7 @@ def test_extremes_are_the_best_and_the_worst(folder, tiny_checkpoint, tmp_path, 
     assert [row["HR"][1] for row in drawn] == [f"reward {r:+.2f}" for r in (7, 5, 4, np.nan, -1, -6)]
 
 
-@pytest.mark.parametrize("algorithm", ["ddpg", "group-pg", "pathwise"])
+@pytest.mark.parametrize("algorithm", ["ddpg", "group-pg", "pathwise", "sb3-ppo"])
 def test_training_goes_on_where_it_stopped(tmp_path, folder, other_folder, tiny_checkpoint, algorithm, capsys):
     settings = {
         "algorithm": algorithm,
@@ -115,6 +115,8 @@ def test_training_goes_on_where_it_stopped(tmp_path, folder, other_folder, tiny_
         "output": str(tmp_path / "run"),
         "device": "cpu",
     }
+    if algorithm == "sb3-ppo":
+        settings["agent"] = {"library": {"n_steps": 1, "batch_size": 4}}
     path = train_agent(TrainAgent(total_timesteps=4, **settings))
     assert agents.load(path).num_timesteps == 4
     first = json.loads((tmp_path / "run" / "results.json").read_text())["figures"]
