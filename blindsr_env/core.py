@@ -245,8 +245,12 @@ class BlindSRCore:
             for each metric of the report; with `gradient` also that, `(N, d)` float32: see `BlindSREnv`. All are new
             tensors of length N.
         """
-        sr, gradient = self._climb(scenes, action) if self.gradient else (self.render(scenes.lr, action), None)
-        scores = self.scores(sr, scenes.hr)  # (N, 1 + R)
+        gradient: Tensor | None = None
+        if self.gradient:
+            sr, score, gradient = self._climb(scenes, action)
+            scores = torch.cat([score[:, None], self.scores(sr, scenes.hr, self.report)], dim=1)  # (N, 1 + R)
+        else:
+            scores = self.scores(self.render(scenes.lr, action), scenes.hr)
         gain = self._zeta * (scores - scenes.true_scores[:, : scores.shape[1]])
         invalid = ~torch.isfinite(scenes.true_scores[:, 0])
         broken = ~torch.isfinite(scores[:, 0]) & ~invalid
@@ -265,15 +269,16 @@ class BlindSRCore:
             info[f"gain_{metric.name}"] = gain[:, r].clone()
         return gain[:, 0].masked_fill(invalid, 0.0).masked_fill(broken, BROKEN_REWARD), info
 
-    def _climb(self, scenes: Scenes, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Render each scene with the code of its action, and follow the reward back to the action.
+    def _climb(self, scenes: Scenes, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Render each scene with the code of its action, score it, and follow the reward back to the action.
 
         Returns:
-            Pictures `(N, 3, S, S)` as `render` gives them, and the reward's gradient at the clipped action, `(N, d)`.
+            Pictures `(N, 3, S, S)` as `render` gives them, their scores under the metric `(N,)`, and the reward's
+            gradient at the clipped action, `(N, d)`.
         """
         rows = CLIMBING_ROWS.get(self.device.type, CLIMBING_ROWS["cpu"])
         parts = zip(scenes.lr.split(rows), scenes.hr.split(rows), action.clamp(-1, 1).split(rows), strict=True)
-        pictures, gradients = [], []
+        pictures, scores, gradients = [], [], []
         for seen, hr, chosen in parts:
             # Out of the caller's inference mode too, whose tensors no gradient may pass.
             with torch.inference_mode(False), torch.enable_grad():
@@ -290,7 +295,8 @@ class BlindSRCore:
                         )
                     gradients += torch.autograd.grad(self._zeta[0] * score.sum(), chosen)
             pictures.append(sr.detach())
-        return torch.cat(pictures), torch.cat(gradients)
+            scores.append(score.detach().float())
+        return torch.cat(pictures), torch.cat(scores), torch.cat(gradients)
 
     def info(self, scenes: Scenes) -> dict[str, Tensor]:
         """What `info` says of scenes at their reset: new tensors of length N."""
@@ -419,17 +425,20 @@ class BlindSRCore:
             # Rounded, with the gradient of the unrounded picture.
             return quantize(sr.detach()) + (clamped - clamped.detach())
 
-    def scores(self, sr: Tensor, hr: Tensor) -> Tensor:
-        """Score pictures under the metric and each of the report's.
+    def scores(self, sr: Tensor, hr: Tensor, by: Sequence[Metric] | None = None) -> Tensor:
+        """Score pictures.
 
         Args:
             sr: `(N, 3, H, W)` float32, 8-bit levels in [0, 1].
             hr: their references, `(N, 3, H, W)` uint8; looked at only by metrics that need one.
+            by: metrics, M of them; the core's own and each of the report's where None.
 
         Returns:
-            `(N, 1 + R)` float32.
+            `(N, M)` float32.
         """
-        every = (self.metric, *self.report)
+        every = (self.metric, *self.report) if by is None else by
+        if not every:
+            return sr.new_empty(len(sr), 0)
         reference = hr.float() / 255 if any(m.needs_reference for m in every) else None
         with exact(self.device):
             return torch.stack([m(sr, reference if m.needs_reference else None) for m in every], dim=1).float()

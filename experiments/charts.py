@@ -93,13 +93,14 @@ def price(results: list[Result]) -> Any:
     if not by_set:
         return None
     figure, panels = _panels(len(by_set))
+    where = {f"{sheet.generator}, {sheet.action}" for found in by_set.values() for sheet in found}
     numbers: dict[str, int] = {}
     for axes, (title, found) in zip(panels, by_set.items(), strict=True):
         drawn = set()  # a policy may stand in several files
         for sheet in found:
             for name, of_metric in [*sheet.singles.items(), *((n, r["metrics"]) for n, r in sheet.recipes.items())]:
                 across, up = of_metric["psnr"]["gain"], of_metric["niqe"]["gain"]
-                label = f"{sheet.generator}, {sheet.action}: {name}"
+                label = name if len(where) == 1 else f"{sheet.generator}, {sheet.action}: {name}"
                 if label in drawn:
                     continue
                 drawn.add(label)
@@ -109,7 +110,8 @@ def price(results: list[Result]) -> Any:
         if title in paper.AMGAN_RL_NIQE_GAIN:
             axes.axhline(paper.AMGAN_RL_NIQE_GAIN[title], color="k", ls="--", alpha=0.5, label="AMGAN-RL, the paper")
         axes.plot(0, 0, "k+", label="the true code")
-        axes.set(title=title, xlabel="PSNR gain, dB", ylabel="NIQE gain")
+        named = f"{title}: {next(iter(where))}" if len(where) == 1 else title
+        axes.set(title=named, xlabel="PSNR gain, dB", ylabel="NIQE gain")
     known = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(known.values(), known.keys(), fontsize=7, loc="outside right center")
     figure.set_figwidth(figure.get_figwidth() + SIDE)

@@ -69,6 +69,12 @@ def test_a_policy_of_several_files_is_one_point_and_the_eleventh_has_another_mar
     assert len(axes.containers) == 12
     looks = [(bars.lines[0].get_marker(), bars.lines[0].get_color()) for bars in axes.containers]
     assert len(set(looks)) == 12
+    assert set(axes.get_legend_handles_labels()[1]) >= {"p0", name}, (
+        "one generator and action space: they are the title"
+    )
+    assert axes.get_title().endswith(f": {SHEET['generator']}, code")
+    other = charts.price([result(SHEET), result({**SHEET, "generator": "other"})])
+    assert f"other, code: {name}" in other.axes[0].get_legend_handles_labels()[1]
 
 
 def test_hacking_has_a_bar_a_generator_and_space():
