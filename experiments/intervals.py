@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,8 @@ class Interval:
         return Interval(unit * self.mean, unit * self.low, unit * self.high, self.count)
 
     def __str__(self) -> str:
+        if math.isnan(self.low):  # one photo has no spread
+            return f"{self.mean:+.3f} [?]"
         return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 

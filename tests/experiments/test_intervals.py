@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.intervals import bootstrap, over_photos, seeds_and_photos
+from experiments.intervals import Interval, bootstrap, over_photos, seeds_and_photos
 
 
 def test_interval_of_normal_values_is_the_textbook_one():
@@ -119,3 +119,7 @@ def test_recipes_are_compared_photo_by_photo():
     assert seeds_and_photos(ours, theirs).mean == pytest.approx(np.delete(ours - theirs, 3, axis=1).mean())
     with pytest.raises(ValueError, match="no photo"):
         seeds_and_photos(np.full((2, 3), np.nan))
+
+
+def test_one_value_is_shown_without_ends():
+    assert str(bootstrap([0.5])) == "+0.500 [?]" and str(Interval(1.0, 0.5, 1.5, 3)) == "+1.000 [+0.500, +1.500]"
