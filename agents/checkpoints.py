@@ -177,6 +177,10 @@ def predictor_within(
     kind = metadata.get("kind")
     if kind not in ("predictor", "agent"):
         raise CheckpointError(f"{path} holds a {kind}: give a predictor's or an agent's checkpoint")
+    if any(name.startswith("policy.") for name in tensors):
+        raise CheckpointError(
+            f"{path} is an agent of {metadata.get('algorithm')}: its policy is no predictor to start from"
+        )
     with whole(path, kind):
         predictor = restore(metadata["settings"])
         if kind == "predictor":

@@ -28,7 +28,7 @@ from agents.ddpg import DDPG
 from agents.group_pg import GroupPG
 from agents.networks import Actor, answer
 from agents.pathwise import Pathwise
-from agents.sb3_agents import A2C, PPO, SAC, SB3DDPG, TD3
+from agents.sb3_agents import SB3A2C, SB3DDPG, SB3PPO, SB3SAC, SB3TD3
 from agents.shared_offset import OffsetPolicy, learn_offset, offset_within
 from agents.worlds import Env
 from blindsr_env.core import BlindSRCore
@@ -40,7 +40,7 @@ NAMES = ("true-code", "mean-code", "random", "predictor", "shared-offset")
 """Policies that need no file of their own."""
 
 ALGORITHMS: dict[str, type[Agent[Any]]] = {
-    agent.algorithm: agent for agent in (DDPG, GroupPG, Pathwise, PPO, A2C, SAC, TD3, SB3DDPG)
+    agent.algorithm: agent for agent in (DDPG, GroupPG, Pathwise, SB3PPO, SB3A2C, SB3SAC, SB3TD3, SB3DDPG)
 }
 """Agents by the name of their algorithm."""
 

@@ -1,18 +1,21 @@
 """Stable-Baselines3's algorithms as agents like ours: trained, saved, loaded and scored by the same commands.
 
-Each is a small network on what a frozen predictor measures, which moves the predictor's action; see `Residual`.
-Files are safetensors as ours, without pickles. Stable-Baselines3 is imported when one is made.
+Each is a small network on what a frozen predictor measures, which moves the predictor's action; see `Residual`. It
+begins at the predictor, with the exploration that ours have. Files are safetensors as ours, without pickles.
+Stable-Baselines3 is imported when one is made.
 """
 
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+import yaml
 from gymnasium.spaces import Box
 from torch import Tensor, nn
 
@@ -20,10 +23,14 @@ from agents.agent import Agent, Callback
 from agents.config import ABOVE_0, AgentConfig
 from agents.interruption import Interruption
 from agents.networks import answer
-from agents.residual import Residual, around
+from agents.residual import Residual, add_residual
+from generators.nearest import unknown
 
-OFF_POLICY = {"buffer_size": 20_000, "learning_starts": 256, "batch_size": 256, "train_freq": 1, "gradient_steps": -1}
-"""As many updates as renders; the library's own settings are for millions of steps."""
+OFF_POLICY = {"buffer_size": 20_000, "learning_starts": 0, "batch_size": 256, "train_freq": 1, "gradient_steps": -1}
+"""As many updates as renders, and no uniform actions first; the library's own settings are for millions of steps."""
+
+OWN = ("self", "policy", "env", "learning_rate", "seed", "device", "action_noise", "max_grad_norm", "use_sde")
+"""Arguments of the library's classes that the agent gives itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,19 +38,19 @@ class SB3Config(AgentConfig):
     """Settings of an algorithm of Stable-Baselines3.
 
     Attributes:
-        noise: PPO's and A2C's first deviations, DDPG's and TD3's action noise; SAC finds its own.
+        noise: first deviations of PPO's, A2C's and SAC's actions, which then learn them; DDPG's and TD3's action noise.
         actor_lr: the library's `learning_rate`, of all its networks.
         average: none of the library's algorithms has one; 0.
         max_grad_norm: PPO's and A2C's; the others do not clip.
         reach: how far from the predictor's action an agent can go, in each component.
-        library: further arguments of the library's class, such as `{gradient_steps: 4}`.
+        arguments: further ones of the library's class, such as `{gradient_steps: 4}`.
     """
 
     noise: tuple[float, ...] = (0.1,) * 8 + (0.03,)
     actor_lr: float = 3e-4
     lr_final: float = 0.03
     reach: float = 0.5
-    library: dict = field(default_factory=dict)
+    arguments: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,28 +67,41 @@ class SB3Agent(Agent[SB3Config]):
 
     Attributes:
         policy: the library's, on the CPU.
+        model: the library's algorithm, from the first `learn` on.
+
+    Raises:
+        ValueError: `arguments` of the config that the library's class does not take.
     """
 
     config_class: ClassVar[type[AgentConfig]] = SB3Config
-    library: ClassVar[str]
-    settings: ClassVar[dict[str, Any]] = {}
-    critics: ClassVar[dict[str, Any]] = {}
-    """Of the policy; what the library's class would tell it."""
+    library_class: ClassVar[str]
+    defaults: ClassVar[dict[str, Any]] = {}
+    """Arguments of the library's class, where `arguments` of the config does not say otherwise."""
+    policy_defaults: ClassVar[dict[str, Any]] = {}
+    """What the library's class itself tells its policy."""
 
     def setup(self) -> None:
-        """Make the policy; the predictor learns nothing."""
+        """Make the policy, which moves nothing yet; the predictor learns nothing."""
+        self.model: Any = None
         self.actor.eval().requires_grad_(False)
-        actions = int(self.actor.settings["actions"])
-        kind = self._kind()
-        self.policy: Any = kind.policy_aliases["MlpPolicy"](
-            Box(-np.inf, np.inf, (self.actor.pooled_size,), np.float32),
-            Box(-1, 1, (actions,), np.float32),
-            lambda left: self.config.actor_lr,
-            **{**self.critics, **self.config.library.get("policy_kwargs", {})},
-        )
-        if isinstance(deviation := getattr(self.policy, "log_std", None), nn.Parameter):  # PPO's and A2C's
-            with torch.no_grad():
-                deviation.copy_((self.noise.cpu() / self.config.reach).log())
+        self._arguments = self._checked()
+        make = self._library().policy_aliases["MlpPolicy"]
+        try:
+            self.policy: Any = make(
+                Box(-np.inf, np.inf, (self.actor.pooled_size,), np.float32),
+                Box(-1, 1, (int(self.actor.settings["actions"]),), np.float32),
+                lambda left: self.config.actor_lr,
+                **{**self.policy_defaults, **self._arguments.get("policy_kwargs", {})},
+            )
+        except TypeError as error:
+            raise ValueError(f"policy_kwargs in arguments of {self.algorithm}: {error}") from None
+        with torch.no_grad():
+            self.start_at_predictor(self._deviation())
+
+    def start_at_predictor(self, deviation: Tensor) -> None:
+        """Set the policy's last layers: mean residual 0, and this deviation, `(actions,)`, where it has one."""
+        _zero(self.policy.action_net)
+        self.policy.log_std.copy_(deviation.log())
 
     def networks(self) -> dict[str, nn.Module]:
         """Give the predictor and the policy."""
@@ -100,29 +120,21 @@ class SB3Agent(Agent[SB3Config]):
         log_interval: int = 10,
         reset_num_timesteps: bool = True,
     ) -> Self:
-        """Learn as the library does; see `Agent.learn`. PPO and A2C finish the rollout that they are in."""
-        from agents.sb3 import SB3VecEnv
+        """Learn as the library does; see `Agent.learn`.
 
+        PPO and A2C end with a whole rollout; an interrupted one is rendered and not learned from.
+        """
         if self.world is None:
             raise ValueError("this agent has no environment to learn in: give one, load(path, env=env)")
         self.num_timesteps = 0 if reset_num_timesteps else self.num_timesteps
         self.total_timesteps = self.num_timesteps + total_timesteps
         self.interrupted = False
-        kind, config = self._kind(), self.config
-        env = SB3VecEnv(Residual(self.world.env, self.actor, reach=config.reach, device=self.device))
-        model = kind(
-            "MlpPolicy",
-            env,
-            learning_rate=lambda left: config.actor_lr * config.lr_final ** (1 - left),
-            seed=self.seed + self.num_timesteps,  # a run that goes on sees new scenes
-            device="cpu",
-            **{**self.settings, **self._exploration(), **copy.deepcopy(config.library)},  # A2C writes in it
-        )
-        model.policy.load_state_dict(self.policy.state_dict())
-        self.policy, model.num_timesteps = model.policy, self.num_timesteps
+        if self.model is None or reset_num_timesteps:
+            self.model = self._model()
+        self.model.num_timesteps = self.num_timesteps
         with Interruption() as interruption, self._bar(progress_bar) as bar:
             watch = _watch(self, callback, bar, log_interval, lambda: interruption.requested)
-            model.learn(total_timesteps, watch, reset_num_timesteps=False)
+            self.model.learn(total_timesteps, watch, log_interval=None, reset_num_timesteps=False)
         return self
 
     def predict(
@@ -132,73 +144,128 @@ class SB3Agent(Agent[SB3Config]):
 
         def choose(lr: Tensor) -> Tensor:
             pooled = self.actor.pooled(lr)
-            offset, _ = self.policy.predict(pooled.cpu().numpy(), deterministic=deterministic)
-            return around(self.actor.act(pooled), torch.from_numpy(offset), self.config.reach)
+            residual, _ = self.policy.predict(pooled.cpu().numpy(), deterministic=deterministic)
+            return add_residual(self.actor.act(pooled), torch.from_numpy(residual), self.config.reach)
 
         return answer(observation, self.device, choose), None
 
-    def _kind(self) -> Any:
-        import stable_baselines3
-
-        return getattr(stable_baselines3, self.library)
-
-    def _exploration(self) -> dict[str, Any]:
-        """Give the library's arguments that the config's exploration and clipping become."""
+    def exploration(self) -> dict[str, Any]:
+        """Give the library's arguments that the config's noise and clipping become."""
         return {"max_grad_norm": self.config.max_grad_norm}
 
+    def _model(self) -> Any:
+        """Give the library's algorithm around the policy, in the world."""
+        from agents.sb3 import SB3VecEnv
 
-class PPO(SB3Agent):
+        assert self.world is not None
+        config = self.config
+        env = SB3VecEnv(Residual(self.world.env, self.actor, reach=config.reach, device=self.device))
+        try:
+            model = self._library()(
+                "MlpPolicy",
+                env,
+                learning_rate=lambda left: config.actor_lr * config.lr_final ** (1 - left),
+                seed=self.seed,
+                device="cpu",
+                **{**self.defaults, **self.exploration(), **copy.deepcopy(self._arguments)},  # A2C writes in it
+            )
+        except (TypeError, AssertionError) as error:
+            raise ValueError(f"arguments of {self.algorithm}: {' '.join(str(error).split())}") from None
+        model.policy.load_state_dict(self.policy.state_dict())
+        self.policy = model.policy
+        # The library gives row i the seed + i, so runs of neighbouring seeds would share nearly all their scenes.
+        scenes = np.random.SeedSequence([self.seed, self.num_timesteps]).generate_state(1)
+        env.seed(int(scenes[0] >> 1))
+        return model
+
+    def _library(self) -> Any:
+        import stable_baselines3
+
+        return getattr(stable_baselines3, self.library_class)
+
+    def _deviation(self) -> Tensor:
+        return self.noise.cpu() / self.config.reach
+
+    def _checked(self) -> dict[str, Any]:
+        """Give the config's arguments, texts of the command line as what YAML reads in them."""
+        known = [name for name in inspect.signature(self._library().__init__).parameters if name not in OWN]
+        arguments = self.config.arguments
+        for name in arguments:
+            if name not in known:
+                raise ValueError(unknown(f"argument of {self.algorithm}", name, known))
+        return {name: yaml.safe_load(each) if isinstance(each, str) else each for name, each in arguments.items()}
+
+
+class SB3PPO(SB3Agent):
     """Proximal policy optimisation (Schulman et al., 2017)."""
 
     algorithm: ClassVar[str] = "sb3-ppo"
-    library: ClassVar[str] = "PPO"
-    settings: ClassVar[dict[str, Any]] = {"n_steps": 12, "batch_size": 64}
+    library_class: ClassVar[str] = "PPO"
+    defaults: ClassVar[dict[str, Any]] = {"n_steps": 12, "batch_size": 64}
 
 
-class A2C(SB3Agent):
+class SB3A2C(SB3Agent):
     """Advantage actor-critic (Mnih et al., 2016)."""
 
     algorithm: ClassVar[str] = "sb3-a2c"
-    library: ClassVar[str] = "A2C"
+    library_class: ClassVar[str] = "A2C"
 
 
-class SAC(SB3Agent):
+class SB3SAC(SB3Agent):
     """Soft actor-critic (Haarnoja et al., 2018)."""
 
     algorithm: ClassVar[str] = "sb3-sac"
-    library: ClassVar[str] = "SAC"
-    settings: ClassVar[dict[str, Any]] = {**OFF_POLICY, "ent_coef": "auto_0.02"}  # rewards here are below 1
+    library_class: ClassVar[str] = "SAC"
+    defaults: ClassVar[dict[str, Any]] = {**OFF_POLICY, "ent_coef": "auto_0.02"}  # rewards here are below 1
 
-    def _exploration(self) -> dict[str, Any]:
+    def start_at_predictor(self, deviation: Tensor) -> None:
+        """Set the last layers of the actor."""
+        _zero(self.policy.actor.mu)
+        _zero(self.policy.actor.log_std)
+        self.policy.actor.log_std.bias.copy_(deviation.log())
+
+    def exploration(self) -> dict[str, Any]:
+        """Give nothing: its own deviation explores."""
         return {}
 
 
-class TD3(SB3Agent):
+class SB3TD3(SB3Agent):
     """Twin delayed DDPG (Fujimoto et al., 2018)."""
 
     algorithm: ClassVar[str] = "sb3-td3"
-    library: ClassVar[str] = "TD3"
-    settings: ClassVar[dict[str, Any]] = OFF_POLICY
+    library_class: ClassVar[str] = "TD3"
+    defaults: ClassVar[dict[str, Any]] = OFF_POLICY
 
-    def _exploration(self) -> dict[str, Any]:
+    def start_at_predictor(self, deviation: Tensor) -> None:
+        """Set the last layers of the actor and of its target."""
+        for actor in (self.policy.actor, self.policy.actor_target):
+            _zero([layer for layer in actor.mu if isinstance(layer, nn.Linear)][-1])
+
+    def exploration(self) -> dict[str, Any]:
+        """Give the action noise."""
         from stable_baselines3.common.noise import NormalActionNoise
 
-        deviation = (self.noise.cpu() / self.config.reach).numpy()
+        deviation = self._deviation().numpy()
         return {"action_noise": NormalActionNoise(np.zeros_like(deviation), deviation)}
 
 
-class SB3DDPG(TD3):
-    """The library's DDPG (Lillicrap et al., 2016), with its replay and without the paper's sign penalty."""
+class SB3DDPG(SB3TD3):
+    """The library's DDPG (Lillicrap et al., 2016), without the paper's sign penalty."""
 
     algorithm: ClassVar[str] = "sb3-ddpg"
-    library: ClassVar[str] = "DDPG"
-    critics: ClassVar[dict[str, Any]] = {"n_critics": 1}
+    library_class: ClassVar[str] = "DDPG"
+    policy_defaults: ClassVar[dict[str, Any]] = {"n_critics": 1}
+
+
+def _zero(layer: nn.Linear) -> None:
+    layer.weight.zero_()
+    layer.bias.zero_()
 
 
 def _watch(
     agent: SB3Agent, callback: Callback | None, bar: Any, log_interval: int, requested: Callable[[], bool]
 ) -> Any:
-    """Give what the library calls after each step of the environment: it counts, reports and may end the learning."""
+    """Give what the library calls after each step of the environment: it checks, counts, reports and may end it."""
     from stable_baselines3.common.callbacks import BaseCallback
 
     class Watch(BaseCallback):
@@ -207,16 +274,24 @@ def _watch(
             self.rewards: list[float] = []
 
         def _on_step(self) -> bool:
-            agent.num_timesteps = int(self.num_timesteps)
+            if not self.locals["dones"].all():
+                raise ValueError("an episode did not end after one step: these agents learn one-step environments only")
             self.rewards.append(float(self.locals["rewards"].mean()))
+            if not np.isfinite(self.rewards[-1]):
+                raise ValueError("the environment gave a reward that is not finite: check its metric")
+            agent.num_timesteps = int(self.num_timesteps)
             bar.update(min(agent.num_timesteps, agent.total_timesteps) - bar.n)
             agent.interrupted = agent.interrupted or requested()
             due = len(self.rewards) == log_interval or agent.num_timesteps >= agent.total_timesteps
             if due or agent.interrupted:
-                means = {"reward": float(np.mean(self.rewards)), "timesteps": agent.num_timesteps}
+                told = self.model.logger.name_to_value  # the library's losses, of its last update
+                figures = {
+                    name.removeprefix("train/"): float(value) for name, value in told.items() if "train/" in name
+                }
+                figures |= {"reward": float(np.mean(self.rewards)), "timesteps": agent.num_timesteps}
                 self.rewards = []
-                bar.set_postfix(reward=f"{means['reward']:+.3f}")
-                if callback is not None and callback(agent, means) is False:
+                bar.set_postfix(reward=f"{figures['reward']:+.3f}")
+                if callback is not None and callback(agent, figures) is False:
                     agent.interrupted = True
             return not agent.interrupted
 

@@ -196,11 +196,16 @@ def table(figures: dict[str, Any]) -> str:
         lines.append(f"{name:<{wide}}{reward}  | {share}")
     lines.append("price: gain over the true code of the start, then of the best code found")
     for name, of in starts.items():
-        price = ", ".join(
-            f"{metric} {Interval(**gain).mean:+.4g} then {Interval(**of['price']['found'][metric]).mean:+.4g}"
-            for metric, gain in of["price"]["start"].items()
-        )
-        lines.append(f"{name:<{wide}}  {price}")
+        prices = []
+        for metric, gain in of["price"]["start"].items():
+            title, unit = labels.in_units(metric)
+            begun, found = (Interval(**each).times(unit).mean for each in (gain, of["price"]["found"][metric]))
+            prices.append(f"{title} {begun:+.4g} then {found:+.4g}")
+        lines.append(f"{name:<{wide}}  {'; '.join(prices)}")
+    lines.append("share of what can be won that a start takes by itself, with one render [95% over photos]")
+    for name, of in starts.items():
+        if name != "true-code" and of["normalised"][0] is not None:
+            lines.append(f"{name:<{wide}}  {Interval(**of['normalised'][0])}")
     return "\n".join(lines)
 
 

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import data_equivalence
-from toy_worlds import ColourWorld
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from toy_worlds import ColourWorld, SingleColour
 
 from agents import policies
 from agents.checkpoints import load_predictor
+from agents.ddpg import DDPG
 from agents.networks import Actor, Predictor, from_observation
 from agents.residual import Residual
 from agents.sb3_agents import SB3Config
@@ -17,9 +20,9 @@ NAMES = ("sb3-ppo", "sb3-a2c", "sb3-sac", "sb3-td3", "sb3-ddpg")
 FEW = {
     "sb3-ppo": {"n_steps": 2, "batch_size": 8, "n_epochs": 2},
     "sb3-a2c": {"n_steps": 2},
-    "sb3-sac": {"learning_starts": 8, "batch_size": 8, "gradient_steps": 1},
-    "sb3-td3": {"learning_starts": 8, "batch_size": 8, "gradient_steps": 1},
-    "sb3-ddpg": {"learning_starts": 8, "batch_size": 8, "gradient_steps": 1},
+    "sb3-sac": {"batch_size": 8, "gradient_steps": 1},
+    "sb3-td3": {"batch_size": 8, "gradient_steps": 1},
+    "sb3-ddpg": {"batch_size": 8, "gradient_steps": 1},
 }
 
 
@@ -29,10 +32,9 @@ def actor():
     return Predictor(width=8, blocks=1, actions=3)
 
 
-def make(name, world, actor, **changes):
-    kind = policies.algorithm(name)
-    library = {"policy_kwargs": {"net_arch": [16]}, **FEW[name]} if "library" not in changes else changes.pop("library")
-    return kind(world, SB3Config(library=library, **changes), actor=actor, seed=3)
+def make(name, world, actor, seed=3, **changes):
+    changes = {"arguments": {"policy_kwargs": {"net_arch": [16]}, **FEW[name]}, **changes}
+    return policies.algorithm(name)(world, SB3Config(**changes), actor=actor, seed=seed)
 
 
 @pytest.mark.parametrize("output", ["numpy", "torch"])
@@ -55,26 +57,77 @@ def test_residual_plays_the_actors_actions_moved(actor, output):
         assert np.asarray(terminated).all() and data_equivalence(infos["final_obs"], before)
 
 
+def test_residual_keeps_the_environments_contract(actor):
+    env = Residual(ColourWorld(4), actor, reach=0.5)
+    with pytest.raises(ResetNeeded, match="call reset before step"):
+        env.step(np.zeros((4, 3), np.float32))
+    seen, infos = env.reset(seed=0)
+    for shape in ((3,), (1, 3), (4, 1), (4, 4)):
+        with pytest.raises(ValueError, match=r"actions must have shape \(4, 3\), got"):
+            env.step(np.zeros(shape, np.float32))
+    seen[:] = 0  # a caller's array is its own
+    far, edge = Residual(ColourWorld(4), actor), Residual(ColourWorld(4), actor)
+    for each in (far, edge):
+        each.reset(seed=1)
+    rewards = [np.asarray(each.step(np.full((4, 3), x, np.float32))[1]) for each, x in ((far, 1.9), (edge, 1.0))]
+    np.testing.assert_array_equal(*rewards)
+    infos = env.step(np.zeros((4, 3), np.float32))[4]
+    assert np.abs(infos["final_obs"]).max() > 0
+    assert "score" in infos["final_info"] and "gradient" not in infos["final_info"]
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_agents_begin_near_the_predictor_and_stay_in_reach(name, actor):
+def test_agents_begin_at_the_predictor_and_stay_in_reach(name, actor):
     world = ColourWorld(4)
     agent = make(name, world, actor, reach=0.25)
     image, _ = world.reset(seed=0)
     with torch.no_grad():
-        named = actor(from_observation(image))
+        base = actor(from_observation(image))
     action, _ = agent.predict(image)
-    assert isinstance(action, torch.Tensor) and (action - named).abs().max() < 0.1
+    assert isinstance(action, torch.Tensor)
+    torch.testing.assert_close(action, base, atol=1e-6, rtol=0)
     noisy, _ = agent.predict(image, deterministic=False)
-    assert (noisy - named).abs().max() <= 0.25 + 1e-6 and noisy.abs().max() <= 1
+    assert (noisy - base).abs().max() <= 0.25 + 1e-6 and noisy.abs().max() <= 1
     single, _ = agent.predict(image[0].numpy())
     np.testing.assert_allclose(single, action[0].numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_first_actions_deviate_from_the_predictors_by_the_configs_noise(name, actor):
+    world, played = ColourWorld(64), []
+    step = world.step
+    world.step = lambda actions: played.append(torch.as_tensor(actions)) or step(actions)
+    agent = make(name, world, actor, noise=(0.1, 0.02), reach=0.5)
+    shown = []
+    draw = world._draw
+    world._draw = lambda: shown.append(draw()) or shown[-1]
+    agent.learn(64)
+    with torch.no_grad():
+        base = actor(from_observation(shown[0]))
+    deviation = (played[0] - base).std(0)
+    np.testing.assert_allclose(deviation, [0.1, 0.02, 0.02], rtol=0.35)
+
+
+def test_runs_of_neighbouring_seeds_share_no_scene(actor):
+    colours = []
+    for seed in (0, 1):
+        world = SyncVectorEnv([SingleColour] * 4, autoreset_mode=AutoresetMode.SAME_STEP)
+        seeds, reset = [], world.reset
+        world.reset = lambda *, seed=None, options=None, seeds=seeds, reset=reset: (
+            seeds.append(seed) or reset(seed=seed, options=options)
+        )
+        make("sb3-ppo", world, actor, seed=seed).learn(8)
+        colours.append(seeds)
+    first, second = (seeds[-1] for seeds in colours)
+    assert abs(first - second) > 1_000
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_they_learn_report_save_and_come_back(name, actor, tmp_path):
     agent, told = make(name, ColourWorld(4), actor), []
     before = {key: value.clone() for key, value in agent.policy.state_dict().items()}
-    agent.learn(32, lambda agent, figures: told.append(figures), log_interval=2)
+    agent.learn(32, lambda agent, figures: told.append(dict(figures)), log_interval=2)
+    assert any(key.endswith("loss") for key in told[-1]), "the library's losses"
     assert agent.num_timesteps == 32 and not agent.interrupted
     assert [figures["timesteps"] for figures in told] == [8, 16, 24, 32]
     assert all(np.isfinite(figures["reward"]) and figures["reward"] < 0 for figures in told)
@@ -88,19 +141,40 @@ def test_they_learn_report_save_and_come_back(name, actor, tmp_path):
     assert type(loaded) is policies.algorithm(name) and loaded.config == agent.config
     again = type(agent).load(path, ColourWorld(4)).learn(8, reset_num_timesteps=False)
     assert (again.num_timesteps, again.total_timesteps) == (40, 40)
-    with pytest.raises(CheckpointError, match="to learn in|use agents.load"):
+    more = again.model
+    assert again.learn(8, reset_num_timesteps=False).model is more, "replay and optimisers live on in a process"
+    with pytest.raises(CheckpointError, match="use agents.load"):
         policies.algorithm("ddpg").load(path)
+    for start in (lambda: DDPG(ColourWorld(4), actor=path), lambda: load_predictor(path)):
+        with pytest.raises(
+            CheckpointError, match="agent.safetensors is an agent of sb3-.*: its policy is no predictor"
+        ):
+            start()
 
 
-@pytest.mark.parametrize("name", ["sb3-ppo", "sb3-sac"])
-def test_they_get_better(name, actor):
-    world = ColourWorld(24)
-    library = {"policy_kwargs": {"net_arch": [32]}}
-    library |= {"n_steps": 4, "batch_size": 32} if name == "sb3-ppo" else {"learning_starts": 48, "gradient_steps": 8}
-    agent = make(name, world, actor, reach=1.0, noise=(0.3,), actor_lr=3e-3, library=library)
-    told = []
-    agent.learn(2_400, lambda agent, figures: told.append(figures["reward"]), log_interval=20)
-    assert told[-1] > told[0] + 0.2
+LEARNING = {
+    "sb3-ppo": {"n_steps": 4, "batch_size": 32},
+    "sb3-a2c": {"n_steps": 1},
+    "sb3-sac": {"batch_size": 64, "gradient_steps": 6},
+    "sb3-td3": {"batch_size": 64, "gradient_steps": 6},
+    "sb3-ddpg": {"batch_size": 64, "gradient_steps": 6},
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_they_learn_what_no_constant_can(name, actor):
+    world, fixed = ColourWorld(24), ColourWorld(256)
+    image, infos = fixed.reset(seed=9)
+    best = fixed.best(infos["colour"].numpy())
+
+    def reward(agent):
+        return -np.square(agent.predict(image)[0].numpy() - best).sum(1).mean()
+
+    arguments = {"policy_kwargs": {"net_arch": [64]}, **LEARNING[name]}
+    agent = make(name, world, actor, reach=1.0, noise=(0.2,), actor_lr=3e-3, lr_final=0.1, arguments=arguments)
+    before = reward(agent)
+    after = reward(agent.learn(2_400))
+    assert after > -0.45 and after > before + 0.08, (before, after)  # the best constant gets -0.49
 
 
 def test_learning_is_the_seeds(actor):
@@ -125,12 +199,38 @@ def test_first_deviations_are_the_configs(actor):
         ({"average": 0.9}, "average in SB3Config must be 0"),
         ({"reach": 0.0}, "reach in SB3Config must be above 0"),
         ({"noise": (0.1, 0.0)}, "noise in SB3Config must be above 0"),
-        ({"library": 3}, "library in SB3Config must be settings by name, got 3"),
+        ({"arguments": 3}, "arguments in SB3Config must be settings by name, got 3"),
     ],
 )
 def test_mistakes(changes, message):
     with pytest.raises(ValueError, match=message):
         SB3Config(**changes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"gama": 1}, "unknown argument of sb3-ppo 'gama': did you mean 'gamma'"),
+        ({"learning_rate": 1e-3}, "unknown argument of sb3-ppo 'learning_rate'"),
+        ({"policy_kwargs": {"net_arc": [8]}}, "policy_kwargs in arguments of sb3-ppo: .*net_arc"),
+        ({"n_steps": 1, "batch_size": "many"}, "arguments of sb3-ppo: "),
+    ],
+)
+def test_mistakes_in_the_librarys_arguments(actor, arguments, message):
+    with pytest.raises(ValueError, match=message) as error:
+        policies.algorithm("sb3-ppo")(ColourWorld(4), SB3Config(arguments=arguments), actor=actor).learn(4)
+    assert "\n" not in str(error.value)
+
+
+def test_texts_of_the_command_line_are_read_as_numbers(actor):
+    agent = make("sb3-ppo", ColourWorld(4), actor, arguments={"n_steps": "2", "batch_size": "8"}).learn(8)
+    assert agent.model.n_steps == 2
+
+
+@pytest.mark.parametrize("name", ["sb3-ppo", "sb3-sac"])
+def test_broken_rewards_are_named(name, actor):
+    with pytest.raises(ValueError, match="reward that is not finite"):
+        make(name, ColourWorld(4, broken=True), actor).learn(64)
 
 
 def test_without_an_environment_nothing_is_learned(actor):

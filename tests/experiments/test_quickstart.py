@@ -116,7 +116,7 @@ def test_training_goes_on_where_it_stopped(tmp_path, folder, other_folder, tiny_
         "device": "cpu",
     }
     if algorithm == "sb3-ppo":
-        settings["agent"] = {"library": {"n_steps": 1, "batch_size": 4}}
+        settings["agent"] = {"arguments": {"n_steps": 1, "batch_size": 4}}
     path = train_agent(TrainAgent(total_timesteps=4, **settings))
     assert agents.load(path).num_timesteps == 4
     first = json.loads((tmp_path / "run" / "results.json").read_text())["figures"]
