@@ -42,12 +42,19 @@ class ActionMeaning:
         scale: of the super-resolution.
         basis: the codec's fingerprint.
         generator: its name; another generator of the same basis is fine.
+        weights: the generator's fingerprint; None where it is not known.
     """
 
     kind: str
     scale: int
     basis: str
     generator: str
+    weights: str | None = None
+
+    def same_generator(self, other: ActionMeaning) -> bool:
+        """Say whether both are of one generator, as far as is known: by name, and by weights where both know them."""
+        known = self.weights is not None and other.weights is not None
+        return self.generator == other.generator and not (known and self.weights != other.weights)
 
     @classmethod
     def of(cls, env: Any) -> ActionMeaning | None:
@@ -57,7 +64,10 @@ class ActionMeaning:
     @classmethod
     def within(cls, core: BlindSRCore | None) -> ActionMeaning | None:
         """Read it off an environment's core."""
-        return None if core is None else cls(core.action, core.scale, core.codec.fingerprint, core.generator.name)
+        if core is None:
+            return None
+        weights = getattr(core.generator, "fingerprint", None)
+        return cls(core.action, core.scale, core.codec.fingerprint, core.generator.name, weights)
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> ActionMeaning | None:
@@ -159,7 +169,7 @@ def load_predictor(path: Path) -> tuple[Actor, ActionMeaning | None]:
     """Read a predictor, from its own file or out of an agent's.
 
     Args:
-        path: the file.
+        path: the file, or the folder of a run.
 
     Returns:
         The network, on the CPU in training mode, and what its actions mean.
@@ -167,6 +177,7 @@ def load_predictor(path: Path) -> tuple[Actor, ActionMeaning | None]:
     Raises:
         CheckpointError: the file is missing, damaged, or holds no predictor.
     """
+    path = within_run(path)
     return predictor_within(path, *checkpoint.read(path))
 
 
@@ -206,6 +217,21 @@ def whole(path: Path, what: str) -> Iterator[None]:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not a whole {what}'s checkpoint: copy or train it again") from error
+
+
+def within_run(path: Path) -> pathlib.Path:
+    """Give the agent's or predictor's file in the folder of a run; other paths as they are.
+
+    Raises:
+        CheckpointError: the folder has neither.
+    """
+    place = pathlib.Path(path)
+    if not place.is_dir():
+        return place
+    for kind in ("agent", "predictor"):
+        if (place / f"{kind}.safetensors").is_file():
+            return place / f"{kind}.safetensors"
+    raise CheckpointError(f"no agent.safetensors or predictor.safetensors in {place}: train it, or give a file")
 
 
 def is_name(path: Path) -> bool:

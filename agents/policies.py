@@ -23,6 +23,7 @@ from agents.checkpoints import (
     load_predictor,
     predictor_within,
     translated,
+    within_run,
 )
 from agents.ddpg import DDPG
 from agents.group_pg import GroupPG
@@ -166,7 +167,7 @@ def load(
     Warns:
         UserWarning: an agent or offset learned what another generator's pictures are worth.
     """
-    name = _file(os.fspath(name_or_path))
+    name = os.fspath(name_or_path)
     core = core_of(env)
     place = torch.device(device or (core.device if core is not None else "cpu"))
     if name in ("true-code", "mean-code", "random"):
@@ -186,16 +187,18 @@ def load(
         return OffsetPolicy(base, learn_offset(learn_on, base, renders, seed).to(place))
     if foreign.is_foreign(name):
         return foreign.load(name, env)
-    if is_name(name):
+    path = file_of(name)
+    if path is None:
         raise ValueError(
             unknown("policy", name, (*NAMES, *SHIPPED_AGENTS)) + " Or give the path of a .safetensors file"
         )
+    name = os.fspath(path)
     tensors, metadata = checkpoint.read(name)
-    pleases = _pleases(metadata)
-    if core is not None and pleases not in (None, core.generator.name):
+    learned, here = _rewarded(metadata), ActionMeaning.within(core)
+    if learned and here and not learned.same_generator(here):
+        theirs = f"another {here.generator}" if learned.generator == here.generator else learned.generator
         warnings.warn(
-            f"{name_or_path} learned what {pleases}'s pictures are worth, {core.generator.name} renders here",
-            stacklevel=2,
+            f"{name_or_path} learned what {theirs}'s pictures are worth, {here.generator} renders here", stacklevel=2
         )
     kind = metadata.get("kind")
     if kind == "predictor":
@@ -209,8 +212,23 @@ def load(
     raise CheckpointError(f"{name} holds a {kind}: give the file of a predictor, an agent or an offset")
 
 
-def learned_on(name_or_path: str | os.PathLike[str]) -> str | None:
-    """Name the generator whose pictures a policy learned to please; None of policies that know no generator.
+def file_of(name_or_path: str | os.PathLike[str]) -> Path | None:
+    """Give the file behind the name of an agent that ships, a run's folder or a path; None of other policies.
+
+    Raises:
+        CheckpointError: the folder has no agent or predictor.
+    """
+    name = os.fspath(name_or_path)
+    if name == "predictor":
+        return SHIPPED_PREDICTOR
+    if name in NAMES or foreign.is_foreign(name):
+        return None
+    path = within_run(SHIPPED_AGENTS.get(name, name))
+    return None if is_name(path) else path
+
+
+def learned_on(name_or_path: str | os.PathLike[str]) -> ActionMeaning | None:
+    """Give what actions meant to a policy that learned what they are worth; None of policies that learned no reward.
 
     Args:
         name_or_path: see `load`.
@@ -218,28 +236,17 @@ def learned_on(name_or_path: str | os.PathLike[str]) -> str | None:
     Raises:
         CheckpointError: the file cannot be read.
     """
-    name = _file(os.fspath(name_or_path))
-    if name in NAMES or foreign.is_foreign(name) or is_name(name):
-        return None
-    return _pleases(checkpoint.read(name)[1])
+    path = file_of(name_or_path)
+    return None if path is None else _rewarded(checkpoint.read(path)[1])
 
 
-def _pleases(metadata: Mapping[str, Any]) -> str | None:
+def _rewarded(metadata: Mapping[str, Any]) -> ActionMeaning | None:
     """Give `learned_on` of a file's metadata: a predictor that was rewarded once, as those that ship, is an agent."""
-    rewarded = metadata.get("kind") in ("agent", "shared-offset") or "metric" in (metadata.get("training") or {})
-    return (metadata.get("meaning") or {}).get("generator") if rewarded else None
-
-
-def _file(name: str) -> str:
-    """Give the file behind the name of an agent that ships, or behind a run's folder; other names as they are."""
-    place = Path(SHIPPED_AGENTS.get(name, name))
-    if place.is_dir():
-        inside = [place / f"{kind}.safetensors" for kind in ("agent", "predictor")]
-        found = [path for path in inside if path.is_file()]
-        if not found:
-            raise CheckpointError(f"no agent.safetensors or predictor.safetensors in {place}: train it, or give a file")
-        return str(found[0])
-    return str(place) if name in SHIPPED_AGENTS else name
+    known = metadata.get("kind") in ("agent", "shared-offset") or "metric" in (metadata.get("training") or {})
+    try:
+        return ActionMeaning.from_metadata(metadata) if known else None
+    except TypeError:  # damaged: whoever reads it all will say so
+        return None
 
 
 def load_agent(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +20,10 @@ from blindsr_env import images, kernels
 from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
 from experiments.training import pick_device
+from generators.atomic import atomic_write
+
+MADE_BY = "made_by.json"
+"""Beside the pictures of a folder: what rendered them, so that only its own are kept."""
 
 BLIND = ("predictor", "mean-code")
 """Policies without a file of their own that need to know nothing but the photo."""
@@ -31,7 +38,7 @@ class Upscale:
         output: folder for the pictures, `NAME_x4.png` each; or, of one photo, the picture's file. None for a folder in
             `upscaled/`, named after generator and policy.
         overwrite: whether pictures that are there already are rendered again; those of a folder's photos are kept
-            otherwise, so that the same command goes on where it was stopped.
+            otherwise, so that the same command goes on where it was stopped. What made them stands in `made_by.json`.
         policy: who chooses the code: `predictor`, `mean-code`, an agent that ships (`amgan_rl_s`), the file or run's
             folder of a predictor or agent, or `module:function` of your own.
         width: the Gaussian kernel's width in pixels of the result, where it is known; then no policy is asked.
@@ -66,8 +73,8 @@ def upscale(settings: Upscale) -> list[Path]:
     Raises:
         ImageError: there is no photo, or some could not be read.
         ValueError: unknown names; a width that no kernel of the generator has; two photos, or a photo and a picture
-            that is there already, would share a file; or some photos were too large for the memory. All other photos
-            are rendered all the same.
+            that is there already, would share a file; pictures are there that something else made; or some photos were
+            too large for the memory. All other photos are rendered all the same.
         CheckpointError: a file that cannot be used.
     """
     env = BlindSREnv(
@@ -83,9 +90,13 @@ def upscale(settings: Upscale) -> list[Path]:
     _check_width(settings.width, env.core)
     policy = None if settings.width is not None else policies.load(settings.policy, env)
     todo = [(source, target) for source, target in pairs if settings.overwrite or not target.exists()]
+    kept = len(pairs) - len(todo)
+    note = None if output.suffix.lower() in images.SUFFIXES else _Note(output, _made_by(settings, env.core))
+    if note is not None:
+        note.begin(any(target.exists() for _, target in pairs), settings.overwrite)
     print(f"{env.core.generator.name} renders, {chosen_by} chooses the code; pictures go to {output}")
-    if len(todo) < len(pairs):
-        print(f"{len(pairs) - len(todo)} pictures are there already and kept: --overwrite renders them again")
+    if kept:
+        print(f"{kept} of the pictures are there already and kept: --overwrite renders them again")
     written, failed = [], []
     for source, target in tqdm(todo, desc="rendering", unit="photo", leave=False):
         try:
@@ -99,6 +110,8 @@ def upscale(settings: Upscale) -> list[Path]:
         written.append(target)
         small, large = (f"{side[1]}x{side[0]}" for side in (pixels.shape, picture.shape))
         tqdm.write(f"{source}: {small} to {large}, {target}")
+    if note is not None:
+        note.write()
     if failed:
         raise ValueError(f"{len(failed)} of {len(todo)} photos could not be rendered: {'; '.join(failed)}")
     return written
@@ -183,10 +196,54 @@ def _learned_on(settings: Upscale) -> str | None:
     Raises:
         ValueError: its weights do not ship.
     """
-    name = None if settings.width is not None else policies.learned_on(settings.policy)
-    if name is not None and name not in generators.names():
-        raise ValueError(f"{settings.policy} learned on {name}, whose weights do not ship: give its file as generator")
-    return name
+    learned = None if settings.width is not None else policies.learned_on(settings.policy)
+    if learned is None:
+        return None
+    name = learned.generator
+    if name in generators.names() and learned.weights in (None, generators.load(name).fingerprint):
+        return name
+    raise ValueError(f"{settings.policy} learned on {name} of weights that do not ship: give its file as --generator")
+
+
+def _made_by(settings: Upscale, core: BlindSRCore) -> dict[str, Any]:
+    """Say what pictures are made by: other generators, policies or widths make others."""
+    file = policies.file_of(settings.policy) if settings.width is None else None
+    return {
+        "generator": core.generator.name,
+        "weights": getattr(core.generator, "fingerprint", None),
+        "policy": settings.policy if settings.width is None else None,
+        "policy_file": hashlib.sha256(file.read_bytes()).hexdigest()[:12] if file else None,
+        "width": settings.width,
+        "action": settings.action,
+    }
+
+
+class _Note:
+    """What a folder's pictures are made by, written beside them."""
+
+    def __init__(self, folder: Path, made_by: dict[str, Any]) -> None:
+        self.path, self.made_by = folder / MADE_BY, made_by
+
+    def begin(self, pictures: bool, overwrite: bool) -> None:
+        """Refuse to add to what something else made, unless it is overwritten: then nobody knows until all is done.
+
+        Args:
+            pictures: whether some of the pictures are there.
+            overwrite: whether they are rendered again.
+        """
+        there = self.path.is_file()
+        if there and json.loads(self.path.read_text()) == self.made_by or not there and not pictures:
+            return self.write()
+        if not overwrite:
+            whose = f"pictures that something else made, see {MADE_BY}" if there else "some of the pictures already"
+            raise ValueError(
+                f"{self.path.parent} has {whose}: give another --output, or --overwrite to render all again"
+            )
+        self.path.unlink(missing_ok=True)
+
+    def write(self) -> None:
+        with atomic_write(self.path) as partial:
+            partial.write_text(json.dumps(self.made_by, indent=1))
 
 
 def _plain(name: str) -> str:

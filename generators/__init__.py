@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,13 @@ def find(name_or_path: str | os.PathLike[str] | None = None) -> Path:
     return path
 
 
+def _fingerprint(generator: AMNet) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(generator.state_dict().items()):
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
 def load(
     name_or_path: str | os.PathLike[str] | None = None,
     *,
@@ -142,6 +150,7 @@ def load(
         codec = KernelCodec.from_state(state, (low, high))
         generator = AMNet(Architecture(**metadata["architecture"]), codec, metadata["name"])
         generator.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
+        generator.fingerprint = _fingerprint(generator)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not a whole generator's checkpoint: copy or train it again") from error
     generator = generator.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -145,9 +145,11 @@ class AMNet(nn.Module):
         scale: SR side over LR side.
         codec: see above.
         name: see above.
+        fingerprint: twelve hexadecimal digits of the weights that it was loaded with; None of one made otherwise.
     """
 
     gain: Tensor
+    fingerprint: str | None = None
 
     def __init__(self, architecture: Architecture, codec: KernelCodec, name: str = "amnet") -> None:
         super().__init__()

@@ -232,20 +232,29 @@ def test_who_learned_what_a_generators_pictures_are_worth(make, predictor_file, 
     path = tmp_path / "agent.safetensors"
     agent = DDPG(make(), actor=predictor_file)
     agent.save(path)
-    assert policies.learned_on(path) == "amnet_s" and policies.learned_on("amgan_rl_s") == "amgan_s"
-    assert [policies.learned_on(name) for name in ("predictor", "true-code", predictor_file, "mine:policy")] == [
-        None
-    ] * 4
+    assert policies.learned_on(path).generator == "amnet_s" and policies.learned_on("amgan_rl_s").generator == "amgan_s"
+    for name in ("predictor", "true-code", predictor_file, "mine:policy"):
+        assert policies.learned_on(name) is None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         policies.load(path, make())
         policies.load("predictor", make())
-    agent.meaning = dataclasses.replace(agent.meaning, generator="other")
-    agent.save(path)
-    with pytest.warns(
-        UserWarning, match="agent.safetensors learned what other's pictures are worth, amnet_s renders here"
-    ):
-        policies.load(path, make())
+    for changes, theirs in (({"generator": "other"}, "other"), ({"weights": "0" * 12}, "another amnet_s")):
+        changed = DDPG(make(), actor=predictor_file)
+        changed.meaning = dataclasses.replace(agent.meaning, **changes)
+        changed.save(path)
+        env = make(generator=generators.load("amnet_s")) if "weights" in changes else make()
+        with pytest.warns(UserWarning, match=f"learned what {theirs}'s pictures are worth, amnet_s renders here"):
+            policies.load(path, env)
+
+
+def test_a_folder_does_not_hide_a_policy(make, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in policies.NAMES + tuple(checkpoints.SHIPPED_AGENTS):
+        (tmp_path / name).mkdir()
+    for name in ("true-code", "mean-code", "random", "predictor"):
+        policies.load(name, make())
+    assert policies.file_of("amgan_rl_s") == checkpoints.SHIPPED_AGENTS["amgan_rl_s"]
 
 
 def test_shared_offset_is_learned_saved_and_loaded(make, predictor_file, tmp_path, monkeypatch):

@@ -90,9 +90,38 @@ def test_a_stopped_folder_goes_on(photos, tmp_path, tiny_checkpoint, capsys):
     first[1].unlink()
     capsys.readouterr()
     assert upscale(Upscale(**common)) == first[1:]
-    assert "1 pictures are there already and kept: --overwrite renders them again" in capsys.readouterr().out
+    assert "1 of the pictures are there already and kept: --overwrite renders them again" in capsys.readouterr().out
     assert images.read(first[0]).shape == (3, 3, 3)
     assert upscale(Upscale(overwrite=True, **common)) == first and images.read(first[0]).shape == (80, 132, 3)
+
+
+def test_pictures_that_something_else_made_are_not_kept(photos, tmp_path, tiny_checkpoint, louder, monkeypatch):
+    out = tmp_path / "out"
+    common = dict(images=str(photos), output=str(out), generator=tiny_checkpoint, device="cpu")
+    first = [path.read_bytes() for path in upscale(Upscale(**common))]
+    others = [
+        dict(policy="mean-code"),
+        dict(width=2.0),
+        dict(generator=louder),
+    ]
+    for other in others:
+        with pytest.raises(
+            ValueError, match=r"out has pictures that something else made, see made_by.json: give another"
+        ):
+            upscale(Upscale(**common | other))
+    assert [path.read_bytes() for path in sorted(out.rglob("*.png"))] == first
+
+    def stop(core, *rest):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr("experiments.upscale.render", stop)
+        upscale(Upscale(**common | dict(width=2.0, overwrite=True)))
+    for width in (None, 2.0):
+        with pytest.raises(ValueError, match="out has some of the pictures already: give another"):
+            upscale(Upscale(**common | dict(width=width)))
+    second = [path.read_bytes() for path in upscale(Upscale(**common | dict(width=2.0, overwrite=True)))]
+    assert second != first and upscale(Upscale(**common | dict(width=2.0))) == []
 
 
 def test_an_agent_brings_its_generator_and_names_its_folder(tmp_path, photo, monkeypatch, capsys):
@@ -113,7 +142,7 @@ def test_an_agent_whose_generator_does_not_ship_needs_its_file(tmp_path, photo, 
     save_offset(tmp_path / "mine.safetensors", torch.zeros(15), ActionMeaning.of(env), {})
     common = dict(images=str(tmp_path / "a.png"), output=str(tmp_path), policy=str(tmp_path / "mine.safetensors"))
     images.write(tmp_path / "a.png", photo(8, 9, 0))
-    with pytest.raises(ValueError, match=r"learned on tiny, whose weights do not ship: give its file as generator"):
+    with pytest.raises(ValueError, match=r"learned on tiny of weights that do not ship: give its file as --generator"):
         upscale(Upscale(device="cpu", **common))
     assert upscale(Upscale(device="cpu", generator=tiny_checkpoint, **common))
 

@@ -181,3 +181,14 @@ def test_bad_files_give_one_line(make, message, tmp_path, tiny_checkpoint):
 def test_missing_files_give_one_line(name, tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint at"):
         generators.load(tmp_path / name)
+
+
+def test_weights_have_a_fingerprint(tmp_path):
+    shipped, again = generators.load("amnet_s"), generators.load("amnet_s", dtype=torch.bfloat16)
+    assert shipped.fingerprint == again.fingerprint and len(shipped.fingerprint) == 12
+    assert generators.load("amgan_s").fingerprint != shipped.fingerprint
+    assert generators.build("amnet_s").fingerprint is None
+    with torch.no_grad():
+        shipped.tail.bias[0] += 1e-6
+    generators.save(tmp_path / "other.safetensors", shipped, {})
+    assert generators.load(tmp_path / "other.safetensors").fingerprint != shipped.fingerprint
