@@ -1,4 +1,4 @@
-"""Who acts: predictor, DDPG, group-relative and pathwise policy gradients, fixed policies, adapters.
+"""Who acts: predictor, DDPG, group-relative and pathwise policy gradients, other libraries' agents, fixed policies.
 
 Names are imported when first used, so `agents.networks` and `agents.replay` need torch alone.
 """
@@ -14,8 +14,19 @@ if TYPE_CHECKING:
     from agents.networks import Predictor
     from agents.pathwise import Pathwise, PathwiseConfig
     from agents.policies import load
+    from agents.residual import Residual
 
-__all__ = ["DDPG", "DDPGConfig", "GroupPG", "GroupPGConfig", "Pathwise", "PathwiseConfig", "Predictor", "load"]
+__all__ = [
+    "DDPG",
+    "DDPGConfig",
+    "GroupPG",
+    "GroupPGConfig",
+    "Pathwise",
+    "PathwiseConfig",
+    "Predictor",
+    "Residual",
+    "load",
+]
 
 _HOME = {
     "DDPG": "agents.ddpg",
@@ -25,6 +36,7 @@ _HOME = {
     "Pathwise": "agents.pathwise",
     "PathwiseConfig": "agents.pathwise",
     "Predictor": "agents.networks",
+    "Residual": "agents.residual",
     "load": "agents.policies",
 }
 

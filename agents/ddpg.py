@@ -12,11 +12,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from agents.agent import Agent
 from agents.config import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SHARE, AgentConfig
 from agents.critics import Critics, PooledCritics
 from agents.networks import from_observation
 from agents.replay import Replay
+from agents.stepped_agent import SteppedAgent
 from generators.nearest import unknown
 
 
@@ -80,7 +80,7 @@ class DDPGConfig(AgentConfig):
         self.demand(SHARE, "noise_final")
 
 
-class DDPG(Agent[DDPGConfig]):
+class DDPG(SteppedAgent[DDPGConfig]):
     """One-step DDPG, with a CNN critic (the paper's way) or several small critics on the actor's frozen trunk.
 
     With `frozen_trunk` the trunk runs once for every scene, when the action is chosen; the replay holds its pooled

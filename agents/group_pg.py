@@ -16,9 +16,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from agents.agent import Agent
 from agents.config import ABOVE_0, AT_LEAST_1, AgentConfig
 from agents.networks import from_observation
+from agents.stepped_agent import SteppedAgent
 from agents.worlds import OneStepWorld
 
 
@@ -48,7 +48,7 @@ class GroupPGConfig(AgentConfig):
         self.demand(AT_LEAST_1, "epochs")
 
 
-class GroupPG(Agent[GroupPGConfig]):
+class GroupPG(SteppedAgent[GroupPGConfig]):
     """Group-relative policy gradient with a fixed deviation; the environment needs an even `repeats` of 2 or more."""
 
     algorithm: ClassVar[str] = "group-pg"

@@ -18,9 +18,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from agents.agent import Agent
 from agents.config import ABOVE_0, AgentConfig
 from agents.networks import from_observation
+from agents.stepped_agent import SteppedAgent
 from agents.worlds import OneStepWorld
 
 NO_GRADIENT = (
@@ -50,7 +50,7 @@ class PathwiseConfig(AgentConfig):
         self.demand(ABOVE_0, "slope_clip")
 
 
-class Pathwise(Agent[PathwiseConfig]):
+class Pathwise(SteppedAgent[PathwiseConfig]):
     """Pathwise policy gradient; the environment must give the reward's gradient, `gradient=True`."""
 
     algorithm: ClassVar[str] = "pathwise"

@@ -107,10 +107,6 @@ class SB3Agent(Agent[SB3Config]):
         """Give the predictor and the policy."""
         return {"actor": self.actor, "policy": self.policy}
 
-    def iterate(self, observation: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Refuse: the library has a loop of its own, see `learn`."""
-        raise NotImplementedError
-
     def learn(
         self,
         total_timesteps: int,

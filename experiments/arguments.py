@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import UnionType
@@ -14,37 +15,40 @@ CONFIGS = Path(__file__).parent / "configs"
 
 
 def completed(settings: type, arguments: Sequence[str]) -> list[str]:
-    """Write arguments out: `--config amnet` as its file, `--data photos` as `--data [photos]`, `--amp` as `--amp true`.
+    """Write arguments out: `--config amnet` as its file, `--data photos` as a list of it, `--amp` as `--amp true`.
 
     Args:
         settings: a dataclass of settings.
         arguments: of the command line; `--key=value` becomes two.
 
     Returns:
-        The arguments, for a parser.
+        The arguments, for a parser that lets later ones win: configs come first, so that options do.
 
     Raises:
         ValueError: a word that belongs to no option, or `--config` names neither a file nor a config that ships.
     """
     hints = get_type_hints(settings)
     left = [part for argument in arguments for part in _parts(argument)]
-    written: list[str] = []
+    configs: list[str] = []
+    options: list[str] = []
     while left:
         option = left.pop(0)
         if not option.startswith("-"):
             raise ValueError(f"{option!r} belongs to no option: write --KEY {option}")
-        written.append(option)
         key, hint = option.removeprefix("--"), hints.get(option.removeprefix("--"))
-        if left and not left[0].startswith("--"):
-            value = left.pop(0)
-            if key == "config":
-                value = str(_config(value))
-            elif _is_list(hint) and not value.lstrip().startswith("[") and value != "null":
-                value = f"[{value}]"
-            written.append(value)
+        value = left.pop(0) if left and not left[0].startswith("--") else None
+        if key == "config":
+            configs += [option] if value is None else [option, str(_config(value))]
+            continue
+        options.append(option)
+        if value is not None:
+            item = _item(hint)
+            if item is not None and not value.lstrip().startswith("[") and value != "null":
+                value = json.dumps([value]) if item is str else f"[{value}]"
+            options.append(value)
         elif _may_be(hint, bool):
-            written.append("true")
-    return written
+            options.append("true")
+    return configs + options
 
 
 def _parts(argument: str) -> list[str]:
@@ -53,15 +57,15 @@ def _parts(argument: str) -> list[str]:
 
 
 def _config(name: str) -> Path:
-    path, shipped = Path(name), CONFIGS / f"{name}.yaml"
-    if not path.exists() and shipped.is_file():
-        return shipped
-    if not path.exists():
-        known = sorted(each.stem for each in CONFIGS.glob("*.yaml"))
-        raise ValueError(f"no file {name}; {unknown('config', path.stem, known)}")
-    if not path.is_file():
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.name == name and path.suffix in ("", ".yaml") and (CONFIGS / f"{path.stem}.yaml").is_file():
+        return CONFIGS / f"{path.stem}.yaml"
+    if path.exists():
         raise ValueError(f"config {name} is a folder: give a YAML file, or the name of a config that ships")
-    return path
+    known = sorted(each.stem for each in CONFIGS.glob("*.yaml"))
+    raise ValueError(f"no file {name}; {unknown('config', path.stem, known)}")
 
 
 def _alternatives(hint: Any) -> list[Any]:
@@ -76,7 +80,8 @@ def _may_be(hint: Any, kind: type) -> bool:
     return kind in _alternatives(hint)
 
 
-def _is_list(hint: Any) -> bool:
-    """Say whether values are lists and cannot be a lone string."""
+def _item(hint: Any) -> Any:
+    """Give the type of a list's items; None where values are no lists, or may be a lone text."""
     kinds = _alternatives(hint)
-    return any(get_origin(kind) in (list, tuple) for kind in kinds) and str not in kinds
+    lists = [kind for kind in kinds if get_origin(kind) in (list, tuple)]
+    return get_args(lists[0])[0] if lists and str not in kinds else None

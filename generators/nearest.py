@@ -27,5 +27,5 @@ def unknown(what: str, name: object, known: Iterable[str]) -> str:
     near = near or [one for one in lowered if given and one.startswith(given)][:3]
     if near:
         return f"unknown {what} {name!r}: did you mean {' or '.join(repr(lowered[one]) for one in near)}?"
-    some = [repr(one) for one in list(lowered.values())[:8]] + ["..."] * (len(lowered) > 8)
-    return f"unknown {what} {name!r}: there are {', '.join(some)}."
+    some = ", ".join(repr(one) for one in list(lowered.values())[:8])
+    return f"unknown {what} {name!r}: there are {some}{' and others' if len(lowered) > 8 else ''}."

@@ -77,7 +77,7 @@ def test_unknown_name_lists_the_nearest():
     with pytest.raises(ValueError, match="'psnr'"):
         metrics.get("PSNR")
     with pytest.raises(
-        ValueError, match="mean 'grid' or 'niqe' or 'niqe:official' or 'psnr' or 'ssim' or 'lpips@FOLDER'"
+        ValueError, match="there are 'grid', 'niqe', 'niqe:official', 'psnr', 'ssim', 'lpips@FOLDER', 'pyiqa:NAME'"
     ):
         metrics.get("zzzzzz")
     with pytest.raises(ValueError, match="'pyiqa:NAME'"):

@@ -93,7 +93,7 @@ def test_the_command_line_wins_over_the_config(config):
     assert parse("--config", path) == TrainGenerator(data=["a", "b"], steps=7, batch_size=3, betas=(0.8, 0.9))
     settings = parse("--config", path, "--steps", "9", "--data", "[c]", "--amp", "true")
     assert settings == TrainGenerator(data=["c"], steps=9, batch_size=3, betas=(0.8, 0.9), amp=True)
-    assert parse("--steps", "9", "--config", path).steps == 7, "in the order given"
+    assert parse("--steps", "9", "--config", path).steps == 9, "wherever the config stands"
     later = config("steps: 11\n", "later.yaml")
     assert parse("--config", path, "--config", later).steps == 11
     assert parse("--data", "[a]") == TrainGenerator(data=["a"])
@@ -101,12 +101,17 @@ def test_the_command_line_wins_over_the_config(config):
 
 def test_what_may_be_left_out(config, tmp_path, monkeypatch):
     assert parse("--data", "photos").data == parse("--data=photos").data == ["photos"]
-    assert parse("--data", "a,b").data == ["a", "b"] and parse("--data", "[a]").data == ["a"]
+    assert parse("--data", "a, b").data == ["a, b"] and parse("--data", "[a, b]").data == ["a", "b"]
+    assert parse("--data", "007").data == ["007"] and parse("--data", "yes").data == ["yes"]
     assert parse("--data", "a", "--validation_widths", "1.8").validation_widths == (1.8,)
     assert parse("--data", "a", "--amp").amp is True and parse("--amp", "--data", "a").amp is True
     assert parse("--data", "a", "--compile").compile is True and parse("--data", "a", "--amp", "false").amp is False
     assert parse("--config", "amnet_s").arch == "amnet_s" and parse("--config=amnet_s").code_noise == 1.0
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "amnet_s").mkdir()
+    assert parse("--config", "amnet_s").arch == "amnet_s", "a folder of that name is none"
+    assert parse("--config", "amnet_s.yaml").arch == "amnet_s"
+    (tmp_path / "amnet_s").rmdir()
     config("data: [mine]", "amnet_s")
     assert parse("--config", "amnet_s").data == ["mine"], "a user's own file wins"
 

@@ -58,7 +58,12 @@ def test_mistakes(arguments, message):
     [
         ["--data", "photos"],
         ["--data=a", "--amp"],
-        ["--compile", "--data", "a,b"],
+        ["--compile", "--data", "a, b"],
+        ["--data", "007"],
+        ["--data", "2024"],
+        ["--data", "2024-05-01"],
+        ["--data", "photos [x]"],
+        ["--steps", "7", "--config", "amnet_s"],
         ["--data", "a", "--validation_widths", "1.3"],
         ["--config", "amnet"],
     ],
