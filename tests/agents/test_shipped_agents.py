@@ -20,6 +20,7 @@ def test_shipped_agents_act_by_name(name):
     _, meaning = load_predictor(SHIPPED_AGENTS[name])
     codec = generators.load("amgan_s").codec
     assert (meaning.basis, meaning.scale, meaning.generator) == (codec.fingerprint, 4, "amgan_s")
+    assert meaning.weights == generators.load("amgan_s").fingerprint
     card = SHIPPED_AGENTS[name].with_suffix(".md").read_text()
     assert card.startswith(f"# {name}")
     assert all(word in card for word in ("research use", "| training |", "NIQE gain", "Limits:"))
