@@ -192,21 +192,33 @@ def load(
         raise ValueError(
             unknown("policy", name, (*NAMES, *SHIPPED_AGENTS)) + " Or give the path of a .safetensors file"
         )
-    name = os.fspath(path)
-    tensors, metadata = checkpoint.read(name)
+    tensors, metadata = checkpoint.read(path)
+    policy = _within(os.fspath(path), tensors, metadata, env, predictor or SHIPPED_PREDICTOR, place)
     learned, here = _rewarded(metadata), ActionMeaning.within(core)
     if learned and here and not learned.same_generator(here):
         theirs = f"another {here.generator}" if learned.generator == here.generator else learned.generator
         warnings.warn(
             f"{name_or_path} learned what {theirs}'s pictures are worth, {here.generator} renders here", stacklevel=2
         )
+    return policy
+
+
+def _within(
+    name: str,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, Any],
+    env: Env | None,
+    predictor: str | os.PathLike[str],
+    place: torch.device,
+) -> Policy:
+    """Give the policy that a file's contents are; `predictor` is the one behind a shared offset."""
     kind = metadata.get("kind")
     if kind == "predictor":
         return _fitting(name, *predictor_within(name, tensors, metadata), env, place)
     if kind == "shared-offset":
         offset, meaning = offset_within(name, tensors, metadata)
         _check(name, meaning, env)
-        return OffsetPolicy(_predictor_policy(predictor or SHIPPED_PREDICTOR, env, place), offset.to(place))
+        return OffsetPolicy(_predictor_policy(predictor, env, place), offset.to(place))
     if kind == "agent":
         return _agent_within(name, tensors, metadata, env, place)
     raise CheckpointError(f"{name} holds a {kind}: give the file of a predictor, an agent or an offset")
