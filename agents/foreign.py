@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,8 @@ class Foreign:
             raise ValueError(f"{self.name} answered with {action.shape}, not with ({len(batch)}, {actions})")
         if not np.isfinite(action).all():
             raise ValueError(f"{self.name} answered with NaN or infinity")
+        if np.abs(action).max(initial=0.0) > 1:
+            warnings.warn(f"{self.name} answered with actions outside [-1, 1], which are clipped", stacklevel=2)
         action = action if seen.ndim == 4 else action[0]
         return torch.from_numpy(action).to(observation.device) if isinstance(observation, Tensor) else action, None
 

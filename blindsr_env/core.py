@@ -204,13 +204,26 @@ class BlindSRCore:
 
         Returns:
             K scenes of the photo's size, without noise.
+
+        Raises:
+            ValueError: a width that no kernel of the generator has.
         """
+        for each in widths:
+            self.check_width(each)
         height, breadth = (side - side % self.scale for side in photo.shape[:2])
         hr = self.to_device(np.ascontiguousarray(photo[:height, :breadth])).permute(2, 0, 1)  # (3, H, W)
         width = torch.tensor(widths, dtype=torch.float64, device=self.device)
         place = torch.tensor([[image, 0, 0, 0]], device=self.device).expand(len(widths), -1)
         axes = torch.stack([width, width, torch.zeros_like(width)], dim=1)
         return self._degraded(hr.expand(len(widths), -1, -1, -1), place, width, axes, None, None)
+
+    def check_width(self, width: float) -> None:
+        """Raise a ValueError where a kernel width, HR pixels, lies outside those that the generator knows."""
+        low, high = self.codec.width_range
+        if not low <= width <= high:
+            raise ValueError(
+                f"width must lie in {low:g} to {high:g}, as {self.generator.name}'s kernels do, got {width:g}"
+            )
 
     def _degraded(
         self, hr: Tensor, place: Tensor, width: Tensor, axes: Tensor, kernel: Tensor | None, noise: Tensor | None

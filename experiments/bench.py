@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from experiments import contestants
 from experiments.counts import at_least_1
-from experiments.run_folder import write_results
+from experiments.run_folder import vacant, write_results
 from experiments.stopwatch import memory_now, memory_peak, race
 from experiments.training import pick_device
 from generators.nearest import unknown
@@ -81,14 +81,17 @@ def bench(settings: Bench) -> dict[str, Any]:
         By part: figures of each contestant (see `stopwatch.race`), their ratios, and the peak memory in bytes.
     """
     device = pick_device(settings.device)
+    output = None if settings.output is None else vacant(settings.output, _named(settings))
     figures: dict[str, Any] = {"device": str(device), "threads": torch.get_num_threads()}
     for part in settings.parts:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         figures[part] = PARTS[part](settings, device) | {"peak_memory": memory_peak(device)}
         print(table(part, figures[part]))
-        if settings.output is not None:  # after each part, so that a run cut short keeps what it measured
-            write_results(Path(settings.output), figures, _named(settings), settings.seed)
+        if output is not None:  # after each part, so that a run cut short keeps what it measured
+            write_results(output, figures, _named(settings), settings.seed)
+    if output is not None:
+        print(f"written to {output}")
     return figures
 
 

@@ -12,7 +12,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from types import ModuleType
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
@@ -71,14 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return _fail(unknown("command", name, COMMANDS))
     command = COMMANDS[name]
-    module = importlib.import_module(f"experiments.{command.module}")
     with warnings.catch_warnings():
         warnings.showwarning = _say  # type: ignore[assignment]
-        return _run(command, module, name, rest)
+        return _run(command, name, rest)
 
 
-def _run(command: Command, module: ModuleType, name: str, rest: Sequence[str]) -> int:
+def _run(command: Command, name: str, rest: Sequence[str]) -> int:
     try:
+        module = importlib.import_module(f"experiments.{command.module}")
         settings = parse(getattr(module, command.settings), rest, prog=f"blindsr {name}", summary=command.summary)
         getattr(module, command.function)(settings)
     except KeyboardInterrupt:
@@ -137,6 +136,7 @@ _PLAIN = {  # what jsonargparse says, and what it means to users
     r"Expected a <class '(list|tuple)'>\. Got value: (.*)": r"expected a list, as [A, B], got \2",
     r"Expected a <class '(\w+)'>\. Got value: ": r"expected \1, got ",
     r"Expected a typing\.Literal\[(.*?)\]\. Got value: ": r"expected one of \1, got ",
+    r"Does not validate against any of the Union subtypes.*Given value type: .*Given value: (.*)": r"cannot be \1",
     r"^Problems parsing config: ": "the config file is not valid YAML: ",
     r"^Unexpected config:.*": "the config file holds no settings: it should have lines of KEY: VALUE",
 }

@@ -7,7 +7,6 @@ first one photo by photo.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -23,7 +22,7 @@ from blindsr_env.images import Photo
 from experiments import labels, paper, recipes
 from experiments.held_out import check_common, whole_photo
 from experiments.intervals import Interval, bootstrap, over_widths
-from experiments.run_folder import write_results
+from experiments.run_folder import vacant, write_results
 from experiments.training import pick_device
 
 BUILT_IN = "built-in"
@@ -49,7 +48,7 @@ class Evaluate:
             pattern of them: `{eq10: 'runs/eq10_*', eq11: 'runs/eq11_*'}`. They are scored like policies, and each
             recipe's gain is given with an interval over seeds and photos, beside the first recipe's.
         offset_metric: the reward that `shared-offset` is learned for, on the built-in training photos.
-        output: results file, JSON; None writes none.
+        output: results file, JSON; None writes none. Where it holds other settings' results, the next is `NAME_2.json`.
         device: `auto`, `cpu` or `cuda`.
         seed: of the random policy, of the offset and of the intervals.
     """
@@ -118,6 +117,8 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     names = labels.of_generators([env.core.generator.name for env in envs], settings.sources)
     check_common([env.core for env in envs], drawn=False)
     sets = {name: images.load(folder, split="test") for name, folder in settings.sets.items()}
+    config = labels.short(asdict(settings))
+    output = None if settings.output is None else vacant(settings.output, config)
     sheets: list[dict[str, Any]] = []
     compared: list[dict[str, Any]] = []
     figures: dict[str, Any] = {}
@@ -142,11 +143,11 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
                 compared += differences([base, sheet], _zeta(env.core), settings.seed)
             figures = {"sheets": sheets, "differences": compared} if len(sheets) > 1 else sheet
             # After each sheet: what was scored is kept, should a later one fail or be stopped.
-            if settings.output is not None:
-                write_results(Path(settings.output), figures, labels.short(asdict(settings)), settings.seed)
+            if output is not None:
+                write_results(output, figures, config, settings.seed)
     print(table_of_differences(compared), end="")
-    if settings.output is not None:
-        print(f"written to {settings.output}")
+    if output is not None:
+        print(f"written to {output}")
     return figures
 
 

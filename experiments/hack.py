@@ -23,7 +23,7 @@ from experiments.extremes import captions
 from experiments.held_out import HeldOut, Scored, check_common, check_disjoint
 from experiments.intervals import Interval, bootstrap, over_photos
 from experiments.plots import gallery
-from experiments.run_folder import write_results
+from experiments.run_folder import vacant, write_results
 from experiments.training import pick_device
 
 SHOWN = 3
@@ -87,7 +87,8 @@ def hack(settings: Hack) -> dict[str, Any]:
     check_disjoint(settings.images, settings.held_out)
     given = [settings.generators] if isinstance(settings.generators, str) else settings.generators
     sources: list[str | None] = [*given] if given else [None]
-    output = Path(settings.output)
+    config = labels.short(asdict(settings))
+    output = vacant(settings.output, config)
     held = [_held_out(settings, source, settings.actions[0]) for source in sources]
     check_common([each.core for each in held], drawn=True)
     names = labels.of_generators([each.core.generator.name for each in held], sources)
@@ -127,10 +128,10 @@ def hack(settings: Hack) -> dict[str, Any]:
         picture = output.with_name(f"{output.stem}_{name.replace(' ', '_').replace('/', '_')}.png")
         gallery(picture, shown, f"{name}: one constant on the true code, learned for {figures['metric']}")
         # After each generator: what was measured is kept, should a later one fail or be stopped.
-        write_results(output, figures, labels.short(asdict(settings)), settings.seed)
+        write_results(output, figures, config, settings.seed)
         print(f"picture: {picture}", flush=True)
     print(table(figures))
-    print(f"written to {settings.output}")
+    print(f"written to {output}")
     return figures
 
 

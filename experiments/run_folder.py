@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
@@ -144,6 +145,28 @@ def write_results(path: Path, figures: Mapping[str, Any], config: Any, seed: int
     }
     with atomic_write(path) as partial:
         partial.write_text(json.dumps(content, indent=1, default=str) + "\n")
+
+
+def vacant(path: str | os.PathLike[str], config: Any) -> Path:
+    """Give a results file's path, or `NAME_2.json` and so on where it holds what another config gave.
+
+    Args:
+        path: as the user gave it.
+        config: as `write_results` gets it; the same one's results are replaced.
+    """
+    first = Path(path)
+    for number in itertools.count(2):
+        place = first if number == 2 else first.with_name(f"{first.stem}_{number - 1}{first.suffix}")
+        if not place.exists() or _config_of(place) == json.loads(json.dumps(plain(config), default=str)):
+            return place
+    raise AssertionError
+
+
+def _config_of(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())["config"]
+    except (ValueError, KeyError, TypeError):  # not a results file: it is not ours to replace
+        return None
 
 
 class _Silent:

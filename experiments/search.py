@@ -20,7 +20,7 @@ from experiments.counts import at_least_1
 from experiments.held_out import HeldOut, Scored
 from experiments.intervals import Interval, bootstrap, over_photos
 from experiments.normalised import LEAST, normalised
-from experiments.run_folder import write_results
+from experiments.run_folder import vacant, write_results
 from experiments.training import pick_device
 from generators.atomic import atomic_write
 
@@ -143,8 +143,9 @@ def search(settings: Search) -> dict[str, Any]:
         }
     print(table(figures))
     if settings.output is not None:
-        path = Path(settings.output)
-        write_results(path, figures, labels.short(asdict(settings)), settings.seed)
+        config = labels.short(asdict(settings))
+        path = vacant(settings.output, config)
+        write_results(path, figures, config, settings.seed)
         plot(path.with_suffix(".png"), figures)
         print(f"written to {path} and {path.with_suffix('.png')}")
     return figures

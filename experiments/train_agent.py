@@ -75,6 +75,8 @@ class TrainAgent:
     def __post_init__(self) -> None:
         """Refuse what cannot be trained with."""
         at_least_1(self, "total_timesteps", "num_envs", "repeats", "held_out_scenes", "patch_size")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}")
 
     def environment(self) -> dict[str, Any]:
         """Arguments that the training environment and the held-out one share."""
@@ -127,12 +129,15 @@ def train_agent(settings: TrainAgent) -> Path:
     scored = played.figures(settings.seed)
     photos = f"{scored['scenes']} scenes of {Interval(**scored['reward']).count} photos"
     earlier = "" if before is None else f"before {Interval(**before['reward'])}, "
-    print(f"held-out reward [95% over photos], {photos}: {earlier}after {Interval(**scored['reward'])}")
+    print(
+        f"held-out reward, {held_out.core.metric.name} gained over the true code [95% over photos], {photos}: "
+        f"{earlier}after {Interval(**scored['reward'])}"
+    )
     shown = []
     for name, gain in scored["gain"].items():
         title, unit = labels.in_units(name)
         shown.append(f"{title} {Interval(**gain).times(unit)}")
-    print(f"gain over the true code: {'; '.join(shown)}")
+    print(f"with it, gained over the true code: {'; '.join(shown)}")
     print(f"agent, log, figures and extremes.png: {folder.path}/")
     figures = {"timesteps": agent.num_timesteps, "photos": held_out.photos, "before": before, **scored}
     folder.write_results(figures, settings, settings.seed)
@@ -159,7 +164,12 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
         ValueError: an unknown algorithm or setting of it; see also `train_agent`.
     """
     kind = policies.algorithm(settings.algorithm)
-    config = kind.config_class.from_dict(settings.agent)
+    try:
+        config = kind.config_class.from_dict(settings.agent)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; `agent` holds {settings.algorithm}'s settings, another algorithm needs its own config"
+        ) from None
     env = gymnasium.make_vec(
         "BlindSR-v0",
         num_envs=settings.num_envs,
@@ -175,6 +185,7 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
     if path.exists():
         folder.check_config(settings, FREE)
         agent = kind.load(path, env)
+        print(f"{path} goes on from {agent.num_timesteps} renders", flush=True)
     else:
         agent = kind(env, config, actor=settings.actor, seed=settings.seed)
     folder.write_config(settings)

@@ -40,7 +40,7 @@ class Upscale:
         overwrite: whether pictures that are there already are rendered again; those of a folder's photos are kept
             otherwise, so that the same command goes on where it was stopped. What made them stands in `made_by.json`.
         policy: who chooses the code: `predictor`, `mean-code`, an agent that ships (`amgan_rl_s`), the file or run's
-            folder of a predictor or agent, or `module:function` of your own.
+            folder of a predictor or agent, or `module:function` of your own; None for `predictor`.
         width: the Gaussian kernel's width in pixels of the result, where it is known; then no policy is asked.
         generator: name or checkpoint; None for the one that the agent learned on, or else the best that ships.
         action: action space that the policy acts in: `code`, `free-code` or `width`.
@@ -50,7 +50,7 @@ class Upscale:
     images: str
     output: str | None = None
     overwrite: bool = False
-    policy: str = "predictor"
+    policy: str | None = None
     width: float | None = None
     generator: str | None = None
     action: str = "code"
@@ -58,6 +58,8 @@ class Upscale:
 
     def __post_init__(self) -> None:
         """Refuse policies that would need more than the photo."""
+        if self.policy is not None and self.width is not None:
+            raise ValueError("give policy or width, not both: a known kernel needs nobody to choose")
         if self.policy in policies.NAMES and self.policy not in BLIND:
             raise ValueError(
                 f"{self.policy!r} cannot choose for a photo alone: take predictor or an agent, or give width"
@@ -84,17 +86,20 @@ def upscale(settings: Upscale) -> list[Path]:
         device=pick_device(settings.device),
         split="test",
     )
-    chosen_by = settings.policy if settings.width is None else f"width {settings.width:g}"
+    chooser = settings.policy or "predictor"
+    chosen_by = chooser if settings.width is None else f"width {settings.width:g}"
     output = Path(settings.output or Path("upscaled", f"{env.core.generator.name}_{_plain(chosen_by)}"))
     pairs = targets(settings, output, env.core.scale)
-    _check_width(settings.width, env.core)
-    policy = None if settings.width is not None else policies.load(settings.policy, env)
-    todo = [(source, target) for source, target in pairs if settings.overwrite or not target.exists()]
+    if settings.width is not None:
+        env.core.check_width(settings.width)
+    policy = None if settings.width is not None else policies.load(chooser, env)
+    todo = [(source, target) for source, target in pairs if settings.overwrite or _stale(source, target)]
     kept = len(pairs) - len(todo)
     note = None if output.suffix.lower() in images.SUFFIXES else _Note(output, _made_by(settings, env.core))
     if note is not None:
         note.begin(any(target.exists() for _, target in pairs), settings.overwrite)
-    print(f"{env.core.generator.name} renders, {chosen_by} chooses the code; pictures go to {output}")
+    known = f"{chooser} chooses the code" if settings.width is None else f"the kernel's {chosen_by} is known"
+    print(f"{env.core.generator.name} renders, {known}; pictures go to {output}")
     if kept:
         print(f"{kept} of the pictures are there already and kept: --overwrite renders them again")
     written, failed = [], []
@@ -190,13 +195,18 @@ def render(
         raise
 
 
+def _stale(source: Path, target: Path) -> bool:
+    """Say whether a photo's picture is not there, or older than the photo."""
+    return not target.exists() or target.stat().st_mtime < source.stat().st_mtime
+
+
 def _learned_on(settings: Upscale) -> str | None:
     """Give the generator that the policy learned on.
 
     Raises:
         ValueError: its weights do not ship.
     """
-    learned = None if settings.width is not None else policies.learned_on(settings.policy)
+    learned = None if settings.policy is None else policies.learned_on(settings.policy)
     if learned is None:
         return None
     name = learned.generator
@@ -207,11 +217,14 @@ def _learned_on(settings: Upscale) -> str | None:
 
 def _made_by(settings: Upscale, core: BlindSRCore) -> dict[str, Any]:
     """Say what pictures are made by: other generators, policies or widths make others."""
-    file = policies.file_of(settings.policy) if settings.width is None else None
+    policy = None if settings.width is not None else settings.policy or "predictor"
+    file = policies.file_of(policy) if policy else None
+    source = Path(settings.images).resolve()
     return {
         "generator": core.generator.name,
         "weights": getattr(core.generator, "fingerprint", None),
-        "policy": settings.policy if settings.width is None else None,
+        "photos": str(source if source.is_dir() else source.parent),
+        "policy": policy,
         "policy_file": hashlib.sha256(file.read_bytes()).hexdigest()[:12] if file else None,
         "width": settings.width,
         "action": settings.action,
@@ -249,12 +262,6 @@ class _Note:
 def _plain(name: str) -> str:
     """Give a policy's name as one that a folder can have, without where its file lies."""
     return Path(name).name.removesuffix(".safetensors").replace(":", "_").replace(" ", "_")
-
-
-def _check_width(width: float | None, core: BlindSRCore) -> None:
-    low, high = core.codec.width_range
-    if width is not None and not low <= width <= high:
-        raise ValueError(f"width must lie in {low:g} to {high:g}, as {core.generator.name}'s kernels do, got {width:g}")
 
 
 def _code(core: BlindSRCore, width: float | None) -> Tensor:

@@ -36,6 +36,9 @@ def bad(env):
 def words(env):
     return lambda seen: "no"
 
+def far(env):
+    return lambda seen: np.full((len(seen), 15), 3.0)
+
 def greedy(env):
     import torch
 
@@ -60,6 +63,11 @@ def module(tmp_path, monkeypatch):
 @pytest.fixture
 def env(tiny_generator, tiny_photos):
     return BlindSREnv(metric="psnr", generator=tiny_generator, images=tiny_photos, patch_size=16)
+
+
+def test_actions_outside_the_box_are_told_of(module, env):
+    with pytest.warns(UserWarning, match=f"{module}:far answered with actions outside .-1, 1., which are clipped"):
+        policies.load(f"{module}:far", env).predict(np.zeros((2, 16, 16, 3), np.uint8))
 
 
 def test_a_function_of_another_module_acts(module, env):

@@ -10,6 +10,7 @@ import generators
 from agents import checkpoints, networks
 from blindsr_env import degradation, images, kernels, metrics
 from experiments.evaluate import Evaluate, differences, evaluate, table_of_differences
+from experiments.run_folder import vacant, write_results
 
 
 @pytest.fixture
@@ -272,3 +273,24 @@ def test_generators_of_other_scales_are_not_compared(tiny_checkpoint, twice, fol
 def test_impossible_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         Evaluate(**settings)
+
+
+def test_results_of_other_settings_are_not_replaced(tmp_path):
+    path = tmp_path / "r.json"
+    for config, place in (
+        ({"a": 1}, "r.json"),
+        ({"a": (2, 3)}, "r_2.json"),
+        ({"a": 4}, "r_3.json"),
+        ({"a": 1}, "r.json"),
+    ):
+        found = vacant(path, config)
+        assert found.name == place
+        write_results(found, {}, config, 0)
+    assert vacant(path, {"a": [2, 3]}).name == "r_2.json", "the same run again"
+    path.write_text("mine")
+    assert vacant(path, {"a": 1}).name == "r_4.json"
+
+
+def test_widths_that_no_kernel_has_are_refused(tiny_checkpoint, folder):
+    with pytest.raises(ValueError, match="width must lie in 0.2 to 4, as tiny's kernels do, got 9"):
+        evaluate(Evaluate(generator=tiny_checkpoint, images=str(folder), widths=(9.0,), metrics=("psnr",), output=None))

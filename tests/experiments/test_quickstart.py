@@ -133,13 +133,16 @@ def test_an_untrained_actor_has_no_before(tmp_path, folder, tiny_checkpoint, cap
     few = {"actor": "predictor_s", "total_timesteps": 4, "num_envs": 2, "repeats": 2, "held_out_scenes": 1}
     train_agent(TrainAgent(images=folder, generator=tiny_checkpoint, output=str(tmp_path), device="cpu", **few))
     assert json.loads((tmp_path / "results.json").read_text())["figures"]["before"] is None
-    assert "1 scenes of 1 photos: after " in capsys.readouterr().out
+    assert "held-out reward, niqe gained over the true code" in (out := capsys.readouterr().out)
+    assert "1 scenes of 1 photos: after " in out
 
 
 def test_unknown_setting_of_the_algorithm_lists_the_nearest(tmp_path, tiny_checkpoint):
     settings = TrainAgent(agent={"actor_rl": 1.0}, output=str(tmp_path), generator=tiny_checkpoint)
-    with pytest.raises(ValueError, match="actor_lr"):
+    with pytest.raises(ValueError, match="actor_lr.*; `agent` holds group-pg's settings, another algorithm"):
         train_agent(settings)
+    with pytest.raises(ValueError, match="seed must be at least 0, got -1"):
+        TrainAgent(seed=-1)
 
 
 def test_a_run_under_other_settings_is_not_continued(tmp_path, folder, tiny_checkpoint):

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from experiments import cli, paper
+from experiments.intervals import Interval
 from experiments.tables import Tables, tables
 
 
@@ -121,7 +122,8 @@ def test_searches(make):
     make(search=figures)
     text = tables(Tables(results=str(make.folder), output=None))["search"]
     assert "amnet, actions code, niqe, 8 scenes of 2 photos" in text
-    rewards, price = (line.split() for line in text.splitlines() if line.startswith("agent.safetensors"))
+    rewards, price, share = (line.split() for line in text.splitlines() if line.startswith("agent.safetensors"))
+    assert share == ["agent.safetensors", *str(Interval(**interval(0.4))).split()]
     assert rewards == ["agent.safetensors", "+0.600", "+1.200", "|", "0.40", "-"]
     assert price == ["agent.safetensors", "psnr", "-0.25", "then", "-1.5"]
 

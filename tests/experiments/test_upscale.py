@@ -1,5 +1,8 @@
 """`blindsr upscale`: a user's photos, rendered whole with the code that a policy chooses."""
 
+import os
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -92,6 +95,9 @@ def test_a_stopped_folder_goes_on(photos, tmp_path, tiny_checkpoint, capsys):
     assert upscale(Upscale(**common)) == first[1:]
     assert "1 of the pictures are there already and kept: --overwrite renders them again" in capsys.readouterr().out
     assert images.read(first[0]).shape == (3, 3, 3)
+    later = first[1].stat().st_mtime + 10
+    os.utime(photos / "deep" / "b.png", (later, later))
+    assert upscale(Upscale(**common)) == first[1:], "the photo is another one than before"
     assert upscale(Upscale(overwrite=True, **common)) == first and images.read(first[0]).shape == (80, 132, 3)
 
 
@@ -99,7 +105,9 @@ def test_pictures_that_something_else_made_are_not_kept(photos, tmp_path, tiny_c
     out = tmp_path / "out"
     common = dict(images=str(photos), output=str(out), generator=tiny_checkpoint, device="cpu")
     first = [path.read_bytes() for path in upscale(Upscale(**common))]
+    elsewhere = shutil.copytree(photos, tmp_path / "elsewhere")
     others = [
+        dict(images=str(elsewhere)),
         dict(policy="mean-code"),
         dict(width=2.0),
         dict(generator=louder),
@@ -130,7 +138,9 @@ def test_an_agent_brings_its_generator_and_names_its_folder(tmp_path, photo, mon
     (agents,) = upscale(Upscale(images="a.png", policy="amgan_rl_s", device="cpu"))
     assert agents.as_posix() == "upscaled/amgan_s_amgan_rl_s/a_x4.png"
     assert "amgan_s renders, amgan_rl_s chooses the code" in capsys.readouterr().out
-    (known,) = upscale(Upscale(images="a.png", width=2.0, policy="amgan_rl_s", device="cpu"))
+    with pytest.raises(ValueError, match="give policy or width, not both"):
+        Upscale(images="a.png", width=2.0, policy="amgan_rl_s")
+    (known,) = upscale(Upscale(images="a.png", width=2.0, device="cpu"))
     assert known.as_posix() == "upscaled/amnet_s_width_2/a_x4.png"
     with pytest.warns(UserWarning, match="amgan_rl_s learned what amgan_s's pictures are worth, amnet_s renders here"):
         (other,) = upscale(Upscale(images="a.png", policy="amgan_rl_s", generator="amnet_s", device="cpu"))
