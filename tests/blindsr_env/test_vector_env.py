@@ -360,7 +360,7 @@ def test_attributes_of_rows(make):
     [
         ({"num_envs": 0}, "num_envs must be"),
         ({"num_envs": 4, "repeats": 3}, "repeats must divide"),
-        ({"output": "tensor"}, "did you mean"),
+        ({"output": "tensor"}, "there are 'numpy', 'torch'"),
         ({"autoreset_mode": "same stop"}, "did you mean 'same step'"),
         ({"render_mode": "rgb"}, "did you mean 'rgb_array'"),
     ],

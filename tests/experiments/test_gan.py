@@ -111,7 +111,7 @@ def test_discriminator_learns(settings):
     trainer = GanTrainer(settings(discriminator_warmup=100, discriminator_learning_rate=1e-3, warmup=0, patch_size=10))
     batch = next(trainer._stream)
     trainer._stream = iter(lambda: batch, None)
-    for _ in range(60):
+    for _ in range(90):
         trainer.step()
         if trainer.done == 5:
             first = trainer.report()
