@@ -30,6 +30,7 @@ def squeezenet(tmp_path_factory):
 def start(tmp_path_factory):
     """An AMNet to start from."""
     path = tmp_path_factory.mktemp("start") / "start.safetensors"
+    torch.manual_seed(0)
     generators.save(path, generators.build("amnet_s"), {"data": "none", "steps": 12})
     return str(path)
 
