@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -18,7 +19,9 @@ from tqdm.auto import tqdm
 from agents import agent_file
 from agents.checkpoints import Path, check_meaning, is_name, load_predictor, shipped_predictor, translated, whole
 from agents.config import AgentConfig, per_component
+from agents.interruption import Interruption
 from agents.networks import PREDICTORS, Actor, answer, build, from_observation, restore
+from agents.watch import Watch
 from agents.worlds import Env, OneStepWorld
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
@@ -110,9 +113,17 @@ class Agent(ABC, Generic[Config]):
 
     @abstractmethod
     def setup(self) -> None:
-        """Make further networks and the optimisers (by `adam`), in `self`."""
+        """Make further networks and the optimisers, in `self`."""
 
     @abstractmethod
+    def run(self, watch: Watch, reset_num_timesteps: bool) -> None:
+        """Learn in the world until `total_timesteps` are rendered or `interrupted` is set: the loop of `learn`.
+
+        Args:
+            watch: told of each step, and given the figures when it says so.
+            reset_num_timesteps: of `learn`.
+        """
+
     def learn(
         self,
         total_timesteps: int,
@@ -139,6 +150,14 @@ class Agent(ABC, Generic[Config]):
         Raises:
             ValueError: there is no environment, or rewards or losses are not finite.
         """
+        if self.world is None:
+            raise ValueError("this agent has no environment to learn in: give one, load(path, env=env)")
+        self.num_timesteps = 0 if reset_num_timesteps else self.num_timesteps
+        self.total_timesteps = self.num_timesteps + total_timesteps
+        self.interrupted = False
+        with Interruption() as interruption, self._bar(progress_bar) as bar:
+            self.run(Watch(self, callback, bar, interruption, log_interval), reset_num_timesteps)
+        return self
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
@@ -165,6 +184,13 @@ class Agent(ABC, Generic[Config]):
         """Add Gaussian noise: `(N, actions)` -> the same, in [-1, 1]."""
         eps = torch.randn(action.shape, generator=self.rng, device=self.device)
         return (action + self.noise * eps).clamp(-1, 1)
+
+    def scenes_seed(self) -> int:
+        """Give the seed of the scenes that come next: of the agent's, and of the place in the schedule.
+
+        A resumed run so sees new scenes; and runs of neighbouring seeds share none, though row i has this seed + i.
+        """
+        return int(np.random.SeedSequence([self.seed, self.num_timesteps]).generate_state(1)[0] >> 1)
 
     @property
     def progress(self) -> float:

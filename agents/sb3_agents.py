@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,11 +18,11 @@ import yaml
 from gymnasium.spaces import Box
 from torch import Tensor, nn
 
-from agents.agent import Agent, Callback
+from agents.agent import Agent
 from agents.config import ABOVE_0, AgentConfig
-from agents.interruption import Interruption
 from agents.networks import answer
 from agents.residual import Residual, add_residual
+from agents.watch import Watch
 from generators.nearest import unknown
 
 OFF_POLICY = {"buffer_size": 20_000, "learning_starts": 0, "batch_size": 256, "train_freq": 1, "gradient_steps": -1}
@@ -105,33 +104,18 @@ class SB3Agent(Agent[SB3Config]):
 
     def networks(self) -> dict[str, nn.Module]:
         """Give the predictor and the policy."""
-        return {"actor": self.actor, "policy": self.policy}
+        return {**super().networks(), "policy": self.policy}
 
-    def learn(
-        self,
-        total_timesteps: int,
-        callback: Callback | None = None,
-        progress_bar: bool = False,
-        *,
-        log_interval: int = 10,
-        reset_num_timesteps: bool = True,
-    ) -> Self:
-        """Learn as the library does; see `Agent.learn`.
+    def run(self, watch: Watch, reset_num_timesteps: bool) -> None:
+        """Learn as the library does; see `Agent.run`.
 
         PPO and A2C end with a whole rollout; an interrupted one is rendered and not learned from.
         """
-        if self.world is None:
-            raise ValueError("this agent has no environment to learn in: give one, load(path, env=env)")
-        self.num_timesteps = 0 if reset_num_timesteps else self.num_timesteps
-        self.total_timesteps = self.num_timesteps + total_timesteps
-        self.interrupted = False
         if self.model is None or reset_num_timesteps:
             self.model = self._model()
         self.model.num_timesteps = self.num_timesteps
-        with Interruption() as interruption, self._bar(progress_bar) as bar:
-            watch = _watch(self, callback, bar, log_interval, lambda: interruption.requested)
-            self.model.learn(total_timesteps, watch, log_interval=None, reset_num_timesteps=False)
-        return self
+        left = self.total_timesteps - self.num_timesteps
+        self.model.learn(left, _callback(watch), log_interval=None, reset_num_timesteps=False)
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
@@ -169,9 +153,7 @@ class SB3Agent(Agent[SB3Config]):
             raise ValueError(f"arguments of {self.algorithm}: {' '.join(str(error).split())}") from None
         model.policy.load_state_dict(self.policy.state_dict())
         self.policy = model.policy
-        # The library gives row i the seed + i, so runs of neighbouring seeds would share nearly all their scenes.
-        scenes = np.random.SeedSequence([self.seed, self.num_timesteps]).generate_state(1)
-        env.seed(int(scenes[0] >> 1))
+        env.seed(self.scenes_seed())  # the library's is the agent's seed alone
         return model
 
     def _library(self) -> Any:
@@ -258,13 +240,11 @@ def _zero(layer: nn.Linear) -> None:
     layer.bias.zero_()
 
 
-def _watch(
-    agent: SB3Agent, callback: Callback | None, bar: Any, log_interval: int, requested: Callable[[], bool]
-) -> Any:
-    """Give what the library calls after each step of the environment: it checks, counts, reports and may end it."""
+def _callback(watch: Watch) -> Any:
+    """Give what the library calls after each step of the environment."""
     from stable_baselines3.common.callbacks import BaseCallback
 
-    class Watch(BaseCallback):
+    class Check(BaseCallback):
         def __init__(self) -> None:
             super().__init__()
             self.rewards: list[float] = []
@@ -275,20 +255,15 @@ def _watch(
             self.rewards.append(float(self.locals["rewards"].mean()))
             if not np.isfinite(self.rewards[-1]):
                 raise ValueError("the environment gave a reward that is not finite: check its metric")
-            agent.num_timesteps = int(self.num_timesteps)
-            bar.update(min(agent.num_timesteps, agent.total_timesteps) - bar.n)
-            agent.interrupted = agent.interrupted or requested()
-            due = len(self.rewards) == log_interval or agent.num_timesteps >= agent.total_timesteps
-            if due or agent.interrupted:
+            if watch.count(int(self.num_timesteps)):
                 told = self.model.logger.name_to_value  # the library's losses, of its last update
                 figures = {
                     name.removeprefix("train/"): float(value) for name, value in told.items() if "train/" in name
                 }
-                figures |= {"reward": float(np.mean(self.rewards)), "timesteps": agent.num_timesteps}
+                watch.report(
+                    {**figures, "reward": float(np.mean(self.rewards)), "timesteps": watch.agent.num_timesteps}
+                )
                 self.rewards = []
-                bar.set_postfix(reward=f"{figures['reward']:+.3f}")
-                if callback is not None and callback(agent, figures) is False:
-                    agent.interrupted = True
-            return not agent.interrupted
+            return not watch.agent.interrupted
 
-    return Watch()
+    return Check()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agents.agent import Agent, Callback, Config
-from agents.interruption import Interruption
+from agents.agent import Agent, Config
+from agents.watch import Watch
 
 
 class SteppedAgent(Agent[Config]):
@@ -30,45 +30,23 @@ class SteppedAgent(Agent[Config]):
             The next scenes' observations, and figures as scalars on the device; `reward` is among them.
         """
 
-    def learn(
-        self,
-        total_timesteps: int,
-        callback: Callback | None = None,
-        progress_bar: bool = False,
-        *,
-        log_interval: int = 10,
-        reset_num_timesteps: bool = True,
-    ) -> Self:
-        """Learn by `iterate`; see `Agent.learn`."""
-        if self.world is None:
-            raise ValueError("this agent has no environment to learn in: give one, load(path, env=env)")
-        self.num_timesteps = 0 if reset_num_timesteps else self.num_timesteps
-        self.total_timesteps = self.num_timesteps + total_timesteps
-        self.interrupted = False
+    def run(self, watch: Watch, reset_num_timesteps: bool) -> None:
+        """Learn by `iterate`; see `Agent.run`."""
+        assert self.world is not None
         for network in (self.actor, self.averaged):
             network.train()
-        # Scenes follow from the seed and the place in the schedule, so a resumed run sees new ones.
-        scenes = np.random.SeedSequence([self.seed, self.num_timesteps]).generate_state(1)
-        observation = self.world.see(int(scenes[0] >> 1))
+        observation = self.world.see(self.scenes_seed())
         seen: list[dict[str, Tensor]] = []
-        with Interruption() as interruption, self._bar(progress_bar) as bar:
-            while self.num_timesteps < self.total_timesteps and not self.interrupted:
-                self._set_learning_rates()
-                observation, figures = self.iterate(observation)
-                if self.world.invalid is not None:
-                    figures["invalid"] = self.world.invalid
-                self._update_average()
-                self.num_timesteps += self.world.num_envs
-                seen.append(figures)
-                bar.update(min(self.world.num_envs, self.total_timesteps - bar.n))
-                self.interrupted = interruption.requested
-                if len(seen) == log_interval or self.interrupted or self.num_timesteps >= self.total_timesteps:
-                    means = self._means(seen)
-                    seen = []
-                    bar.set_postfix(reward=f"{means['reward']:+.3f}")
-                    if callback is not None and callback(self, means) is False:
-                        self.interrupted = True
-        return self
+        while self.num_timesteps < self.total_timesteps and not self.interrupted:
+            self._set_learning_rates()
+            observation, figures = self.iterate(observation)
+            if self.world.invalid is not None:
+                figures["invalid"] = self.world.invalid
+            self._update_average()
+            seen.append(figures)
+            if watch.count(self.num_timesteps + self.world.num_envs):
+                watch.report(self._means(seen))
+                seen = []
 
     def adam(self, name: str, parameters: Any, lr: float) -> torch.optim.Adam:
         """Make an optimiser that is scheduled and saved with the agent."""

@@ -46,7 +46,7 @@ def completed(settings: type, arguments: Sequence[str]) -> list[str]:
             if item is not None and not value.lstrip().startswith("[") and value != "null":
                 value = json.dumps([value]) if item is str else f"[{value}]"
             options.append(value)
-        elif _may_be(hint, bool):
+        elif bool in _alternatives(hint):
             options.append("true")
     return configs + options
 
@@ -69,15 +69,10 @@ def _config(name: str) -> Path:
 
 
 def _alternatives(hint: Any) -> list[Any]:
-    return [each for one in get_args(hint) for each in _alternatives(one)] if _is_union(hint) else [hint]
-
-
-def _is_union(hint: Any) -> bool:
-    return get_origin(hint) in (Union, UnionType)
-
-
-def _may_be(hint: Any, kind: type) -> bool:
-    return kind in _alternatives(hint)
+    """Give the types that a hint allows."""
+    if get_origin(hint) not in (Union, UnionType):
+        return [hint]
+    return [each for one in get_args(hint) for each in _alternatives(one)]
 
 
 def _item(hint: Any) -> Any:

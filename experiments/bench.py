@@ -81,7 +81,8 @@ def bench(settings: Bench) -> dict[str, Any]:
         By part: figures of each contestant (see `stopwatch.race`), their ratios, and the peak memory in bytes.
     """
     device = pick_device(settings.device)
-    output = None if settings.output is None else vacant(settings.output, _named(settings))
+    config = _named(settings)
+    output = None if settings.output is None else vacant(settings.output, config)
     figures: dict[str, Any] = {"device": str(device), "threads": torch.get_num_threads()}
     for part in settings.parts:
         if device.type == "cuda":
@@ -89,7 +90,7 @@ def bench(settings: Bench) -> dict[str, Any]:
         figures[part] = PARTS[part](settings, device) | {"peak_memory": memory_peak(device)}
         print(table(part, figures[part]))
         if output is not None:  # after each part, so that a run cut short keeps what it measured
-            write_results(output, figures, _named(settings), settings.seed)
+            write_results(output, figures, config, settings.seed)
     if output is not None:
         print(f"written to {output}")
     return figures

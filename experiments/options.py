@@ -33,7 +33,7 @@ def main(settings: type[S], function: Callable[[S], Any]) -> None:
 
 
 def read(settings: type[S], arguments: Sequence[str]) -> S:
-    """Make settings of `--config FILE.yaml` and `--KEY VALUE` (YAML too); what comes later wins.
+    """Make settings of `--config FILE.yaml` and `--KEY VALUE` (YAML too); options win over configs, later over earlier.
 
     Args:
         settings: a dataclass of settings.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import platform
@@ -154,12 +153,12 @@ def vacant(path: str | os.PathLike[str], config: Any) -> Path:
         path: as the user gave it.
         config: as `write_results` gets it; the same one's results are replaced.
     """
-    first = Path(path)
-    for number in itertools.count(2):
-        place = first if number == 2 else first.with_name(f"{first.stem}_{number - 1}{first.suffix}")
-        if not place.exists() or _config_of(place) == json.loads(json.dumps(plain(config), default=str)):
-            return place
-    raise AssertionError
+    first, wanted = Path(path), json.loads(json.dumps(plain(config), default=str))
+    place, number = first, 1
+    while place.exists() and _config_of(place) != wanted:
+        number += 1
+        place = first.with_name(f"{first.stem}_{number}{first.suffix}")
+    return place
 
 
 def _config_of(path: Path) -> Any:
