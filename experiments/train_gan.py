@@ -129,15 +129,13 @@ class GanTrainer(GeneratorTrainer):
         loss = torch.zeros((), device=self.device) if alone else self._weighted(terms)
         judged = self.realness.discriminator_loss(real, fake)
         if not alone:
-            self._update(self.network, self.optimizer, loss, settings.learning_rate_at(self.done))
+            self._update(self.optimizer, loss, settings.learning_rate_at(self.done))
         rate = settings.discriminator_learning_rate_at(self.done)
-        self._update(self.discriminator, self.discriminator_optimizer, judged, rate)
+        self._update(self.discriminator_optimizer, judged, rate)
         self.done += 1
+        if not alone:
+            self.average(self.done - settings.discriminator_warmup)
         with torch.no_grad():
-            if not alone:
-                steps = self.done - settings.discriminator_warmup
-                decay = min(settings.ema, (1 + steps) / (10 + steps))  # short at first, while weights move fast
-                torch._foreach_lerp_(list(self.ema.parameters()), list(self.network.parameters()), 1 - decay)
             terms |= {"discriminator": judged}
             terms |= {"realness_hr": self.realness.mean_level(real), "realness_sr": self.realness.mean_level(fake)}
             for column, name in enumerate(TERMS):
@@ -244,11 +242,11 @@ class GanTrainer(GeneratorTrainer):
         loss = loss + settings.grid_weight * terms["grid"]
         return loss + settings.perceptual_weight * terms["perceptual"] if "perceptual" in terms else loss
 
-    def _update(self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, rate: float) -> None:
+    def _update(self, optimizer: torch.optim.Optimizer, loss: Tensor, rate: float) -> None:
         for group in optimizer.param_groups:
             group["lr"] = rate
         loss.backward()
-        self.descend(optimizer, network)
+        self.descend(optimizer)
 
 
 def train_gan(settings: TrainGan) -> Path:

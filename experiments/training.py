@@ -77,6 +77,8 @@ class Trainer(ABC):
         ema.load_state_dict(network.state_dict())
         ema.requires_grad_(False).eval()
         self.optimizer = torch.optim.Adam(network.parameters(), lr=0.0, betas=settings.betas, fused=True)
+        self._weights: list[Tensor] = list(network.parameters())
+        self._means: list[Tensor] = list(ema.parameters())
         self.rng = torch.Generator(self.device).manual_seed(self.ranks.seed(settings.seed))
         photos = [photo for folder in settings.data for photo in images.load(folder)]
         if settings.validation is not None:
@@ -118,17 +120,22 @@ class Trainer(ABC):
         with self._autocast():
             loss = self.loss(*batch)
         loss.backward()
-        self.descend(self.optimizer, self.network)
+        self.descend(self.optimizer)
         self.done += 1
-        decay = min(settings.ema, (1 + self.done) / (10 + self.done))  # short at first, while weights move fast
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.ema.parameters()), list(self.network.parameters()), 1 - decay)
+        self.average(self.done)
         return loss.detach()
 
-    def descend(self, optimizer: torch.optim.Optimizer, network: nn.Module) -> None:
-        """Average a network's gradients over the processes, clip them, take the optimiser's step, drop them."""
-        self.ranks.average([p.grad for p in network.parameters() if p.grad is not None])
-        self.norm += nn.utils.clip_grad_norm_(network.parameters(), self.settings.clip_norm, foreach=True)
+    @torch.no_grad()
+    def average(self, steps: int) -> None:
+        """Move the EMA towards the weights, after so many steps of theirs."""
+        decay = min(self.settings.ema, (1 + steps) / (10 + steps))  # short at first, while weights move fast
+        torch._foreach_lerp_(self._means, self._weights, 1 - decay)
+
+    def descend(self, optimizer: torch.optim.Optimizer) -> None:
+        """Average the gradients of its parameters over the processes, clip them, take its step, drop them."""
+        parameters = optimizer.param_groups[0]["params"]
+        self.ranks.average([p.grad for p in parameters if p.grad is not None])
+        self.norm += nn.utils.clip_grad_norm_(parameters, self.settings.clip_norm, foreach=True)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

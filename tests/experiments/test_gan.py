@@ -77,9 +77,11 @@ def test_each_step_moves_its_own_weights_only(settings, monkeypatch):
     }  # its power iterations go on by themselves
     log, update = [], trainer._update
 
-    def watched(network, *arguments):
-        update(network, *arguments)
-        log.append((network is trainer.network, bool(moved(trainer.network, g)), bool(moved(trainer.discriminator, d))))
+    def watched(optimizer, *arguments):
+        update(optimizer, *arguments)
+        log.append(
+            (optimizer is trainer.optimizer, bool(moved(trainer.network, g)), bool(moved(trainer.discriminator, d)))
+        )
         assert all(parameter.grad is None for parameter in trainer.network.parameters())
         assert all(parameter.grad is None for parameter in trainer.discriminator.parameters())
 
