@@ -40,7 +40,7 @@ class Bench:
         memory_steps: steps of `memory`, over all rows; growth counts after the first hundredth.
         rounds: how often each is timed; one more round warms up.
         rival: the metric that NIQE is timed against; `pyiqa:niqe@FILE` takes its weights from a file.
-        generator: name or checkpoint; None for `amnet_s`, the best that ships.
+        generator: name or checkpoint; None for `amnet`, the best that ships.
         dtype: of the rendering in `env` and `inference`.
         device: `auto`, `cpu` or `cuda`.
         output: results file, JSON; None writes none.

@@ -40,6 +40,7 @@ COMMANDS: dict[str, Command] = {
     "train-gan": Command("train_gan", "TrainGan", "train_gan", "train AMGAN from AMNet, against a discriminator"),
     "train-predictor": Command("train_predictor", "TrainPredictor", "train_predictor", "train the predictor (Eq. 3)"),
     "train-agent": Command("train_agent", "TrainAgent", "train_agent", "train an agent on BlindSR-v0"),
+    "benchmark": Command("benchmark", "Benchmark", "benchmark", "train several seeds, score them on whole photos"),
     "evaluate": Command("evaluate", "Evaluate", "evaluate", "score policies on a folder of photos"),
     "upscale": Command("upscale", "Upscale", "upscale", "render your own low-resolution photos"),
     "hack": Command("hack", "Hack", "hack", "measure what one constant offset of the true code wins"),

@@ -85,7 +85,7 @@ def of_generators(names: Sequence[str], sources: Sequence[str | None]) -> list[s
 
     Args:
         names: the generators' own.
-        sources: names or files that they were loaded from; None for `amnet_s`, the best that ships.
+        sources: names or files that they were loaded from; None for `amnet`, the best that ships.
 
     Raises:
         ValueError: one is given twice.

@@ -34,7 +34,7 @@ class Quickstart:
         patch_size: LR side of a scene; 72 is 3x3 blocks of NIQE, and with fewer NIQE is another metric than on photos.
         metric: M of the reward.
         algorithm: `pathwise`, which climbs the metric's own gradient; `group-pg` for metrics that have none.
-        generator: name or checkpoint; None for `amnet_s`, the best that ships.
+        generator: name or checkpoint; None for `amnet`, the best that ships.
         device: `auto`, `cpu` or `cuda`.
         seed: of the agent.
     """

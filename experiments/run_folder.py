@@ -126,6 +126,11 @@ class RunFolder:
             return _Silent()
         return SummaryWriter(str(self.path / "tensorboard"))
 
+    def finished(self, config: Any) -> bool:
+        """Say whether the folder holds the results of this config."""
+        path = self.path / "results.json"
+        return path.exists() and _config_of(path) == _in_json(config)
+
     def write_results(self, figures: Mapping[str, Any], config: Any, seed: int | None) -> Path:
         """Write a results file: figures, config, environment, seed, commit."""
         path = self.path / "results.json"
@@ -153,12 +158,16 @@ def vacant(path: str | os.PathLike[str], config: Any) -> Path:
         path: as the user gave it.
         config: as `write_results` gets it; the same one's results are replaced.
     """
-    first, wanted = Path(path), json.loads(json.dumps(plain(config), default=str))
+    first, wanted = Path(path), _in_json(config)
     place, number = first, 1
     while place.exists() and _config_of(place) != wanted:
         number += 1
         place = first.with_name(f"{first.stem}_{number}{first.suffix}")
     return place
+
+
+def _in_json(config: Any) -> Any:
+    return json.loads(json.dumps(plain(config), default=str))
 
 
 def _config_of(path: Path) -> Any:

@@ -43,7 +43,7 @@ class TrainAgent:
         images: folder of HR photos to train on; None for the built-in ones.
         held_out: folder of photos to score the agent on at the end; None for the built-in ones.
         held_out_scenes: how many scenes of them.
-        generator: name or checkpoint; None for `amnet_s`, the best that ships.
+        generator: name or checkpoint; None for `amnet`, the best that ships.
         action: action space: `code`, `free-code` or `width`.
         patch_size: LR side of a scene.
         dtype: of the rendering, `float32` or `bfloat16`.

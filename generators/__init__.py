@@ -27,7 +27,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 """Networks by name, at scale 4 with AMLayer."""
 
-SHIPPED: tuple[str, ...] = ("amnet_s", "amgan_s")
+SHIPPED: tuple[str, ...] = ("amnet", "amnet_s", "amgan", "amgan_s")
 """Trained weights inside the package, best first."""
 
 _WEIGHTS = Path(__file__).parent / "weights"

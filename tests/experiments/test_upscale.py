@@ -141,7 +141,7 @@ def test_an_agent_brings_its_generator_and_names_its_folder(tmp_path, photo, mon
     with pytest.raises(ValueError, match="give policy or width, not both"):
         Upscale(images="a.png", width=2.0, policy="amgan_rl_s")
     (known,) = upscale(Upscale(images="a.png", width=2.0, device="cpu"))
-    assert known.as_posix() == "upscaled/amnet_s_width_2/a_x4.png"
+    assert known.as_posix() == "upscaled/amnet_width_2/a_x4.png"
     with pytest.warns(UserWarning, match="amgan_rl_s learned what amgan_s's pictures are worth, amnet_s renders here"):
         (other,) = upscale(Upscale(images="a.png", policy="amgan_rl_s", generator="amnet_s", device="cpu"))
     assert other.as_posix() == "upscaled/amnet_s_amgan_rl_s/a_x4.png"

@@ -1,0 +1,96 @@
+"""One algorithm over several seeds, trained, then scored on whole held-out photos, as one command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from blindsr_env import metrics
+from experiments import paper, recipes
+from experiments.counts import at_least_1
+from experiments.evaluate import Evaluate, evaluate
+from experiments.held_out import PRICE, check_disjoint
+from experiments.run_folder import RunFolder
+from experiments.train_agent import TrainAgent, train_agent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(TrainAgent):
+    """Settings of `blindsr benchmark`: those of `train-agent`, whose `seed` is the first of several, and these.
+
+    Attributes:
+        output: folder of the runs, `seed_0` and so on, and of `results.json`. What is there already is not done again.
+        seeds: how many agents, that differ in their seed alone.
+        name: what tables call them; None for algorithm and metric.
+        test: held-out HR photos, rendered whole, as `images` of `evaluate`: a folder, several, or several with names;
+            None for the built-in ones.
+        widths: kernel widths, HR pixels; each photo is degraded with each.
+        metrics: that pictures are scored by.
+        beside: agents trained before to compare with, as `recipes` of `evaluate`: `{sac: 'runs/sac/seed_*'}`.
+    """
+
+    output: str = "runs/benchmark"
+    held_out_scenes: int = 24
+    seeds: int = 5
+    name: str | None = None
+    test: dict[str, str] | list[str] | str | None = None
+    widths: tuple[float, ...] = paper.WIDTHS
+    metrics: tuple[str, ...] = ("niqe", *PRICE)
+    beside: dict[str, recipes.Recipe] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained with, and names given twice."""
+        super().__post_init__()
+        at_least_1(self, "seeds")
+        if self.title in self.beside:
+            raise ValueError(f"{self.title!r} stands in beside as well: give another name")
+
+    @property
+    def title(self) -> str:
+        """What tables call the agents."""
+        return self.name or f"{self.algorithm}, {metrics.get(self.metric).name}"
+
+    def run(self, seed: int) -> TrainAgent:
+        """Settings of one seed's training."""
+        shared = {each.name: getattr(self, each.name) for each in fields(TrainAgent)}
+        return TrainAgent(**{**shared, "seed": seed, "output": str(Path(self.output, f"seed_{seed}"))})
+
+    def evaluation(self, folders: list[str]) -> Evaluate:
+        """Settings of the agents' evaluation."""
+        return Evaluate(
+            policies=("true-code",) if self.action == "width" else ("predictor",),
+            images=self.test,
+            widths=self.widths,
+            metrics=self.metrics,
+            generator=self.generator,
+            action=self.action,
+            recipes={**self.beside, self.title: folders},  # the last one is compared with each before it
+            output=str(Path(self.output, "results.json")),
+            device=self.device,
+            seed=self.seed,
+        )
+
+
+def benchmark(settings: Benchmark) -> dict[str, Any] | None:
+    """Train the agents one after another, or go on where that stopped, and score all of them.
+
+    Returns:
+        The figures, as `evaluate` gives them; None where a training was stopped.
+
+    Raises:
+        ValueError: as `train_agent` and `evaluate`; or a photo is for training and for the test.
+    """
+    runs = [settings.run(seed) for seed in range(settings.seed, settings.seed + settings.seeds)]
+    evaluation = settings.evaluation([run.output for run in runs])
+    for photos in evaluation.sets.values():
+        check_disjoint(settings.images, photos)
+    for run in runs:
+        folder = RunFolder(run.output)
+        if folder.finished(run):
+            print(f"{run.output} is trained already")
+            continue
+        train_agent(run)
+        if not folder.finished(run):  # it was stopped, and says so
+            return None
+    return evaluate(evaluation)

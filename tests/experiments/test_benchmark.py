@@ -1,0 +1,100 @@
+"""Several seeds of an algorithm, trained and scored in one go."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from blindsr_env import images
+from experiments import benchmark as module
+from experiments.benchmark import Benchmark, benchmark
+from experiments.evaluate import Evaluate, evaluate
+from experiments.train_agent import train_agent
+
+
+@pytest.fixture
+def settings(tmp_path, photo, tiny_checkpoint):
+    """Makes settings of a small benchmark, its photos written."""
+    for folder, first in (("training", 0), ("test", 10)):
+        for seed in range(2):
+            images.write(tmp_path / folder / f"p{first + seed}.png", photo(101, 130, first + seed))
+
+    def make(**changes):
+        base = dict(algorithm="group-pg", agent={"actor_lr": 1e-2}, metric="psnr", num_envs=4, repeats=2, patch_size=24)
+        base |= dict(total_timesteps=40, images=str(tmp_path / "training"), test=str(tmp_path / "test"))
+        base |= dict(held_out=str(tmp_path / "test"), held_out_scenes=2, generator=tiny_checkpoint, device="cpu")
+        base |= dict(metrics=("psnr", "grid"), widths=(0.7, 2.0), seeds=2, seed=3, output=str(tmp_path / "runs"))
+        return Benchmark(**base | changes)
+
+    return make
+
+
+def test_it_is_the_trainings_and_their_evaluation(settings, tmp_path, capsys):
+    figures = benchmark(settings())
+    assert "group-pg, psnr" in capsys.readouterr().out
+    runs = [tmp_path / "runs" / f"seed_{seed}" for seed in (3, 4)]
+    assert [json.loads((run / "results.json").read_text())["seed"] for run in runs] == [3, 4]
+    by_hand = evaluate(
+        Evaluate(
+            policies=("predictor",),
+            recipes={"group-pg, psnr": [str(run) for run in runs]},
+            images=str(tmp_path / "test"),
+            widths=(0.7, 2.0),
+            metrics=("psnr", "grid"),
+            generator=settings().generator,
+            output=None,
+            device="cpu",
+            seed=3,
+        )
+    )
+    assert figures["recipes"] == by_hand["recipes"] and figures["policies"] == by_hand["policies"]
+    assert json.loads((tmp_path / "runs" / "results.json").read_text())["figures"]["recipes"] == figures["recipes"]
+    assert figures["recipes"]["group-pg, psnr"]["metrics"]["psnr"]["gain"]["count"] == 2
+
+
+def test_what_is_trained_is_not_trained_again(settings, tmp_path, capsys, monkeypatch):
+    train_agent(settings().run(3))
+    before = (tmp_path / "runs" / "seed_3" / "agent.safetensors").read_bytes()
+    trained = []
+    monkeypatch.setattr(module, "train_agent", lambda run: trained.append(run.seed) or train_agent(run))
+    benchmark(settings())
+    assert trained == [4] and "seed_3 is trained already" in capsys.readouterr().out
+    assert (tmp_path / "runs" / "seed_3" / "agent.safetensors").read_bytes() == before
+    with pytest.raises(ValueError, match="was begun with patch_size=24, not 20"):
+        benchmark(settings(patch_size=20))
+
+
+def test_it_stops_and_goes_on(settings, tmp_path, monkeypatch):
+    def stopped(run):
+        os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C does; training catches it and saves
+        return train_agent(run)
+
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(module, "train_agent", stopped)
+        benchmark(settings())
+    assert not (tmp_path / "runs" / "results.json").exists()
+    monkeypatch.setattr(module, "train_agent", lambda run: None)  # a training that ended early
+    assert benchmark(settings()) is None
+    monkeypatch.undo()
+    assert benchmark(settings())["recipes"]
+
+
+def test_it_compares_with_what_was_trained_before(settings, tmp_path):
+    benchmark(settings())
+    beside = {"first": str(tmp_path / "runs" / "seed_*")}
+    figures = benchmark(settings(output=str(tmp_path / "more"), agent={"actor_lr": 1e-3}, beside=beside, name="slow"))
+    assert list(figures["recipes"]) == ["first", "slow"]
+    assert set(figures["recipes"]["slow"]["metrics"]["psnr"]["over"]) == {"first"}
+    with pytest.raises(ValueError, match="'first' stands in beside as well: give another name"):
+        settings(beside=beside, name="first")
+
+
+def test_what_cannot_be_compared_is_refused_before_any_training(settings, tmp_path):
+    with pytest.raises(ValueError, match="the held-out photo p0 is the training photo p0"):
+        benchmark(settings(test={"Mine": str(tmp_path / "training")}))
+    with pytest.raises(ValueError, match="seeds must be at least 1"):
+        settings(seeds=0)
+    assert not (tmp_path / "runs").exists()
+    assert settings(metric={"niqe": 1, "psnr": 0.1}).title == "group-pg, niqe+0.1*psnr"
+    assert settings(action="width").evaluation([]).policies == ("true-code",)
