@@ -39,8 +39,8 @@ class Upscale:
             `upscaled/`, named after generator and policy.
         overwrite: whether pictures that are there already are rendered again; those of a folder's photos are kept
             otherwise, so that the same command goes on where it was stopped. What made them stands in `made_by.json`.
-        policy: who chooses the code: `predictor`, `mean-code`, an agent that ships (`amgan_rl_s`), the file or run's
-            folder of a predictor or agent, or `module:function` of your own; None for `predictor`.
+        policy: who chooses the code: `predictor`, `mean-code`, an agent that ships (`amgan_rl`, `amgan_rl_s`), the
+            file or run's folder of a predictor or agent, or `module:function` of your own; None for `predictor`.
         width: the Gaussian kernel's width in pixels of the result, where it is known; then no policy is asked.
         generator: name or checkpoint; None for the one that the agent learned on, or else the best that ships.
         action: action space that the policy acts in: `code`, `free-code` or `width`.

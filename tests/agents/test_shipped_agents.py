@@ -12,15 +12,16 @@ from generators.checkpoint import CheckpointError
 
 @pytest.mark.parametrize("name", SHIPPED_AGENTS)
 def test_shipped_agents_act_by_name(name):
-    env = BlindSREnv(metric="psnr", generator="amgan_s")
+    home = name.replace("_rl", "")
+    env = BlindSREnv(metric="psnr", generator=home)
     observation, info = env.reset(seed=0)
     action, _ = agents.load(name, env).predict(observation)
     assert action.shape == (15,)
     assert np.abs(action - info["true_action"]).max() > 0.05  # it is no predictor any more
     _, meaning = load_predictor(SHIPPED_AGENTS[name])
-    codec = generators.load("amgan_s").codec
-    assert (meaning.basis, meaning.scale, meaning.generator) == (codec.fingerprint, 4, "amgan_s")
-    assert meaning.weights == generators.load("amgan_s").fingerprint
+    generator = generators.load(home)
+    assert (meaning.basis, meaning.scale, meaning.generator) == (generator.codec.fingerprint, 4, home)
+    assert meaning.weights == generator.fingerprint
     card = SHIPPED_AGENTS[name].with_suffix(".md").read_text()
     assert card.startswith(f"# {name}")
     assert all(word in card for word in ("research use", "| training |", "NIQE gain", "Limits:"))
@@ -31,4 +32,4 @@ def test_shipped_agents_refuse_other_languages(tiny_generator):
     with pytest.raises(CheckpointError):
         agents.load("amgan_rl_s", BlindSREnv(metric="psnr", generator=other.eval().requires_grad_(False)))
     with pytest.raises(ValueError, match="amgan_rl_s"):
-        agents.load("amgan_rl")
+        agents.load("amgan_r")
