@@ -148,8 +148,8 @@ def load(
     Args:
         name_or_path: one of `NAMES`, an agent that ships (`amgan_rl`, `amgan_rl_s`), the file of a predictor, of an
             agent or of a shared offset, or the folder of a run that trained one; or `module:function`, whose function
-            is called with `env` and gives a function of observations, (N, H, W, 3) uint8 NumPy -> (N, actions): a policy of any other
-            library.
+            is called with `env` and gives a function of observations, (N, H, W, 3) uint8 NumPy -> (N, actions): a
+            policy of any other library.
         env: where it shall act: checked against what the policy learned; its device is used. None for files only.
         predictor: file of the predictor behind `"predictor"` and `"shared-offset"`; None for the shipped one.
         learn_on: a BlindSR vector environment with an even `repeats` that `"shared-offset"` is learned on, on the spot.
