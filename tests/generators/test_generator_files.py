@@ -72,12 +72,17 @@ def test_headers_of_every_length_are_read(tmp_path):
     assert 0x80 in first
 
 
-def test_shipped_names():
-    assert "amnet_s" in generators.names()
+def test_shipped_generators_load_by_name_and_have_cards():
+    assert generators.load().name == generators.names()[0] == "amnet"
     for name in generators.names():
-        if (generators._WEIGHTS / f"{name}.safetensors").exists():
-            network = generators.load(name)
-            assert network.name == name and network.scale == 4
+        network, path = generators.load(name), generators.find(name)
+        assert network.name == name and network.scale == 4
+        assert network.codec.fingerprint == generators.load("amnet_s").codec.fingerprint  # one predictor serves all
+        assert path.stat().st_size < 15 * 2**20
+        card = path.with_suffix(".md").read_text()
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        assert card.startswith(f"# {name}\n") and f"{parameters:,} parameters" in " ".join(card.split())
+        assert all(word in card for word in ("research use", "| training", "device", "Limits:"))
 
 
 def test_an_unknown_name_lists_the_nearest():
