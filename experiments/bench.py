@@ -40,7 +40,7 @@ class Bench:
         memory_steps: steps of `memory`, over all rows; growth counts after the first hundredth.
         rounds: how often each is timed; one more round warms up.
         rival: the metric that NIQE is timed against; `pyiqa:niqe@FILE` takes its weights from a file.
-        generator: name or checkpoint; None for `amnet`, the best that ships.
+        generator: name or checkpoint.
         dtype: of the rendering in `env` and `inference`.
         device: `auto`, `cpu` or `cuda`.
         output: results file, JSON; None writes none.
@@ -56,7 +56,7 @@ class Bench:
     memory_steps: int = 100_000
     rounds: int = 7
     rival: str = "pyiqa:niqe"
-    generator: str | None = None
+    generator: str = "amnet_s"
     dtype: Literal["float32", "bfloat16"] = "float32"
     device: str = "auto"
     output: str | None = "results/bench.json"
@@ -100,7 +100,7 @@ def _named(settings: Bench) -> dict[str, Any]:
     """Give the settings with files by their names, since paths tell of a machine."""
     metric, at, weights = settings.rival.partition("@")
     files = {
-        "generator": settings.generator and Path(settings.generator).name,
+        "generator": Path(settings.generator).name,
         "rival": metric + at + Path(weights).name,
     }
     return {key: value for key, value in (asdict(settings) | files).items() if key != "output"}

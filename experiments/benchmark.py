@@ -6,13 +6,17 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from agents.checkpoints import shipped_predictor
+from agents.networks import PREDICTORS
 from blindsr_env import metrics
+from blindsr_env.env import BlindSREnv
 from experiments import paper, recipes
 from experiments.counts import at_least_1
 from experiments.evaluate import Evaluate, evaluate
 from experiments.held_out import PRICE, check_disjoint
 from experiments.run_folder import RunFolder
 from experiments.train_agent import TrainAgent, train_agent
+from experiments.training import pick_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +24,14 @@ class Benchmark(TrainAgent):
     """Settings of `blindsr benchmark`: those of `train-agent`, whose `seed` is the first of several, and these.
 
     Attributes:
-        output: folder of the runs, `seed_0` and so on, and of `results.json`. What is there already is not done again.
+        output: folder of the runs, `seed_0` and so on, and of `benchmark.json`. Seeds that are trained already are not
+            trained again.
         seeds: how many agents, that differ in their seed alone.
         name: what tables call them; None for algorithm and metric.
         test: held-out HR photos, rendered whole, as `images` of `evaluate`: a folder, several, or several with names;
             None for the built-in ones.
         widths: kernel widths, HR pixels; each photo is degraded with each.
-        metrics: that pictures are scored by.
+        metrics: that pictures are scored by; None for the reward's, NIQE, PSNR and grid.
         beside: agents trained before to compare with, as `recipes` of `evaluate`: `{sac: 'runs/sac/seed_*'}`.
     """
 
@@ -36,7 +41,7 @@ class Benchmark(TrainAgent):
     name: str | None = None
     test: dict[str, str] | list[str] | str | None = None
     widths: tuple[float, ...] = paper.WIDTHS
-    metrics: tuple[str, ...] = ("niqe", *PRICE)
+    metrics: tuple[str, ...] | None = None
     beside: dict[str, recipes.Recipe] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -57,19 +62,28 @@ class Benchmark(TrainAgent):
         return TrainAgent(**{**shared, "seed": seed, "output": str(Path(self.output, f"seed_{seed}"))})
 
     def evaluation(self, folders: list[str]) -> Evaluate:
-        """Settings of the agents' evaluation."""
+        """Settings of the agents' evaluation, beside where they began."""
+        reward = metrics.parts(self.metric) or [metrics.get(self.metric).name]
+        own = self.actor is None or self.actor in PREDICTORS
         return Evaluate(
-            policies=("true-code",) if self.action == "width" else ("predictor",),
+            policies=("predictor",) if self._begins_at_a_predictor() else ("true-code",),
+            predictor=None if own else self.actor,
             images=self.test,
             widths=self.widths,
-            metrics=self.metrics,
+            metrics=self.metrics or tuple(dict.fromkeys((*reward, "niqe", *PRICE))),
             generator=self.generator,
             action=self.action,
             recipes={**self.beside, self.title: folders},  # the last one is compared with each before it
-            output=str(Path(self.output, "results.json")),
+            output=str(Path(self.output, "benchmark.json")),
             device=self.device,
             seed=self.seed,
         )
+
+    def _begins_at_a_predictor(self) -> bool:
+        if self.actor is not None:
+            return self.actor not in PREDICTORS
+        env = BlindSREnv(metric="psnr", generator=self.generator, action=self.action, device=pick_device(self.device))
+        return shipped_predictor(env.core) is not None
 
 
 def benchmark(settings: Benchmark) -> dict[str, Any] | None:
@@ -83,8 +97,13 @@ def benchmark(settings: Benchmark) -> dict[str, Any] | None:
     """
     runs = [settings.run(seed) for seed in range(settings.seed, settings.seed + settings.seeds)]
     evaluation = settings.evaluation([run.output for run in runs])
+    # What the evaluation would refuse is refused now, not after hours of training.
     for photos in evaluation.sets.values():
         check_disjoint(settings.images, photos)
+    for recipe in settings.beside.values():
+        recipes.files(recipe)
+    for metric in evaluation.metrics:
+        metrics.get(metric)
     for run in runs:
         folder = RunFolder(run.output)
         if folder.finished(run):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+import generators
 from agents import policies
 from blindsr_env import images
 from blindsr_env.core import BlindSRCore
@@ -83,7 +84,7 @@ class Evaluate:
         """Names or files of the generators."""
         if isinstance(self.generators, list):
             return [*self.generators]
-        return [self.generators or self.generator]
+        return [self.generators or self.generator or generators.names()[0]]
 
     @property
     def sets(self) -> dict[str, str | None]:
@@ -118,12 +119,14 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     check_common([env.core for env in envs], drawn=False)
     sets = {name: images.load(folder, split="test") for name, folder in settings.sets.items()}
     config = labels.short(asdict(settings))
+    if settings.generators is None:
+        config["generator"] = labels.short(settings.sources[0])
     output = None if settings.output is None else vacant(settings.output, config)
     sheets: list[dict[str, Any]] = []
     compared: list[dict[str, Any]] = []
     figures: dict[str, Any] = {}
     agents = {name: recipes.files(recipe) for name, recipe in settings.recipes.items()}
-    called = {name: [f"{name}/{seed}" for seed in range(len(found))] for name, found in agents.items()}
+    called = {name: recipes.called(name, found) for name, found in agents.items()}
     learning = {name: recipes.curves(found) for name, found in agents.items()}
     for env, source, name in zip(envs, settings.sources, names, strict=True):
         actors = _actors(env, source, settings)

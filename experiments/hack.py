@@ -35,8 +35,7 @@ class Hack:
     """Settings of `blindsr hack`.
 
     Attributes:
-        generators: names or files, one or several; the first is what the others are compared with. None for the best
-            that ships.
+        generators: names or files, one or several; the first is what the others are compared with.
         actions: action spaces that the offset lives in, of `code` and `free-code`.
         metric: M of the reward.
         images: folder of HR photos to learn the offset on; None for the built-in ones.
@@ -51,7 +50,7 @@ class Hack:
         seed: of the learning and of the intervals.
     """
 
-    generators: list[str] | str | None = None
+    generators: list[str] | str = "amnet"
     actions: tuple[str, ...] = ("code", "free-code")
     metric: str = "niqe"
     images: str | None = None
@@ -86,7 +85,7 @@ def hack(settings: Hack) -> dict[str, Any]:
     """
     check_disjoint(settings.images, settings.held_out)
     given = [settings.generators] if isinstance(settings.generators, str) else settings.generators
-    sources: list[str | None] = [*given] if given else [None]
+    sources: list[str | None] = [*given]
     config = labels.short(asdict(settings))
     output = vacant(settings.output, config)
     held = [_held_out(settings, source, settings.actions[0]) for source in sources]

@@ -34,7 +34,7 @@ class Quickstart:
         patch_size: LR side of a scene; 72 is 3x3 blocks of NIQE, and with fewer NIQE is another metric than on photos.
         metric: M of the reward.
         algorithm: `pathwise`, which climbs the metric's own gradient; `group-pg` for metrics that have none.
-        generator: name or checkpoint; None for `amnet`, the best that ships.
+        generator: name or checkpoint.
         device: `auto`, `cpu` or `cuda`.
         seed: of the agent.
     """
@@ -47,7 +47,7 @@ class Quickstart:
     patch_size: int = 72
     metric: str = "niqe+0.4*psnr"
     algorithm: str = "pathwise"
-    generator: str | None = "amgan_s"
+    generator: str = "amgan_s"
     device: str = "auto"
     seed: int = 0
 

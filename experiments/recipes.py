@@ -54,6 +54,12 @@ def files(recipe: Recipe) -> list[str]:
     return [str(file) for file in found]
 
 
+def called(name: str, found: Sequence[str]) -> list[str]:
+    """Give what tables call a recipe's agents: by their seeds; by their places where the files know of none."""
+    seeds = [checkpoint.read(file)[1].get("seed") for file in found]
+    return [f"{name}/{place if seed is None else seed}" for place, seed in enumerate(seeds)]
+
+
 def _check_alike(found: list[str]) -> None:
     """Refuse agents that are no seeds of one recipe, since their interval would be one of something else."""
     if len(found) == 1:

@@ -44,7 +44,7 @@ class Search:
         scenes: how many held-out scenes; of whole photos the first ones, as many as have so many scenes.
         metric: M of the reward; a mixture as `niqe+0.1*psnr`, or by name: `{niqe: 1, psnr: 0.1}`.
         images: folder of held-out HR photos; None for the built-in ones of the test split.
-        generator: name or checkpoint; None for `amnet`, the best that ships.
+        generator: name or checkpoint.
         predictor: checkpoint behind `predictor`; None for the one that ships.
         action: action space: `code`, `free-code` or `width`.
         patch_size: LR side of a scene; null for whole photos.
@@ -63,7 +63,7 @@ class Search:
     scenes: int = 16
     metric: dict[str, float] | str = "niqe"
     images: str | None = None
-    generator: str | None = None
+    generator: str = "amgan_s"
     predictor: str | None = None
     action: str = "code"
     patch_size: int | None = 64

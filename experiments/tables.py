@@ -34,6 +34,7 @@ An interval is `mean`, `low`, `high` (95%) and `count`, the number of independen
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +80,7 @@ class Result:
     """A results file.
 
     Attributes:
-        name: the file's, without its folder.
+        name: the file's, with its folder.
         figures: see the module.
         config: the run's settings.
     """
@@ -165,7 +166,7 @@ def read(places: Sequence[str] | str) -> list[Result]:
         for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
             try:
                 content = json.loads(file.read_text())
-                found.append(Result(file.name, dict(content["figures"]), dict(content["config"])))
+                found.append(Result("/".join(file.parts[-2:]), dict(content["figures"]), dict(content["config"])))
             except OSError:
                 raise ValueError(f"no results file at {file}: check the path") from None
             except (ValueError, KeyError, TypeError):
@@ -303,13 +304,13 @@ def niqe_gains(results: list[Result]) -> str:
             row = [*place, str(_interval(gain["niqe"])), less, *costs]
             if place not in rows or row.count("") < rows[place].count(""):
                 rows[place], won[place] = row, gain["niqe"]["mean"]
-    first = {place[:length]: -i for i, place in reversed([*enumerate(won)]) for length in (1, 3)}
-    ranked = sorted(won, key=lambda place: (first[place[:1]], first[place[:3]], won[place]), reverse=True)
+    first = {place[:length]: i for i, place in reversed([*enumerate(won)]) for length in (1, 3)}
+    ranked = sorted(won, key=lambda place: (first[place[:1]], first[place[:3]], math.isnan(won[place]), -won[place]))
     return _document(
         "NIQE below the true code's",
         f"Whole photos, widths {', '.join(f'{width:g}' for width in widths)}; gains over the same generator's picture "
-        "with the true code, 95% interval over photos, of recipes over seeds and photos; positive is better, the best "
-        "stand first.",
+        "with the true code, 95% interval over photos, of recipes over seeds and photos; positive is better. Ranked "
+        "within each generator and action space; the paper's row leads each set.",
         [
             "set",
             "generator",

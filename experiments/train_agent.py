@@ -12,7 +12,7 @@ import gymnasium
 import blindsr_env  # noqa: F401  registers the environment
 from agents import policies
 from agents.agent import Agent
-from agents.checkpoints import shipped_predictor
+from agents.checkpoints import ActionMeaning, shipped_predictor
 from agents.networks import PREDICTORS
 from blindsr_env import metrics
 from experiments import labels
@@ -43,7 +43,7 @@ class TrainAgent:
         images: folder of HR photos to train on; None for the built-in ones.
         held_out: folder of photos to score the agent on at the end; None for the built-in ones.
         held_out_scenes: how many scenes of them.
-        generator: name or checkpoint; None for `amnet`, the best that ships.
+        generator: name or checkpoint.
         action: action space: `code`, `free-code` or `width`.
         patch_size: LR side of a scene.
         dtype: of the rendering, `float32` or `bfloat16`.
@@ -63,7 +63,7 @@ class TrainAgent:
     images: str | None = None
     held_out: str | None = None
     held_out_scenes: int = 192
-    generator: str | None = None
+    generator: str = "amgan_s"
     action: str = "code"
     patch_size: int = 64
     dtype: str = "float32"
@@ -185,6 +185,12 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
     if path.exists():
         folder.check_config(settings, FREE)
         agent = kind.load(path, env)
+        now = ActionMeaning.of(env)
+        if agent.meaning is not None and now is not None and not agent.meaning.same_generator(now):
+            raise ValueError(
+                f"{path} began to learn on {agent.meaning.generator}, and {settings.generator} is not, or no longer, "
+                "that network: give its checkpoint as --generator, or another output folder"
+            )
         print(f"{path} goes on from {agent.num_timesteps} renders", flush=True)
     else:
         agent = kind(env, config, actor=settings.actor, seed=settings.seed)

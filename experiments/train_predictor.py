@@ -23,7 +23,7 @@ class TrainPredictor(TrainingSettings):
 
     Attributes:
         network: `predictor` (the paper's, 383K parameters) or `predictor_s` (for CPUs).
-        generator: name or checkpoint of the frozen generator; None for `amnet`, the best that ships.
+        generator: name or checkpoint of the frozen generator.
         loss: `image`, L1 between G(LR, predicted action) and HR (Eq. 3); `psnr`, the same with each picture's PSNR, so
             that soft pictures, whose errors are small, count as much as sharp ones; `code`, squared error of the code.
         init: a predictor's checkpoint to start from.
@@ -32,7 +32,7 @@ class TrainPredictor(TrainingSettings):
     output: str = "runs/predictor"
     steps: int = 100_000
     network: str = "predictor"
-    generator: str | None = None
+    generator: str = "amnet"
     loss: Literal["image", "psnr", "code"] = "image"
     init: str | None = None
 

@@ -133,7 +133,7 @@ class Trainer(ABC):
 
     def descend(self, optimizer: torch.optim.Optimizer) -> None:
         """Average the gradients of its parameters over the processes, clip them, take its step, drop them."""
-        parameters = optimizer.param_groups[0]["params"]
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.ranks.average([p.grad for p in parameters if p.grad is not None])
         self.norm += nn.utils.clip_grad_norm_(parameters, self.settings.clip_norm, foreach=True)
         optimizer.step()

@@ -1,5 +1,7 @@
 """The agents that come with the package: whole, of the shipped generators' language, and each with its card."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,8 @@ import generators
 from agents.checkpoints import SHIPPED_AGENTS, load_predictor
 from blindsr_env.env import BlindSREnv
 from generators.checkpoint import CheckpointError
+
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.mark.parametrize("name", SHIPPED_AGENTS)
@@ -24,7 +28,10 @@ def test_shipped_agents_act_by_name(name):
     assert meaning.weights == generator.fingerprint
     card = SHIPPED_AGENTS[name].with_suffix(".md").read_text()
     assert card.startswith(f"# {name}")
-    assert all(word in card for word in ("research use", "| training |", "NIQE gain", "Limits:"))
+    assert (
+        all(word in card for word in ("research use", "| training |", "NIQE gain", "Limits:")) and "TABLE" not in card
+    )
+    assert f"(agents/weights/{name}.md)" in README.read_text()
 
 
 def test_shipped_agents_refuse_other_languages(tiny_generator):

@@ -8,6 +8,7 @@ import pytest
 
 from blindsr_env import images
 from experiments import benchmark as module
+from experiments import cli
 from experiments.benchmark import Benchmark, benchmark
 from experiments.evaluate import Evaluate, evaluate
 from experiments.train_agent import train_agent
@@ -49,7 +50,7 @@ def test_it_is_the_trainings_and_their_evaluation(settings, tmp_path, capsys):
         )
     )
     assert figures["recipes"] == by_hand["recipes"] and figures["policies"] == by_hand["policies"]
-    assert json.loads((tmp_path / "runs" / "results.json").read_text())["figures"]["recipes"] == figures["recipes"]
+    assert json.loads((tmp_path / "runs" / "benchmark.json").read_text())["figures"]["recipes"] == figures["recipes"]
     assert figures["recipes"]["group-pg, psnr"]["metrics"]["psnr"]["gain"]["count"] == 2
 
 
@@ -73,7 +74,7 @@ def test_it_stops_and_goes_on(settings, tmp_path, monkeypatch):
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
         context.setattr(module, "train_agent", stopped)
         benchmark(settings())
-    assert not (tmp_path / "runs" / "results.json").exists()
+    assert not (tmp_path / "runs" / "benchmark.json").exists()
     monkeypatch.setattr(module, "train_agent", lambda run: None)  # a training that ended early
     assert benchmark(settings()) is None
     monkeypatch.undo()
@@ -97,4 +98,41 @@ def test_what_cannot_be_compared_is_refused_before_any_training(settings, tmp_pa
         settings(seeds=0)
     assert not (tmp_path / "runs").exists()
     assert settings(metric={"niqe": 1, "psnr": 0.1}).title == "group-pg, niqe+0.1*psnr"
+    with pytest.raises(ValueError, match="nothing at .*nowhere"):
+        benchmark(settings(beside={"other": str(tmp_path / "nowhere_*")}))
+    with pytest.raises(ValueError, match="unknown metric 'nique'"):
+        benchmark(settings(metrics=("nique",)))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_it_scores_beside_the_agents(settings, twice):
     assert settings(action="width").evaluation([]).policies == ("true-code",)
+    assert settings(generator=twice).evaluation([]).policies == ("true-code",), "no predictor is for scale 2"
+    assert settings(actor="predictor_s").evaluation([]).policies == ("true-code",)
+    own = settings(actor="mine.safetensors").evaluation([])
+    assert (own.policies, own.predictor) == (("predictor",), "mine.safetensors")
+    assert settings(metrics=None, metric="ssim").evaluation([]).metrics == ("ssim", "niqe", "psnr", "grid")
+    assert settings(metrics=None, metric="niqe+0.1*psnr").evaluation([]).metrics == ("niqe", "psnr", "grid")
+
+
+def test_the_command_and_its_seeds_keep_their_names(settings, tmp_path, monkeypatch, capsys):
+    """Agents are called by their seeds, whatever the order of the files, so that tables know them again."""
+    monkeypatch.chdir(tmp_path)
+    benchmark(settings(seed=9, output="first", name="first"))
+    made = settings(seed=10, output="second")
+    options = {field: getattr(made, field) for field in ("algorithm", "num_envs", "repeats", "patch_size", "seeds")}
+    options |= {field: getattr(made, field) for field in ("total_timesteps", "images", "test", "held_out", "seed")}
+    options |= {field: getattr(made, field) for field in ("held_out_scenes", "generator", "device", "metric", "output")}
+    arguments = [part for key, value in options.items() for part in (f"--{key}", str(value))]
+    arguments += ["--agent", "{actor_lr: 0.01}", "--widths", "[0.7, 2.0]", "--metrics", "[psnr, grid]"]
+    assert cli.main(["benchmark", *arguments, "--beside", "{first: 'first/seed_*'}"]) == 0
+    policies = json.loads((tmp_path / "second" / "benchmark.json").read_text())["figures"]["policies"]
+    assert set(policies) == {
+        "true-code",
+        "predictor",
+        "first/9",
+        "first/10",
+        *(f"group-pg, psnr/{s}" for s in (10, 11)),
+    }
+    assert cli.main(["tables", "--results", "[first, second]", "--output", "tables"]) == 0  # they agree
+    assert "first" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,6 +128,19 @@ def test_training_goes_on_where_it_stopped(tmp_path, folder, other_folder, tiny_
     out = capsys.readouterr().out
     assert f"2 scenes of 2 photos: before {Interval(**figures['before']['reward'])}, after " in out
     assert f"grid, 1e-3 {Interval(**figures['gain']['grid']).times(1e3)}" in out and f"{tmp_path}/run/" in out
+
+
+def test_training_does_not_go_on_with_another_generator(tmp_path, folder, tiny_checkpoint, louder):
+    """The same name, other weights: what was learned would no longer be what the pictures are worth."""
+    own = tmp_path / "g.safetensors"
+    shutil.copy(tiny_checkpoint, own)
+    few = {"num_envs": 2, "repeats": 2, "held_out_scenes": 1, "images": folder, "generator": str(own), "device": "cpu"}
+    train_agent(TrainAgent(total_timesteps=2, output=str(tmp_path / "run"), **few))
+    shutil.copy(louder, own)
+    with pytest.raises(
+        ValueError, match="began to learn on tiny, and .*g.safetensors is not, or no longer, that network"
+    ):
+        train_agent(TrainAgent(total_timesteps=4, output=str(tmp_path / "run"), **few))
 
 
 def test_an_untrained_actor_has_no_before(tmp_path, folder, tiny_checkpoint, capsys):

@@ -89,6 +89,19 @@ def test_training_lowers_the_loss(settings):
     assert all(moved)
 
 
+@pytest.mark.parametrize("decay", [0.5, 0.999])
+def test_the_ema_is_the_weights_running_mean(settings, decay):
+    trainer = GeneratorTrainer(settings(steps=5, ema=decay))
+    mean = {name: value.double() for name, value in trainer.network.state_dict().items()}
+    for step in range(1, 5):
+        trainer.step()
+        kept = min(decay, (1 + step) / (10 + step))
+        for name, value in trainer.network.state_dict().items():
+            mean[name] = kept * mean[name] + (1 - kept) * value.double()
+    for name, value in trainer.ema.state_dict().items():
+        torch.testing.assert_close(value.double(), mean[name], rtol=1e-5, atol=1e-7)
+
+
 def test_a_seed_fixes_the_run(settings):
     def two_steps(seed):
         trainer = GeneratorTrainer(settings(seed=seed))

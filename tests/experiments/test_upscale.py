@@ -138,6 +138,8 @@ def test_an_agent_brings_its_generator_and_names_its_folder(tmp_path, photo, mon
     (agents,) = upscale(Upscale(images="a.png", policy="amgan_rl_s", device="cpu"))
     assert agents.as_posix() == "upscaled/amgan_s_amgan_rl_s/a_x4.png"
     assert "amgan_s renders, amgan_rl_s chooses the code" in capsys.readouterr().out
+    (larger,) = upscale(Upscale(images="a.png", policy="amgan_rl", device="cpu"))
+    assert larger.as_posix() == "upscaled/amgan_amgan_rl/a_x4.png"
     with pytest.raises(ValueError, match="give policy or width, not both"):
         Upscale(images="a.png", width=2.0, policy="amgan_rl_s")
     (known,) = upscale(Upscale(images="a.png", width=2.0, device="cpu"))

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from safetensors.torch import save_file
 
 import generators
 from generators import CheckpointError, checkpoint
+
+README = Path(__file__).parents[2] / "README.md"
 
 
 def lr_and_action():
@@ -83,6 +86,8 @@ def test_shipped_generators_load_by_name_and_have_cards():
         parameters = sum(parameter.numel() for parameter in network.parameters())
         assert card.startswith(f"# {name}\n") and f"{parameters:,} parameters" in " ".join(card.split())
         assert all(word in card for word in ("research use", "| training", "device", "Limits:"))
+        assert "HACK" not in card and "TABLE" not in card, "a figure is still to be filled in"
+        assert f"({path.relative_to(README.parent).with_suffix('.md')})" in README.read_text()
 
 
 def test_an_unknown_name_lists_the_nearest():
