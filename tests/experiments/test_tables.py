@@ -83,7 +83,8 @@ def test_figures_that_disagree_are_refused_and_equal_ones_stand_once(make):
     assert (
         len(make(a=sheet("Set5", "g", [31.0, 31.0, 31.0]), b=sheet("Set5", "g", [31.0, 31.0, 31.001]))["table1"]) == 5
     )
-    with pytest.raises(ValueError, match="g, true-code, on Set5 at width 1.3 has psnr 31 in .*/a.json and 31.5 in .*/c.json"):
+    both = "g, true-code, on Set5 at width 1.3 has psnr 31 in .*/a.json and 31.5 in .*/c.json"
+    with pytest.raises(ValueError, match=both):
         make(c=sheet("Set5", "g", [31.0, 31.5, 31.0]))
 
 
