@@ -105,7 +105,11 @@ def price(results: list[Result]) -> Any:
                     continue
                 drawn.add(label)
                 number = numbers.setdefault(label, len(numbers))
-                look = {"fmt": MARKERS[number % len(MARKERS)], "color": f"C{number % 10}", "capsize": 2}
+                look = {
+                    "fmt": MARKERS[number % len(MARKERS)],
+                    "color": f"C{(number + number // 10) % 10}",
+                    "capsize": 2,
+                }
                 axes.errorbar(across["mean"], up["mean"], yerr=_ends(up), xerr=_ends(across), label=label, **look)
         if title in paper.AMGAN_RL_NIQE_GAIN:
             axes.axhline(paper.AMGAN_RL_NIQE_GAIN[title], color="k", ls="--", alpha=0.5, label="AMGAN-RL, the paper")

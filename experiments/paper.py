@@ -20,6 +20,9 @@ AMNET_PSNR: dict[str, dict[float, float]] = {
 SRMDNF_PSNR: dict[str, dict[float, float]] = {"Set5": {0.2: 31.94, 1.3: 31.97, 2.6: 31.74}}
 """SRMDNF (Zhang, Zuo, Zhang, CVPR 2018), its authors' weights, with the true kernel."""
 
+PHOTOS: dict[str, int] = {"Set5": 5, "Set14": 14, "BSD100": 100}
+"""In each set."""
+
 AMGAN_RL_NIQE_GAIN: dict[str, float] = {"Set5": 0.226, "Set14": 0.370, "BSD100": 0.578}
 """NIQE of AMGAN with the true code less that of AMGAN-RL, mean over the widths of `AMNET_PSNR`."""
 

@@ -128,7 +128,8 @@ def summary(
 def table(found: Mapping[str, Any]) -> str:
     """Lay a summary out as text: a line a recipe and metric."""
     width, first = max(len(name) for name in found), next(iter(found))
-    lines = ["gain over the true code [95% interval over seeds and photos]; after |, less the first recipe's"]
+    compared = f"; after |, less {first}'s" if len(found) > 1 else ""
+    lines = [f"gain over the true code [95% interval over seeds and photos], positive is better{compared}"]
     for name, recipe in found.items():
         for metric, entry in recipe["metrics"].items():
             title, unit = labels.in_units(metric)

@@ -185,6 +185,9 @@ def sheets(results: Iterable[Result]) -> list[Sheet]:
         figures = result.figures
         for sheet in figures.get("sheets", [figures] if "policies" in figures else []):
             title = sheet.get("set") or result.config.get("images") or evaluate.BUILT_IN
+            count, all_of_it = len(sheet.get("photos", ())), paper.PHOTOS.get(title)
+            if count and all_of_it and count != all_of_it:  # some photos of a set are not to stand beside the paper's
+                title = f"{title} ({count} of {all_of_it} photos)"
             widths, action = tuple(sheet["widths"]), result.config.get("action", "code")
             scale = sheet.get("architecture", {}).get("scale", paper.SCALE)
             scored = sheet["policies"], sheet.get("recipes", {})

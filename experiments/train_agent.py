@@ -191,7 +191,13 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
                 f"{path} began to learn on {agent.meaning.generator}, and {settings.generator} is not, or no longer, "
                 "that network: give its checkpoint as --generator, or another output folder"
             )
-        print(f"{path} goes on from {agent.num_timesteps} renders", flush=True)
+        if agent.num_timesteps >= settings.total_timesteps and agent.total_timesteps != settings.total_timesteps:
+            raise ValueError(
+                f"{path} has learned from {agent.num_timesteps} renders already, more than the "
+                f"{settings.total_timesteps} asked for: give another output folder"
+            )
+        if agent.num_timesteps < settings.total_timesteps:
+            print(f"{path} goes on from {agent.num_timesteps} renders", flush=True)
     else:
         agent = kind(env, config, actor=settings.actor, seed=settings.seed)
     folder.write_config(settings)

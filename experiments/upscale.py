@@ -101,9 +101,9 @@ def upscale(settings: Upscale) -> list[Path]:
     known = f"{chooser} chooses the code" if settings.width is None else f"the kernel's {chosen_by} is known"
     print(f"{env.core.generator.name} renders, {known}; pictures go to {output}")
     if kept:
-        print(f"{kept} of the pictures are there already and kept: --overwrite renders them again")
+        print(f"{kept} of {len(pairs)} pictures are there already and kept: --overwrite renders them again")
     written, failed = [], []
-    for source, target in tqdm(todo, desc="rendering", unit="photo", leave=False):
+    for source, target in tqdm(todo, desc="rendering", unit="photo", leave=False, disable=not todo):
         try:
             pixels = images.read(source)
             picture = render(env.core, pixels, policy, settings.width)

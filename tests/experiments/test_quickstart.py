@@ -125,6 +125,9 @@ def test_training_goes_on_where_it_stopped(tmp_path, folder, other_folder, tiny_
     assert agents.load(path).num_timesteps == 12
     figures = json.loads((tmp_path / "run" / "results.json").read_text())["figures"]
     assert figures["before"] == first["before"], "of the predictor, not of the agent that went on"
+    with pytest.raises(ValueError, match="has learned from 12 renders already, more than the 8 asked for"):
+        train_agent(TrainAgent(total_timesteps=8, **settings))
+    assert "total_timesteps: 12" in (tmp_path / "run" / "config.yaml").read_text()
     out = capsys.readouterr().out
     assert f"2 scenes of 2 photos: before {Interval(**figures['before']['reward'])}, after " in out
     assert f"grid, 1e-3 {Interval(**figures['gain']['grid']).times(1e3)}" in out and f"{tmp_path}/run/" in out

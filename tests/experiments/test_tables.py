@@ -98,6 +98,13 @@ def test_two_agents_called_the_same_are_refused(make, metric, values):
     make(b={"figures": two, "config": {"action": "free-code"}}, c=other)
 
 
+def test_some_photos_of_a_set_do_not_stand_beside_the_paper(make):
+    whole, some = sheet("Set5", "amnet", [32.0, 32.0, 32.0]), sheet("Set5", "amgan", [31.0, 31.0, 31.0])
+    whole["photos"], some["photos"] = list("abcde"), list("ab")
+    made = make(a=whole, b=some)
+    assert [row[1] for row in made["table1"][4:]] == ["amnet, ours"]
+
+
 def test_other_scales_do_not_stand_beside_the_paper(make):
     twice = sheet("Set5", "x2", [37.0, 37.0, 37.0])
     twice["architecture"]["scale"] = 2

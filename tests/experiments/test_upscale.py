@@ -93,7 +93,7 @@ def test_a_stopped_folder_goes_on(photos, tmp_path, tiny_checkpoint, capsys):
     first[1].unlink()
     capsys.readouterr()
     assert upscale(Upscale(**common)) == first[1:]
-    assert "1 of the pictures are there already and kept: --overwrite renders them again" in capsys.readouterr().out
+    assert "1 of 2 pictures are there already and kept: --overwrite renders them again" in capsys.readouterr().out
     assert images.read(first[0]).shape == (3, 3, 3)
     later = first[1].stat().st_mtime + 10
     os.utime(photos / "deep" / "b.png", (later, later))
