@@ -6,8 +6,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from agents.checkpoints import shipped_predictor
-from agents.networks import PREDICTORS
 from blindsr_env import metrics
 from blindsr_env.env import BlindSREnv
 from experiments import paper, recipes
@@ -15,7 +13,7 @@ from experiments.counts import at_least_1
 from experiments.evaluate import Evaluate, evaluate
 from experiments.held_out import PRICE, check_disjoint
 from experiments.run_folder import RunFolder
-from experiments.train_agent import TrainAgent, train_agent
+from experiments.train_agent import TrainAgent, start, train_agent
 from experiments.training import pick_device
 
 
@@ -64,10 +62,11 @@ class Benchmark(TrainAgent):
     def evaluation(self, folders: list[str]) -> Evaluate:
         """Settings of the agents' evaluation, beside where they began."""
         reward = metrics.parts(self.metric) or [metrics.get(self.metric).name]
-        own = self.actor is None or self.actor in PREDICTORS
+        env = BlindSREnv(metric="psnr", generator=self.generator, action=self.action, device=pick_device(self.device))
+        begun = start(self, env) is not None
         return Evaluate(
-            policies=("predictor",) if self._begins_at_a_predictor() else ("true-code",),
-            predictor=None if own else self.actor,
+            policies=("predictor",) if begun else ("true-code",),
+            predictor=self.actor if begun else None,
             images=self.test,
             widths=self.widths,
             metrics=self.metrics or tuple(dict.fromkeys((*reward, "niqe", *PRICE))),
@@ -78,12 +77,6 @@ class Benchmark(TrainAgent):
             device=self.device,
             seed=self.seed,
         )
-
-    def _begins_at_a_predictor(self) -> bool:
-        if self.actor is not None:
-            return self.actor not in PREDICTORS
-        env = BlindSREnv(metric="psnr", generator=self.generator, action=self.action, device=pick_device(self.device))
-        return shipped_predictor(env.core) is not None
 
 
 def benchmark(settings: Benchmark) -> dict[str, Any] | None:

@@ -80,7 +80,7 @@ class Evaluate:
             labels.distinct(labels.tails(self.images), "folder of photos")
 
     @property
-    def sources(self) -> list[str | None]:
+    def sources(self) -> list[str]:
         """Names or files of the generators."""
         if isinstance(self.generators, list):
             return [*self.generators]
@@ -326,13 +326,13 @@ def _zeta(core: BlindSRCore) -> dict[str, float]:
     return {metric.name: -1.0 if metric.lower_is_better else 1.0 for metric in (core.metric, *core.report)}
 
 
-def _actors(env: BlindSREnv, source: str | None, settings: Evaluate) -> dict[str, policies.Policy]:
+def _actors(env: BlindSREnv, source: str, settings: Evaluate) -> dict[str, policies.Policy]:
     """Give the policies beside the true code, by what the results call them: files by their last parts."""
     named = dict(zip(labels.tails(settings.policies), settings.policies, strict=True))
     return {label: _policy(name, env, source, settings) for label, name in named.items() if name != "true-code"}
 
 
-def _policy(name: str, env: BlindSREnv, source: str | None, settings: Evaluate) -> policies.Policy:
+def _policy(name: str, env: BlindSREnv, source: str, settings: Evaluate) -> policies.Policy:
     learn_on = None
     if name == "shared-offset":
         print(f"learning the shared offset for {settings.offset_metric} on the built-in training photos")

@@ -84,8 +84,7 @@ def hack(settings: Hack) -> dict[str, Any]:
             or are given twice.
     """
     check_disjoint(settings.images, settings.held_out)
-    given = [settings.generators] if isinstance(settings.generators, str) else settings.generators
-    sources: list[str | None] = [*given]
+    sources = [settings.generators] if isinstance(settings.generators, str) else settings.generators
     config = labels.short(asdict(settings))
     output = vacant(settings.output, config)
     held = [_held_out(settings, source, settings.actions[0]) for source in sources]
@@ -182,7 +181,7 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _environment(settings: Hack, source: str | None, space: str) -> dict[str, Any]:
+def _environment(settings: Hack, source: str, space: str) -> dict[str, Any]:
     return {
         "generator": source,
         "action": space,
@@ -191,12 +190,12 @@ def _environment(settings: Hack, source: str | None, space: str) -> dict[str, An
     }
 
 
-def _held_out(settings: Hack, source: str | None, space: str) -> HeldOut:
+def _held_out(settings: Hack, source: str, space: str) -> HeldOut:
     environment = {"images": settings.held_out, "split": "test", **_environment(settings, source, space)}
     return HeldOut.crops(settings.scenes, metric=settings.metric, report=("psnr", "grid"), environment=environment)
 
 
-def _learn(settings: Hack, source: str | None, space: str) -> torch.Tensor:
+def _learn(settings: Hack, source: str, space: str) -> torch.Tensor:
     env = gymnasium.make_vec(
         "BlindSR-v0",
         num_envs=settings.num_envs,

@@ -80,24 +80,23 @@ def tails(paths: Sequence[str]) -> list[str]:
     return [tail(own) for own in parts]
 
 
-def of_generators(names: Sequence[str], sources: Sequence[str | None]) -> list[str]:
+def of_generators(names: Sequence[str], sources: Sequence[str]) -> list[str]:
     """Call each generator by its own name; those of one name also by their files.
 
     Args:
         names: the generators' own.
-        sources: names or files that they were loaded from; None for `amnet`, the best that ships.
+        sources: names or files that they were loaded from.
 
     Raises:
         ValueError: one is given twice.
 
     Example:
-        >>> of_generators(["amnet_s", "amnet_s", "amnet"], ["amnet_s", "runs/hard/generator.safetensors", None])
+        >>> of_generators(["amnet_s", "amnet_s", "amnet"], ["amnet_s", "runs/hard/generator.safetensors", "amnet"])
         ['amnet_s', 'amnet_s (generator)', 'amnet']
     """
-    given = [source or name for name, source in zip(names, sources, strict=True)]
-    stems = tails([source.removesuffix(".safetensors") for source in given])
+    stems = tails([source.removesuffix(".safetensors") for source in sources])
     called = [
         name if names.count(name) == 1 or source == name else f"{name} ({stem})"
-        for name, source, stem in zip(names, given, stems, strict=True)
+        for name, source, stem in zip(names, sources, stems, strict=True)
     ]
     return distinct(called, "generator")

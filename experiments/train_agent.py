@@ -15,6 +15,7 @@ from agents.agent import Agent
 from agents.checkpoints import ActionMeaning, shipped_predictor
 from agents.networks import PREDICTORS
 from blindsr_env import metrics
+from blindsr_env.env import BlindSREnv
 from experiments import labels
 from experiments.counts import at_least_1
 from experiments.extremes import extremes
@@ -122,7 +123,7 @@ def train_agent(settings: TrainAgent) -> Path:
         print(f"stopped after {agent.num_timesteps} renders: the same command goes on from {path}")
         return path
     held_out = settings.held_out_set()
-    begun = start(settings, held_out)
+    begun = start(settings, held_out.env)
     before = None if begun is None else held_out.score(begun).figures(settings.seed)
     played = held_out.score(agent)
     extremes(folder.path / "extremes.png", held_out, played, "scenes of the highest and of the lowest reward")
@@ -144,14 +145,14 @@ def train_agent(settings: TrainAgent) -> Path:
     return path
 
 
-def start(settings: TrainAgent, held_out: HeldOut) -> policies.Policy | None:
+def start(settings: TrainAgent, env: BlindSREnv) -> policies.Policy | None:
     """Give the policy that the agent was before it learned; None of an untrained actor."""
     if settings.actor is None:
-        shipped = shipped_predictor(held_out.core)
-        return None if shipped is None else policies.PredictorPolicy(shipped, device=held_out.core.device)
+        shipped = shipped_predictor(env.core)
+        return None if shipped is None else policies.PredictorPolicy(shipped, device=env.core.device)
     if settings.actor in PREDICTORS:
         return None
-    return policies.load(settings.actor, held_out.env)
+    return policies.load(settings.actor, env)
 
 
 def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:

@@ -1,9 +1,11 @@
 """Several seeds of an algorithm, trained and scored in one go."""
 
 import json
+import shutil
 
 import pytest
 
+from agents.checkpoints import SHIPPED_PREDICTOR
 from blindsr_env import images
 from experiments import benchmark as module
 from experiments import cli
@@ -101,12 +103,13 @@ def test_what_cannot_be_compared_is_refused_before_any_training(settings, tmp_pa
     assert not (tmp_path / "runs").exists()
 
 
-def test_what_it_scores_beside_the_agents(settings, twice):
+def test_what_it_scores_beside_the_agents(settings, twice, tmp_path):
     assert settings(action="width").evaluation([]).policies == ("true-code",)
     assert settings(generator=twice).evaluation([]).policies == ("true-code",), "no predictor is for scale 2"
     assert settings(actor="predictor_s").evaluation([]).policies == ("true-code",)
-    own = settings(actor="mine.safetensors").evaluation([])
-    assert (own.policies, own.predictor) == (("predictor",), "mine.safetensors")
+    mine = shutil.copy(SHIPPED_PREDICTOR, tmp_path / "mine.safetensors")
+    own = settings(actor=str(mine)).evaluation([])
+    assert (own.policies, own.predictor) == (("predictor",), str(mine))
     assert settings(metrics=None, metric="ssim").evaluation([]).metrics == ("ssim", "niqe", "psnr", "grid")
     assert settings(metrics=None, metric="niqe+0.1*psnr").evaluation([]).metrics == ("niqe", "psnr", "grid")
 

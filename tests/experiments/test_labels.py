@@ -34,14 +34,14 @@ def test_tails_are_as_short_as_they_can_be():
 
 
 def test_generators_of_one_name_are_told_apart_by_their_files():
-    assert labels.of_generators(["amnet", "amnet_s"], ["/a/one.safetensors", None]) == ["amnet", "amnet_s"]
+    assert labels.of_generators(["amnet", "amnet_s"], ["/a/one.safetensors", "amnet_s"]) == ["amnet", "amnet_s"]
     files = ["/a/plain.safetensors", "/a/hard.safetensors"]
     assert labels.of_generators(["amnet", "amnet"], files) == ["amnet (plain)", "amnet (hard)"]
     runs = ["/a/generator.safetensors", "/b/generator.safetensors"]
     assert labels.of_generators(["amnet", "amnet"], runs) == ["amnet (a/generator)", "amnet (b/generator)"]
 
 
-@pytest.mark.parametrize("sources", [["amnet_s", None], ["/a/g.safetensors", "/a/g.safetensors"]])
+@pytest.mark.parametrize("sources", [["amnet_s", "amnet_s"], ["/a/g.safetensors", "/a/g.safetensors"]])
 def test_one_generator_twice_is_refused(sources):
     with pytest.raises(ValueError, match="the generator 'amnet_s.*' is given twice"):
         labels.of_generators(["amnet_s", "amnet_s"], sources)
