@@ -72,9 +72,9 @@ class SteppedAgent(Agent[Config]):
     @torch.no_grad()
     def _update_average(self) -> None:
         if self.averaged is not self.actor:
-            pairs = zip(self.averaged.parameters(), self.actor.parameters(), strict=True)
-            for average, parameter in pairs:
-                average.lerp_(parameter, 1 - self.config.average)
+            averages: list[Tensor] = list(self.averaged.parameters())
+            parameters: list[Tensor] = list(self.actor.parameters())
+            torch._foreach_lerp_(averages, parameters, 1 - self.config.average)
 
     def _means(self, seen: list[dict[str, Tensor]]) -> dict[str, float]:
         """Means over iterations, brought to the host in one go."""

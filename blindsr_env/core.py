@@ -20,11 +20,12 @@ from blindsr_env.degradation import blur, degrade, downsample, quantize
 from blindsr_env.exact import exact
 from blindsr_env.kernels import KERNEL_SIZE, gaussian, gaussian_profile
 from blindsr_env.metrics import Metric
+from blindsr_env.recording import Function, Recordings
 from blindsr_env.scenes import Degradation, SceneSampler
 from generators.nearest import unknown
 
 ACTIONS = ("code", "free-code", "width")
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 BROKEN_REWARD = -10.0
 """Reward, in units of the metric's score, of a picture that the metric has no finite number for, though it has one for
@@ -32,6 +33,9 @@ the true code's: a code that breaks the metric must not pay better than one that
 
 CLIMBING_ROWS = {"cpu": 8, "cuda": 32}
 """Scenes whose gradient is found at once, by device: what the generator's layers keep for it is large."""
+
+SLOPE_SCALE = 256
+"""What slopes are multiplied by on their way back: a score's by one pixel is about 1e-4, too small for float16."""
 
 MetricLike = str | Metric | metrics.Recipe
 DegradationLike = str | Mapping[str, Any] | Degradation | None
@@ -92,8 +96,9 @@ class BlindSRCore:
         action: `"code"`, `"free-code"` or `"width"`.
         report: further metrics.
         device: where everything lives.
-        dtype: of the rendering, `"float32"` or `"bfloat16"`.
+        dtype: of the rendering, `"float32"`, `"float16"` or `"bfloat16"`.
         gradient: whether `play` also gives the reward's gradient.
+        cuda_graphs: whether a GPU's kernels are launched as recorded graphs.
 
     Raises:
         ValueError: unknown names (with the nearest ones), sizes that do not fit, a device that is not there; a gradient
@@ -114,6 +119,7 @@ class BlindSRCore:
         device: str | torch.device,
         dtype: str,
         gradient: bool = False,
+        cuda_graphs: bool = False,
     ) -> None:
         if action not in ACTIONS:
             raise ValueError(unknown("action space", action, ACTIONS))
@@ -123,6 +129,10 @@ class BlindSRCore:
             raise ValueError(f"patch_size must be a whole number above 0, got {patch_size!r}")
         self.action, self.patch_size, self.dtype = action, patch_size, DTYPES[dtype]
         self.device = sharing.device_of(device)
+        if cuda_graphs and self.device.type != "cuda":
+            raise ValueError(
+                f"cuda_graphs are a GPU's, and the device is {self.device}: give device='cuda', or leave it out"
+            )
         degradation = Degradation.parse(degradation)
         self.generator = sharing.generator(generator, self.device, self.dtype)
         self.codec, self.scale = self.generator.codec, self.generator.scale
@@ -147,6 +157,7 @@ class BlindSRCore:
                 raise ValueError(f"the metric {name!r} is named twice: name each once in metric and report together")
         zeta = [-1.0 if m.lower_is_better else 1.0 for m in (self.metric, *self.report)]
         self._zeta = torch.tensor(zeta, device=self.device)  # (1 + R,)
+        self._recordings = Recordings() if cuda_graphs else None
         self.pool = sharing.pool(images, split, self.device, self.crop)
         self.sampler = SceneSampler(
             self.pool.names,
@@ -174,7 +185,12 @@ class BlindSRCore:
         """Give this core with the reward's metric alone; it plays the same scenes, for less."""
         lean = copy.copy(self)
         lean.report, lean._zeta = (), self._zeta[:1]
+        lean._recordings = None if self._recordings is None else Recordings()
         return lean
+
+    def _call(self, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Call one of the three ways from photos to scores, plainly or as a recorded graph."""
+        return function(*inputs) if self._recordings is None else self._recordings(function, *inputs)
 
     @torch.no_grad()
     def scenes(self, streams: Sequence[np.random.Generator], fixed: Mapping[str, NDArray[Any]] | None = None) -> Scenes:
@@ -237,7 +253,7 @@ class BlindSRCore:
             lr = quantize(downsample(blur(hr.float() / 255, filters.float()), self.scale) + noise)
         seen = (lr * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()  # (N, h, w, 3)
         code = self.codec.encode(kernel)
-        scores = self.scores(self.render_code(seen, code), hr)
+        (scores,) = self._call(self._score_code, seen, hr, code)
         true_action = self.true_action(code, width)
         return Scenes(hr, seen, place, width.float(), axes.float(), kernel.float(), code, true_action, scores)
 
@@ -260,10 +276,9 @@ class BlindSRCore:
         """
         gradient: Tensor | None = None
         if self.gradient:
-            sr, score, gradient = self._climb(scenes, action)
-            scores = torch.cat([score[:, None], self.scores(sr, scenes.hr, self.report)], dim=1)  # (N, 1 + R)
+            scores, gradient = self._call(self._score_and_climb, scenes.lr, scenes.hr, action)
         else:
-            scores = self.scores(self.render(scenes.lr, action), scenes.hr)
+            (scores,) = self._call(self._score_action, scenes.lr, scenes.hr, action)
         gain = self._zeta * (scores - scenes.true_scores[:, : scores.shape[1]])
         invalid = ~torch.isfinite(scenes.true_scores[:, 0])
         broken = ~torch.isfinite(scores[:, 0]) & ~invalid
@@ -282,34 +297,44 @@ class BlindSRCore:
             info[f"gain_{metric.name}"] = gain[:, r].clone()
         return gain[:, 0].masked_fill(invalid, 0.0).masked_fill(broken, BROKEN_REWARD), info
 
-    def _climb(self, scenes: Scenes, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Render each scene with the code of its action, score it, and follow the reward back to the action.
+    def _score_code(self, seen: Tensor, hr: Tensor, code: Tensor) -> tuple[Tensor]:
+        """Render scenes with their true codes, and score the pictures: `(N, 1 + R)`."""
+        return (self.scores(self.render_code(seen, code), hr),)
+
+    def _score_action(self, seen: Tensor, hr: Tensor, action: Tensor) -> tuple[Tensor]:
+        """Render scenes with the codes of actions, and score the pictures: `(N, 1 + R)`."""
+        return (self.scores(self.render(seen, action), hr),)
+
+    def _score_and_climb(self, seen: Tensor, hr: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Render scenes with the codes of actions, score the pictures, and follow the reward back to the action.
 
         Returns:
-            Pictures `(N, 3, S, S)` as `render` gives them, their scores under the metric `(N,)`, and the reward's
-            gradient at the clipped action, `(N, d)`.
+            Scores `(N, 1 + R)`, and the reward's gradient at the clipped action, `(N, d)`.
         """
         rows = CLIMBING_ROWS.get(self.device.type, CLIMBING_ROWS["cpu"])
-        parts = zip(scenes.lr.split(rows), scenes.hr.split(rows), action.clamp(-1, 1).split(rows), strict=True)
-        pictures, scores, gradients = [], [], []
-        for seen, hr, chosen in parts:
-            # Out of the caller's inference mode too, whose tensors no gradient may pass.
-            with torch.inference_mode(False), torch.enable_grad():
-                seen, hr, chosen = (x.clone() if x.is_inference() else x for x in (seen, hr, chosen))
-                chosen = chosen.detach().requires_grad_()
-                sr = self._sr(seen, self._code(chosen), free=self.action == "free-code")
-                reference = hr.float() / 255 if self.metric.needs_reference else None
-                with exact(self.device):
-                    score = self.metric(sr, reference)
-                    if not score.requires_grad:
-                        raise ValueError(
-                            f"the metric {self.metric.name!r} says differentiable = True, but its scores have no "
-                            "gradient: its call must not detach them"
-                        )
-                    gradients += torch.autograd.grad(self._zeta[0] * score.sum(), chosen)
-            pictures.append(sr.detach())
-            scores.append(score.detach().float())
-        return torch.cat(pictures), torch.cat(scores), torch.cat(gradients)
+        parts = zip(seen.split(rows), hr.split(rows), action.clamp(-1, 1).split(rows), strict=True)
+        scores, gradients = zip(*(self._climb_part(*part) for part in parts), strict=True)
+        return torch.cat(scores), torch.cat(gradients)
+
+    def _climb_part(self, seen: Tensor, hr: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        # Out of the caller's inference mode too, whose tensors no gradient may pass.
+        with torch.inference_mode(False), torch.enable_grad():
+            seen, hr, action = (x.clone() if x.is_inference() else x for x in (seen, hr, action))
+            action = action.detach().requires_grad_()
+            sr = self._sr(seen, self._code(action), free=self.action == "free-code")
+            reference = hr.float() / 255 if self.metric.needs_reference else None
+            with exact(self.device):
+                score = self.metric(sr, reference)
+                if not score.requires_grad:
+                    raise ValueError(
+                        f"the metric {self.metric.name!r} says differentiable = True, but its scores have no "
+                        "gradient: its call must not detach them"
+                    )
+                (gradient,) = torch.autograd.grad(SLOPE_SCALE * self._zeta[0] * score.sum(), action)
+                gradient /= SLOPE_SCALE
+        with torch.no_grad():
+            others = self.scores(sr.detach(), hr, self.report)
+            return torch.cat([score.detach().float()[:, None], others], dim=1), gradient
 
     def info(self, scenes: Scenes) -> dict[str, Tensor]:
         """What `info` says of scenes at their reset: new tensors of length N."""
@@ -429,7 +454,7 @@ class BlindSRCore:
 
     def _sr(self, seen: Tensor, code: Tensor, free: bool = False) -> Tensor:
         """Render LR `(N, h, w, 3)` uint8 to what a viewer sees: `(N, 3, S, S)`, 8-bit levels as float32 in [0, 1]."""
-        lr = (seen.permute(0, 3, 1, 2).float() / 255).to(self.dtype)  # channels_last, as the observation lies in memory
+        lr = seen.permute(0, 3, 1, 2).float() / 255  # channels_last, as the observation lies in memory
         with exact(self.device):
             sr = self.generator.render(lr, code) if free else self.generator(lr, code)
             if not sr.requires_grad:

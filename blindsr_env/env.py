@@ -89,8 +89,12 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         action: see above.
         report: further metrics for `info`, so that a won reward shows its price.
         device: where networks, photos and metrics live.
-        dtype: of the rendering, `"float32"` or `"bfloat16"`.
+        dtype: of the rendering, `"float32"`, or on a GPU `"float16"` or `"bfloat16"`, which move scores a little,
+            float16 least.
         gradient: whether `info` gives the reward's gradient, see above.
+        cuda_graphs: on a GPU, launch rendering and scores at once, as graphs recorded at the first step and reset: the
+            same numbers, several times as fast where the host is slower than the GPU. Metrics that wait for the GPU
+            cannot be recorded.
         render_mode: None, `"rgb_array"` or `"human"` (a window).
 
     Raises:
@@ -120,6 +124,7 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         device: str | torch.device = "cpu",
         dtype: str = "float32",
         gradient: bool = False,
+        cuda_graphs: bool = False,
         render_mode: str | None = None,
     ) -> None:
         self.render_mode = rendering.checked_mode(render_mode)
@@ -135,6 +140,7 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
             device=device,
             dtype=dtype,
             gradient=gradient,
+            cuda_graphs=cuda_graphs,
         )
         self.observation_space = self._core.observation_space
         self.action_space = self._core.action_space

@@ -64,6 +64,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         device: as `BlindSREnv`.
         dtype: as `BlindSREnv`.
         gradient: as `BlindSREnv`.
+        cuda_graphs: as `BlindSREnv`.
         output: `"numpy"` (arrays) or `"torch"` (tensors on the device).
         autoreset_mode: a member of `AutoresetMode` or its name: `"same step"`, `"next step"`, `"disabled"`.
         render_mode: None, `"rgb_array"` or `"human"` (a window with the first rows).
@@ -89,6 +90,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         device: str | torch.device = "cpu",
         dtype: str = "float32",
         gradient: bool = False,
+        cuda_graphs: bool = False,
         output: str = "numpy",
         autoreset_mode: AutoresetMode | str = "same step",
         render_mode: str | None = None,
@@ -114,6 +116,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             device=device,
             dtype=dtype,
             gradient=gradient,
+            cuda_graphs=cuda_graphs,
         )
         self.num_envs, self.repeats, self.output, self.device = num_envs, repeats, output, self._core.device
         self.single_observation_space = self._core.observation_space

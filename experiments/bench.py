@@ -24,13 +24,17 @@ MEMORY_ROWS = 20
 """Rows of the environment of `memory`."""
 
 
+PRECISION_NOISE = 0.1
+"""Deviation of the actions of `precision` from the true ones: as far as agents explore."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Bench:
     """Settings of `blindsr bench`.
 
     Attributes:
         parts: any of `generator` (bare forward passes), `niqe`, `env` (reset and step beside the bare forward pass),
-            `loops` (whole episodes against other ways to run them), `precision` (rewards in bfloat16 against float32),
+            `loops` (whole episodes against other ways to run them), `precision` (rewards in half precision),
             `inference` (predictor and generator, the paper's Table 6), `memory` (growth over many steps).
         batch: LR patches of a bare forward pass, pictures of 256x256 that NIQE scores at once, rows of `loops`.
         envs: rows of the vector environments of `env`, one measurement each.
@@ -57,7 +61,7 @@ class Bench:
     rounds: int = 7
     rival: str = "pyiqa:niqe"
     generator: str = "amnet_s"
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     device: str = "auto"
     output: str | None = "results/bench.json"
     seed: int = 0
@@ -129,9 +133,10 @@ def _env(settings: Bench, device: torch.device) -> dict[str, Any]:
             settings.generator, n, settings.patch_size, settings.dtype, device, settings.seed
         )
         rows |= race(every, settings.rounds, device, f"env, {n}")
-        ratios[f"step rate over bare forward rate, {n}"] = (
-            rows[f"bare forward {n}"]["median"] / rows[f"step {n}"]["median"]
-        )
+        for label in (f"{n}", f"{n}, graphs"):
+            if f"step {label}" in rows:
+                ratio = rows[f"bare forward {label}"]["median"] / rows[f"step {label}"]["median"]
+                ratios[f"step rate over bare forward rate, {label}"] = ratio
     return {"contestants": rows, "ratios": ratios}
 
 
@@ -154,17 +159,20 @@ def _loops(settings: Bench, device: torch.device) -> dict[str, Any]:
 
 def _precision(settings: Bench, device: torch.device) -> dict[str, Any]:
     rng = torch.Generator().manual_seed(settings.seed)
-    action = torch.rand(settings.singles, 15, generator=rng).to(device) * 2 - 1
-    rewards = []
-    for dtype in ("float32", "bfloat16"):
+    noise = torch.randn(settings.singles, 15, generator=rng).to(device)
+    rewards = {}
+    for dtype in ("float32", "float16", "bfloat16"):
         env = contestants.vector_env(
             settings.singles, device, generator=settings.generator, patch_size=settings.patch_size, dtype=dtype
         )
-        env.reset(seed=settings.seed)
-        rewards.append(env.step(action)[1].double())
-    difference = (rewards[0] - rewards[1]).abs().mean().item()
-    figures = {"scenes": settings.singles, "mean_absolute_difference_of_the_reward": difference}
-    return figures | {"mean_absolute_reward": rewards[0].abs().mean().item()}
+        _, info = env.reset(seed=settings.seed)
+        rewards[dtype] = env.step((info["true_action"] + PRECISION_NOISE * noise).clamp(-1, 1))[1].double()
+    exact = rewards.pop("float32")
+    differences = {
+        f"mean_absolute_difference_of_the_reward_in_{dtype}": (reward - exact).abs().mean().item()
+        for dtype, reward in rewards.items()
+    }
+    return {"scenes": settings.singles, "mean_absolute_reward": exact.abs().mean().item(), **differences}
 
 
 def _inference(settings: Bench, device: torch.device) -> dict[str, Any]:

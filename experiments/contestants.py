@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from blindsr_env.core import BlindSRCore
 from blindsr_env.degradation import blur, downsample, quantize
 from blindsr_env.kernels import gaussian
 from blindsr_env.pool import PhotoPool
+from blindsr_env.recording import Recordings
 from experiments.stopwatch import Contestant, count_flops
 from generators import AMNet, Architecture, KernelCodec
 
@@ -64,18 +66,32 @@ def rival_metric(rival: str) -> metrics.Metric | None:
 def environments(
     generator: str | None, rows: int, size: int, dtype: str, device: torch.device, seed: int
 ) -> list[Contestant]:
-    """The bare forward pass, and `reset` (with the true code's score) and `step` of the vector environment."""
-    env = vector_env(rows, device, generator=generator, patch_size=size, dtype=dtype)
-    env.reset(seed=seed)
+    """The bare forward pass, and `reset` (with the true code's score) and `step` of the vector environment.
+
+    On a GPU each of the three also as CUDA graphs.
+    """
     lr, action = _inputs(rows, size, device)
-    lr = lr.to(env.core.dtype)
-    flops = rows * count_flops(env.core.generator, lr[:1], action[:1])
-    forward = Contestant(f"bare forward {rows}", lambda: env.core.generator(lr, action), rows, flops, dtype)
-    return [
-        _without_gradients(forward),
-        Contestant(f"reset {rows}", env.reset, rows, flops, dtype),
-        Contestant(f"step {rows}", lambda: env.step(action), rows, flops, dtype),
-    ]
+    network = sharing.generator(generator, device, getattr(torch, dtype))
+    flops = rows * count_flops(network, lr[:1], action[:1])
+    every = []
+    for graphs in (False, True) if device.type == "cuda" else (False,):
+        label = f"{rows}, graphs" if graphs else f"{rows}"
+        env = vector_env(rows, device, generator=generator, patch_size=size, dtype=dtype, cuda_graphs=graphs)
+        env.reset(seed=seed)
+        forward = _forward(network, lr, action, Recordings() if graphs else None)
+        every += [
+            _without_gradients(Contestant(f"bare forward {label}", forward, rows, flops, dtype)),
+            Contestant(f"reset {label}", env.reset, rows, flops, dtype),
+            Contestant(f"step {label}", functools.partial(env.step, action), rows, flops, dtype),
+        ]
+    return every
+
+
+def _forward(network: torch.nn.Module, lr: Tensor, action: Tensor, graphs: Recordings | None) -> Callable[[], Any]:
+    def forward(lr: Tensor, action: Tensor) -> tuple[Tensor]:
+        return (network(lr, action),)
+
+    return lambda: forward(lr, action) if graphs is None else graphs(forward, lr, action)
 
 
 def loops(

@@ -47,7 +47,9 @@ class TrainAgent:
         generator: name or checkpoint.
         action: action space: `code`, `free-code` or `width`.
         patch_size: LR side of a scene.
-        dtype: of the rendering, `float32` or `bfloat16`.
+        dtype: of the rendering while it learns, `float32`, `float16` or `bfloat16`; held-out scenes are rendered in
+            float32.
+        cuda_graphs: on a GPU, launch the environment's work as recorded graphs; see `BlindSREnv`.
         output: the run's folder; a run found in it is resumed.
         checkpoint_seconds: time between saved agents.
         device: `auto`, `cpu` or `cuda`.
@@ -68,6 +70,7 @@ class TrainAgent:
     action: str = "code"
     patch_size: int = 64
     dtype: str = "float32"
+    cuda_graphs: bool = False
     output: str = "runs/agent"
     checkpoint_seconds: float = 60.0
     device: str = "auto"
@@ -85,7 +88,6 @@ class TrainAgent:
             "generator": self.generator,
             "action": self.action,
             "patch_size": self.patch_size,
-            "dtype": self.dtype,
             "device": str(pick_device(self.device)),
         }
 
@@ -99,7 +101,7 @@ class TrainAgent:
         )
 
 
-FREE = ("total_timesteps", "held_out", "held_out_scenes", "output", "checkpoint_seconds", "device")
+FREE = ("total_timesteps", "held_out", "held_out_scenes", "output", "checkpoint_seconds", "device", "cuda_graphs")
 """Settings that may change when a run goes on."""
 
 
@@ -180,6 +182,8 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
         split="train",
         output="torch",
         gradient=kind.needs_gradient,
+        dtype=settings.dtype,
+        cuda_graphs=settings.cuda_graphs,
         **settings.environment(),
     )
     path = folder.path / "agent.safetensors"

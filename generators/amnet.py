@@ -24,12 +24,14 @@ class Modulation(nn.Module):
         """Give gamma and beta, `(N, C)` each, for codes `(N, 15)` and the statistics that they replace."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, code: Tensor, *, overwrite: bool = False) -> Tensor:
+    def forward(self, x: Tensor, code: Tensor, bias: Tensor | None = None, *, overwrite: bool = False) -> Tensor:
         """Modulate features by codes.
 
         Args:
             x: features `(N, C, H, W)`.
             code: `(N, 15)`.
+            bias: `(C,)`, of the convolution that gave x, where it is still to be added: it moves the mean, which is
+                replaced, and nothing else, so that adding it to the mean alone spares a pass over the features.
             overwrite: x is not needed any more; see `modulate`.
 
         Returns:
@@ -37,7 +39,7 @@ class Modulation(nn.Module):
         """
         mu, variance = moments(x)  # (N, C)
         sigma = (variance + EPSILON).sqrt()
-        gamma, beta = self.targets(code, mu, sigma)
+        gamma, beta = self.targets(code, mu if bias is None else mu + bias, sigma)
         return modulate(x, mu, gamma / sigma, beta, overwrite=overwrite)
 
 
@@ -99,8 +101,8 @@ class AMRB(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Map features `(N, C, H, W)` and codes `(N, 15)` to features of the same shape."""
-        y = F.relu(self.modulate1(self.conv1(x), code, overwrite=True), inplace=True)
-        return self.modulate2(self.conv2(y), code, overwrite=True).add_(x)
+        y = F.relu(_modulated(self.conv1, self.modulate1, x, code), inplace=True)
+        return _modulated(self.conv2, self.modulate2, y, code).add_(x)
 
 
 @dataclass(frozen=True)
@@ -171,11 +173,12 @@ class AMNet(nn.Module):
         """Render photos for actions in the kernels' own box.
 
         Args:
-            lr: photos `(N, 3, h, w)` in [0, 1], in the network's dtype.
+            lr: photos `(N, 3, h, w)` in [0, 1], any floating dtype.
             action: `(N, 15)`, any floating dtype; [-1, 1] holds every kernel of the family.
 
         Returns:
-            SR `(N, 3, s h, s w)`, not clamped.
+            SR `(N, 3, s h, s w)` in the photos' dtype, not clamped. What is added to the photo has the precision of
+            the network's dtype.
         """
         return self.render(lr, action * self.gain.to(action.dtype))
 
@@ -183,11 +186,11 @@ class AMNet(nn.Module):
         """Render photos for codes x = gain * action, as the layers see them (the free-code space).
 
         Args:
-            lr: photos `(N, 3, h, w)` in [0, 1], in the network's dtype.
+            lr: photos `(N, 3, h, w)` in [0, 1], any floating dtype.
             code: `(N, 15)`, any floating dtype.
 
         Returns:
-            SR `(N, 3, s h, s w)`, not clamped.
+            SR `(N, 3, s h, s w)` in the photos' dtype, not clamped.
         """
         code = code.to(self.modulate_dtype)
         part = self._part(lr)
@@ -204,13 +207,14 @@ class AMNet(nn.Module):
         return max(1, CACHED_BYTES // photo)
 
     def _render(self, lr: Tensor, code: Tensor) -> Tensor:
-        head = self.head(lr)
+        head = self.head(lr.to(self.head.weight.dtype))
         x = head
         for block in self.body:
             x = block(x, code)
-        x = self.modulate(self.conv(x), code, overwrite=True).add_(head)
+        x = _modulated(self.conv, self.modulate, x, code).add_(head)
         # The nearest-neighbour upsampled LR is one value for all the pixels that become of one: cheaper added before.
-        residual = self.tail(x)
+        # In the photo's own dtype: bfloat16 has steps of a whole grey level where pictures are bright.
+        residual = self.tail(x).to(lr.dtype)
         residual.unflatten(1, (3, self.scale**2)).add_(lr[:, :, None])
         return F.pixel_shuffle(residual, self.scale)
 
@@ -222,3 +226,8 @@ class AMNet(nn.Module):
 
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1)
+
+
+def _modulated(conv: nn.Conv2d, layer: Modulation, x: Tensor, code: Tensor) -> Tensor:
+    """Convolve features and modulate what comes out."""
+    return layer(F.conv2d(x, conv.weight, padding=1), code, conv.bias, overwrite=True)

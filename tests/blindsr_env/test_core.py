@@ -423,7 +423,8 @@ def test_a_metric_of_ones_own(make):
         ({"images": [np.zeros((90, 200, 3), np.uint8)]}, "'array-0' is 90x200 pixels, smaller than the 96x96"),
         ({"images": []}, "empty"),
         ({"action": "freecode"}, "did you mean 'free-code'"),
-        ({"dtype": "float16"}, "did you mean 'bfloat16' or 'float32'|did you mean 'float32'"),
+        ({"dtype": "flaot16"}, "did you mean 'float16'"),
+        ({"cuda_graphs": True}, "give device='cuda'"),
         ({"dtype": "bfloat16"}, "move it with"),
         ({"device": "cuda:77"}, "try device='cpu'"),
         ({"device": "gpu"}, "try device='cpu'"),
@@ -504,6 +505,51 @@ def test_a_checkpoint_written_anew_is_loaded_anew(tiny_generator, tmp_path):
     first = sharing.generator(path, cpu, torch.float32)
     generators.save(path, tiny_generator, {"steps": 1000})
     assert sharing.generator(path, cpu, torch.float32) is not first
+
+
+def on_gpu(make, tiny_checkpoint, **changes):
+    settings = {"generator": tiny_checkpoint, "metric": "niqe", "device": "cuda", "report": ("psnr", "grid")}
+    return [make(**(settings | changes), cuda_graphs=recorded) for recorded in (False, True)]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("gradient", [False, True])
+def test_recorded_graphs_give_the_same_numbers(make, tiny_checkpoint, dtype, gradient):
+    plain, recorded = on_gpu(make, tiny_checkpoint, dtype=dtype, gradient=gradient)
+    rng = torch.Generator().manual_seed(0)
+    for count in (4, 6, 4):  # a graph for each size, and one used again
+        scenes, again = (core.scenes(streams(count)) for core in (plain, recorded))
+        assert torch.equal(scenes.true_scores, again.true_scores)
+        action = (torch.rand(count, 15, generator=rng) * 2 - 1).cuda()
+        (reward, info), (same, seen) = plain.play(scenes, action), recorded.play(again, action)
+        assert torch.equal(reward, same) and reward.abs().max() > 0
+        assert info.keys() == seen.keys() and ("gradient" in info) == gradient
+        for name in info:
+            torch.testing.assert_close(info[name], seen[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.gpu
+def test_recorded_graphs_of_a_lean_core_are_its_own(make, tiny_checkpoint):
+    _, core = on_gpu(make, tiny_checkpoint)
+    scenes = core.scenes(streams(4))
+    full, lean = (each.play(scenes, scenes.true_action)[1] for each in (core, core.without_report()))
+    assert "gain_psnr" in full and "gain_psnr" not in lean
+    assert torch.equal(full["score"], lean["score"])
+
+
+@pytest.mark.gpu
+def test_a_metric_that_waits_for_the_gpu_is_not_recorded(make, tiny_checkpoint):
+    class Waiting:
+        name, lower_is_better, needs_reference, min_size = "waiting", False, False, 1
+
+        def __call__(self, sr, hr=None):
+            return sr.mean((1, 2, 3)) * float(sr.max().item())
+
+    plain, core = on_gpu(make, tiny_checkpoint, metric=Waiting(), report=())
+    plain.scenes(streams(2))
+    with pytest.raises(ValueError, match="leave cuda_graphs=True out"):
+        core.scenes(streams(2))
 
 
 @pytest.mark.gpu

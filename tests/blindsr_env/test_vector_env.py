@@ -377,8 +377,10 @@ def test_one_row(make):
 
 
 @pytest.mark.gpu
-def test_steps_never_wait_for_the_gpu(make, tiny_checkpoint):
-    env = make(64, generator=tiny_checkpoint, device="cuda", output="torch", metric="niqe", report=("psnr", "grid"))
+@pytest.mark.parametrize("cuda_graphs", [False, True])
+def test_steps_never_wait_for_the_gpu(make, tiny_checkpoint, cuda_graphs):
+    settings = {"generator": tiny_checkpoint, "metric": "niqe", "report": ("psnr", "grid"), "cuda_graphs": cuda_graphs}
+    env = make(64, device="cuda", output="torch", **settings)
     env.reset(seed=0)
     action = torch.zeros(64, 15, device="cuda")
     env.step(action)
