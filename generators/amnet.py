@@ -24,19 +24,18 @@ class Modulation(nn.Module):
         """Give gamma and beta, `(N, C)` each, for codes `(N, 15)` and the statistics that they replace."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, code: Tensor, bias: Tensor | None = None, *, overwrite: bool = False) -> Tensor:
-        """Modulate features by codes.
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """Modulate features `(N, C, H, W)` by codes `(N, 15)`; shape and dtype of `x`."""
+        return self._replace(x, code, None, overwrite=False)
 
-        Args:
-            x: features `(N, C, H, W)`.
-            code: `(N, 15)`.
-            bias: `(C,)`, of the convolution that gave x, where it is still to be added: it moves the mean, which is
-                replaced, and nothing else, so that adding it to the mean alone spares a pass over the features.
-            overwrite: x is not needed any more; see `modulate`.
+    def after(self, conv: nn.Conv2d, x: Tensor, code: Tensor) -> Tensor:
+        """Convolve features and modulate what comes out: `self(conv(x), code)`, in one pass over the features less.
 
-        Returns:
-            Shape and dtype of `x`.
+        The convolution's bias moves the mean, which is replaced, and nothing else: it is added to the mean alone.
         """
+        return self._replace(F.conv2d(x, conv.weight, padding=1), code, conv.bias, overwrite=True)
+
+    def _replace(self, x: Tensor, code: Tensor, bias: Tensor | None, *, overwrite: bool) -> Tensor:
         mu, variance = moments(x)  # (N, C)
         sigma = (variance + EPSILON).sqrt()
         gamma, beta = self.targets(code, mu if bias is None else mu + bias, sigma)
@@ -101,8 +100,8 @@ class AMRB(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Map features `(N, C, H, W)` and codes `(N, 15)` to features of the same shape."""
-        y = F.relu(_modulated(self.conv1, self.modulate1, x, code), inplace=True)
-        return _modulated(self.conv2, self.modulate2, y, code).add_(x)
+        y = F.relu(self.modulate1.after(self.conv1, x, code), inplace=True)
+        return self.modulate2.after(self.conv2, y, code).add_(x)
 
 
 @dataclass(frozen=True)
@@ -211,7 +210,7 @@ class AMNet(nn.Module):
         x = head
         for block in self.body:
             x = block(x, code)
-        x = _modulated(self.conv, self.modulate, x, code).add_(head)
+        x = self.modulate.after(self.conv, x, code).add_(head)
         # The nearest-neighbour upsampled LR is one value for all the pixels that become of one: cheaper added before.
         # In the photo's own dtype: bfloat16 has steps of a whole grey level where pictures are bright.
         residual = self.tail(x).to(lr.dtype)
@@ -226,8 +225,3 @@ class AMNet(nn.Module):
 
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1)
-
-
-def _modulated(conv: nn.Conv2d, layer: Modulation, x: Tensor, code: Tensor) -> Tensor:
-    """Convolve features and modulate what comes out."""
-    return layer(F.conv2d(x, conv.weight, padding=1), code, conv.bias, overwrite=True)

