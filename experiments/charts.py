@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from experiments import paper, search
-from experiments.tables import PLACES, Result, Sheet, of_the_paper, read
+from experiments.sheets import PLACES, Result, Sheet, of_the_paper, read
 from generators.atomic import atomic_write
 
 SIDE = 3.2

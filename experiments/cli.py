@@ -44,6 +44,9 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command("evaluate", "Evaluate", "evaluate", "score policies on a folder of photos"),
     "upscale": Command("upscale", "Upscale", "upscale", "render your own low-resolution photos"),
     "hack": Command("hack", "Hack", "hack", "measure what one constant offset of the true code wins"),
+    "leaderboard": Command(
+        "leaderboard", "Leaderboard", "leaderboard", "rank policies by what they gain, and its price"
+    ),
     "tables": Command("tables", "Tables", "tables", "lay results out beside the paper's, as Markdown"),
     "plot": Command("charts", "Plot", "plot", "draw results beside the paper's"),
     "ship": Command("ship", "Ship", "ship", "write a generator's weights in half precision"),

@@ -51,7 +51,8 @@ class Search:
         widths: kernel widths, HR pixels: a whole photo has a scene with each, a crop one of them by chance; null for
             0.2, 1.3 and 2.6 of whole photos, and for crops any of the generator's range.
         report: metrics that show the price.
-        dtype: of the rendering, `float32` or `bfloat16`.
+        dtype: of the rendering, `float32`, `float16` or `bfloat16`.
+        cuda_graphs: on a GPU, launch renders and scores as recorded graphs; see `BlindSREnv`.
         output: results file, JSON, beside which the plot is written as PNG; None writes neither.
         device: `auto`, `cpu` or `cuda`.
         seed: of the search and of the intervals.
@@ -70,6 +71,7 @@ class Search:
     widths: tuple[float, ...] | None = None
     report: tuple[str, ...] = ("psnr", "grid")
     dtype: str = "float32"
+    cuda_graphs: bool = False
     output: str | None = "results/search.json"
     device: str = "auto"
     seed: int = 0
@@ -158,6 +160,7 @@ def _held_out(settings: Search) -> HeldOut:
         "generator": settings.generator,
         "action": settings.action,
         "dtype": settings.dtype,
+        "cuda_graphs": settings.cuda_graphs,
         "device": str(pick_device(settings.device)),
         "split": "test",
     }

@@ -8,7 +8,7 @@ import pytest
 from blindsr_env import images
 from experiments import charts, cli, paper
 from experiments.charts import Plot, plot
-from experiments.tables import Result
+from experiments.sheets import Result
 
 
 def interval(mean):

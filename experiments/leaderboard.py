@@ -1,0 +1,99 @@
+"""Policies and recipes ranked by what they gain over the true code, with its price: `blindsr leaderboard`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from experiments import labels, paper
+from experiments.ranking import Entry, ranked
+from experiments.sheets import PLACES, read, sheets
+from generators.nearest import unknown
+
+CLEAR = "*"
+"""Marks a gain whose interval lies above 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaderboard:
+    """Settings of `blindsr leaderboard`.
+
+    Attributes:
+        results: results files of `blindsr evaluate` and `blindsr benchmark`, or folders of them.
+        metric: to rank by; the others are shown beside it as its price.
+        set: show this set of photos alone.
+        generator: show this generator alone.
+    """
+
+    results: list[str] | str = "results"
+    metric: str = "niqe"
+    set: str | None = None
+    generator: str | None = None
+
+
+def leaderboard(settings: Leaderboard) -> str:
+    """Print a ranking for each set of photos, generator and action space that the results hold.
+
+    Returns:
+        What was printed.
+
+    Raises:
+        ValueError: no results, or none with this metric, set or generator.
+    """
+    every = ranked(sheets(read(settings.results)), settings.metric)
+    if not every:
+        raise ValueError(
+            f"no policy with a score in {settings.metric!r} there: run {PLACES.split(',')[0]} with it first"
+        )
+    for chosen, known, what in (
+        (settings.set, {entry.set for entry in every}, "set"),
+        (settings.generator, {entry.generator for entry in every}, "generator"),
+    ):
+        if chosen is not None and chosen not in known:
+            raise ValueError(unknown(what, chosen, sorted(known)))
+    kept = [
+        entry for entry in every if settings.set in (None, entry.set) and settings.generator in (None, entry.generator)
+    ]
+    boards = dict.fromkeys(entry.board for entry in kept)
+    text = "\n\n".join(board([entry for entry in kept if entry.board == each], settings.metric) for each in boards)
+    print(text)
+    return text
+
+
+def board(entries: list[Entry], metric: str) -> str:
+    """Lay out one board, best first.
+
+    Args:
+        entries: of one set, generator and action space, ranked.
+        metric: that they are ranked by.
+    """
+    first = entries[0]
+    price = list(dict.fromkeys(name for entry in entries for name in entry.gains if name != metric))
+    title, unit = labels.in_units(metric)
+    gains = [str(entry.gains[metric].times(unit)) for entry in entries]
+    wide, breadth = max(len(entry.title) for entry in entries), max(map(len, [*gains, title]))
+    heads = [f"{labels.in_units(name)[0]:>8}" for name in price]
+    scale = "" if first.scale == paper.SCALE else f", x{first.scale}"
+    lines = [
+        f"{first.set}, {first.generator}{scale}, actions {first.action}: gain over the true code [95% interval], "
+        "positive is better",
+        f"      {'':{wide}}  {title:>{breadth}}  {'  '.join(heads)}",
+    ]
+    for number, (entry, gain) in enumerate(zip(entries, gains, strict=True), start=1):
+        cells = [_cell(entry, name).rjust(len(head)) for name, head in zip(price, heads, strict=True)]
+        mark = CLEAR if _clear(entry, metric) else " "
+        lines.append(f"{number:>4}{mark} {entry.title:{wide}}  {gain:>{breadth}}  {'  '.join(cells)}")
+    lines = [line.rstrip() for line in lines]
+    if any(_clear(entry, metric) for entry in entries):
+        lines.append(f"   {CLEAR}: the interval lies above 0")
+    theirs = paper.AMGAN_RL_NIQE_GAIN.get(first.set)
+    if metric == "niqe" and theirs is not None and first.scale == paper.SCALE:
+        lines.append(f"      the paper's AMGAN-RL, over its own AMGAN, unbounded actions: {theirs:+.3f}")
+    return "\n".join(lines)
+
+
+def _clear(entry: Entry, metric: str) -> bool:
+    return entry.gains[metric].low > 0
+
+
+def _cell(entry: Entry, metric: str) -> str:
+    return f"{entry.gains[metric].mean * labels.in_units(metric)[1]:+.3f}" if metric in entry.gains else ""

@@ -1,0 +1,88 @@
+"""Policies ranked by what they gain over the true code, from results files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.intervals import Interval
+from experiments.sheets import Sheet
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A policy, or the seeds of a recipe together, on one set.
+
+    Attributes:
+        set: name of the set of photos.
+        generator: that rendered.
+        scale: its scale.
+        action: action space.
+        policy: what the policy or recipe is called.
+        seeds: how many agents stand behind it; 1 of a policy.
+        gains: over the true code by metric, positive is better; over photos, of recipes over seeds and photos.
+        broken: how many pictures have no finite score of the ranking metric, though the true code's have.
+    """
+
+    set: str
+    generator: str
+    scale: int
+    action: str
+    policy: str
+    seeds: int
+    gains: dict[str, Interval]
+    broken: int
+
+    @property
+    def board(self) -> tuple[str, str, int, str]:
+        """What it is ranked within: gains on other photos, generators and action spaces are other things."""
+        return self.set, self.generator, self.scale, self.action
+
+    @property
+    def title(self) -> str:
+        """The policy, how many seeds it has, and how many pictures are left out, where there is more than nothing."""
+        seeds = f", {self.seeds} seeds" if self.seeds > 1 else ""
+        return self.policy + seeds + (f" ({self.broken} pictures broken and left out)" if self.broken else "")
+
+
+def ranked(sheets: Iterable[Sheet], metric: str) -> list[Entry]:
+    """Rank every policy and recipe beside the true code within its board, best first; boards in the order of sheets.
+
+    One that stands in several files is taken from that with the most metrics.
+
+    Args:
+        sheets: those without the metric are passed over.
+        metric: to rank by; gains that are no number come last.
+    """
+    found: dict[tuple[object, ...], Entry] = {}
+    for sheet in sheets:
+        if metric not in sheet.policies["true-code"]:
+            continue
+        for entry in _entries(sheet, metric):
+            key = (*entry.board, entry.title)
+            if key not in found or len(entry.gains) > len(found[key].gains):
+                found[key] = entry
+    entries = list(found.values())
+    boards = list(dict.fromkeys(entry.board for entry in entries))
+    sets = list(dict.fromkeys(entry.set for entry in entries))
+
+    def place(entry: Entry) -> tuple[int, int, bool, float]:
+        mean = entry.gains[metric].mean
+        return sets.index(entry.set), boards.index(entry.board), math.isnan(mean), -mean
+
+    return sorted(entries, key=place)
+
+
+def _entries(sheet: Sheet, metric: str) -> Iterable[Entry]:
+    for name, of_metric in sheet.singles.items():
+        yield _entry(sheet, name, 1, of_metric, metric)
+    for name, recipe in sheet.recipes.items():
+        yield _entry(sheet, name, len(recipe["agents"]), recipe["metrics"], metric)
+
+
+def _entry(sheet: Sheet, name: str, seeds: int, of_metric: dict[str, Any], metric: str) -> Entry:
+    gains = {each: Interval(**measured["gain"]) for each, measured in of_metric.items()}
+    broken = of_metric[metric].get("broken", 0)
+    return Entry(sheet.set, sheet.generator, sheet.scale, sheet.action, name, seeds, gains, broken)

@@ -1,0 +1,175 @@
+"""Results files, and the sheets in them: one generator's scores on one set.
+
+A results file is JSON: `figures`, `config` (resolved, file names without folders), `environment` (versions, processor),
+`seed`, `commit` (`+` where the source had changes). Its figures are, by command:
+
+- `blindsr evaluate`, one generator on one set: a *sheet*: `set`, `generator` (its name, told apart by its file),
+  `architecture` (blocks, width, scale, modulation), `photos`, `widths`, and `policies`: by policy (`true-code` first)
+  and metric `mean`, `mean_by_width`, `interval` and `interval_by_width` (of the means, over photos), `gain` (over the
+  true code, an interval; positive is better), `scores` (photos x widths), `broken` (how many of these are no finite
+  number though the true code's are: left out of the rest). Files written before sets had names lack `set`,
+  `architecture` and the intervals of the means; their set is `config.images`. Older ones lack `broken`.
+  With `recipes`, a sheet has these too: by name `agents` (which of the policies), `metrics`: by metric `gain` (an
+  interval over seeds and photos), `gain_by_width`, `gain_by_seed`, and `over` (by each recipe that stands before it,
+  the gain less that one's, paired by photo), `photos` (how many all seeds have a score of) and `broken`; and `curves`:
+  by what was logged `metric` and `generator` (of the training), `renders` and `by_seed` (seeds x renders).
+- `blindsr evaluate`, several: `sheets`, a list of those, and `differences`, one for each further generator and set:
+  `set`, `generator`, `against` (the first generator), `widths`, and `policies`: by policy and metric the gain over the
+  first generator, paired by photo: an interval, and `by_width`, one for each width.
+- `blindsr hack`: `kind` = `hack`, `metric`, `photos`, `scenes`, `renders`, `generators`: by name `architecture`,
+  `true_code` (mean scores by metric) and `actions`: by action space `reward` (interval), `gain` (intervals by metric),
+  `scores` (means by metric), `scenes`, `broken` (by metric, as above), `offset` (15 numbers), `rewards` (one a scene);
+  and `differences` to the first generator, paired by scene: `true_psnr`, `reward` by action space.
+- `blindsr search`: `kind` = `search`, `photos`, `scenes`, `generator`, `action`, `metric`, `budgets`, `best` (interval
+  of the best known code's reward: per scene the better search of those from the true code and the prediction), and
+  `starts`: by where a search began `rewards` (scenes x budgets), `reward` and `normalised` (an interval a budget; null
+  where there is nothing to be won), `curve` (the mean after each render) and `price`: by `start` and `found` (the best
+  code), gains by metric.
+
+Scenes take one photo after another, in the order of `photos`; means are of the photos' means.
+
+An interval is `mean`, `low`, `high` (95%) and `count`, the number of independent values.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from experiments import evaluate, paper
+
+SETS = ("Set5", "Set14", "BSD100")
+"""In the paper's order; other sets follow."""
+
+SAME, SAME_SHARE = 0.005, 0.05
+"""Two files may give the same figure with a difference of this, and of this share of it: threads and devices sum so."""
+
+PLACES = "blindsr evaluate, blindsr hack or blindsr search"
+"""What writes figures for tables and charts."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A results file.
+
+    Attributes:
+        name: the file's, with its folder.
+        figures: see the module.
+        config: the run's settings.
+    """
+
+    name: str
+    figures: dict[str, Any]
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The scores of one generator on one set.
+
+    Attributes:
+        file: the results file that it stands in.
+        set: name of the set of photos.
+        generator: its name.
+        scale: its scale.
+        action: action space of the policies.
+        widths: kernel widths.
+        policies: see the module.
+        recipes: see the module.
+    """
+
+    file: str
+    set: str
+    generator: str
+    scale: int
+    action: str
+    widths: tuple[float, ...]
+    policies: dict[str, Any]
+    recipes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def singles(self) -> dict[str, Any]:
+        """The policies beside the true code that are no seed of a recipe."""
+        seeds = {agent for recipe in self.recipes.values() for agent in recipe["agents"]}
+        return {name: entry for name, entry in self.policies.items() if name != "true-code" and name not in seeds}
+
+    def mean(self, metric: str, width: float, policy: str = "true-code") -> float | None:
+        """Give the mean score at one width; None where it was not measured."""
+        entry = self.policies.get(policy, {}).get(metric)
+        return entry["mean_by_width"][self.widths.index(width)] if entry and width in self.widths else None
+
+
+def read(places: Sequence[str] | str) -> list[Result]:
+    """Read results files.
+
+    Args:
+        places: files, or folders whose `*.json` are read in the order of their names.
+
+    Raises:
+        ValueError: a file is missing, or holds no results.
+    """
+    found = []
+    for place in [places] if isinstance(places, str) else places:
+        path = Path(place)
+        for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
+            try:
+                content = json.loads(file.read_text())
+                found.append(Result("/".join(file.parts[-2:]), dict(content["figures"]), dict(content["config"])))
+            except OSError:
+                raise ValueError(f"no results file at {file}: check the path") from None
+            except (ValueError, KeyError, TypeError):
+                raise ValueError(f"{file} holds no results of a blindsr command: remove it, or run it again") from None
+    return found
+
+
+def sheets(results: Iterable[Result]) -> list[Sheet]:
+    """Take the sheets out of results files, in the order of the sets.
+
+    Raises:
+        ValueError: two files give different figures for what is called the same.
+    """
+    found = []
+    for result in results:
+        figures = result.figures
+        for sheet in figures.get("sheets", [figures] if "policies" in figures else []):
+            title = sheet.get("set") or result.config.get("images") or evaluate.BUILT_IN
+            count, all_of_it = len(sheet.get("photos", ())), paper.PHOTOS.get(title)
+            if count and all_of_it and count != all_of_it:  # some photos of a set are not to stand beside the paper's
+                title = f"{title} ({count} of {all_of_it} photos)"
+            widths, action = tuple(sheet["widths"]), result.config.get("action", "code")
+            scale = sheet.get("architecture", {}).get("scale", paper.SCALE)
+            scored = sheet["policies"], sheet.get("recipes", {})
+            found.append(Sheet(result.name, title, sheet["generator"], scale, action, widths, *scored))
+    _check_agreement(found)
+    return sorted(found, key=lambda sheet: place(sheet.set))
+
+
+def of_the_paper(results: Iterable[Result]) -> list[Sheet]:
+    """Take the sheets that may stand beside the paper's figures: those of its scale."""
+    return [sheet for sheet in sheets(results) if sheet.scale == paper.SCALE]
+
+
+def _check_agreement(found: list[Sheet]) -> None:
+    """Refuse two agents, or two generators, that are called the same and score differently."""
+    seen: dict[tuple[Any, ...], tuple[float, str]] = {}
+    for sheet in found:
+        for policy, of_metric in sheet.policies.items():
+            action = "" if policy == "true-code" else sheet.action  # it is the same in every action space
+            for metric, entry in of_metric.items():
+                for width, now in zip(sheet.widths, entry["mean_by_width"], strict=True):
+                    key = (sheet.set, sheet.generator, sheet.scale, action, policy, metric, width)
+                    before, file = seen.setdefault(key, (now, sheet.file))
+                    if abs(before - now) > min(SAME, SAME_SHARE * abs(before)):
+                        raise ValueError(
+                            f"{sheet.generator}, {policy}, on {sheet.set} at width {width:g} has {metric} {before:.5g} "
+                            f"in {file} and {now:.5g} in {sheet.file}: remove one, or score both in one run, which "
+                            "tells them apart by their files"
+                        )
+
+
+def place(title: str) -> tuple[int, str]:
+    """Give what sets are sorted by: the paper's in its order, then others by their names."""
+    return (SETS.index(title) if title in SETS else len(SETS), title)

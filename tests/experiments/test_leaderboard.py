@@ -1,0 +1,102 @@
+"""The ranking from made-up results: who stands where, and what is refused."""
+
+import json
+
+import pytest
+
+from experiments import cli
+from experiments.leaderboard import Leaderboard, leaderboard
+
+
+def gain(mean, low=None):
+    return {"mean": mean, "low": mean - 0.1 if low is None else low, "high": mean + 0.1, "count": 5}
+
+
+def measured(**gains):
+    return {
+        metric: {"mean": 5.0, "mean_by_width": [5.0], "gain": gain(each)} if isinstance(each, float) else each
+        for metric, each in gains.items()
+    }
+
+
+def sheet(title="BSD100", generator="g", scale=4, recipes=None, **policies):
+    true = {"niqe": {"mean": 5.0, "mean_by_width": [5.0], "gain": gain(0.0)}}
+    return {
+        "set": title,
+        "generator": generator,
+        "architecture": {"scale": scale},
+        "widths": [1.3],
+        "policies": {"true-code": true, **policies},
+        "recipes": recipes or {},
+    }
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(**files):
+        for name, figures in files.items():
+            content = {"figures": figures, "config": {"action": "code"}}
+            (tmp_path / f"{name}.json").write_text(json.dumps(content))
+        return str(tmp_path)
+
+    return write
+
+
+def test_the_best_stands_first_with_its_price(write):
+    folder = write(
+        a=sheet(
+            poor=measured(niqe=-0.2, psnr=0.1),
+            good=measured(niqe=0.05, psnr=-1.5, grid=0.002),
+            best=measured(niqe=0.3),
+        )
+    )
+    lines = leaderboard(Leaderboard(results=folder)).splitlines()
+    assert lines[0].startswith("BSD100, g, actions code") and lines[1].split() == ["niqe", "psnr", "grid,", "1e-3"]
+    assert lines[2].split() == ["1*", "best", "+0.300", "[+0.200,", "+0.400]"]
+    assert lines[3].split() == ["2", "good", "+0.050", "[-0.050,", "+0.150]", "-1.500", "+2.000"]
+    assert lines[4].split()[:3] == ["3", "poor", "-0.200"] and lines[4].split()[-1] == "+0.100"
+    assert lines[-1].endswith("+0.578")
+
+
+def test_seeds_of_a_recipe_stand_once_and_together(write):
+    metrics = {"niqe": {"gain": gain(0.2), "broken": 2}}
+    recipe = {"agents": ["r 0", "r 1"], "metrics": metrics}
+    seeds = {name: measured(niqe=0.2) for name in recipe["agents"]}
+    lines = leaderboard(Leaderboard(results=write(a=sheet(recipes={"r": recipe}, **seeds)))).splitlines()
+    assert lines[3].strip().startswith("*:"), "the seeds have no places of their own"
+    assert "r, 2 seeds (2 pictures broken and left out)" in lines[2]
+
+
+def test_boards_of_sets_generators_and_scales_are_apart_and_can_be_chosen(write, capsys):
+    folder = write(
+        a=sheet(p=measured(niqe=0.1)),
+        b=sheet(generator="h", p=measured(niqe=0.2)),
+        c=sheet(scale=2, p=measured(niqe=0.3)),
+        d=sheet("mine", p=measured(niqe=0.4)),
+    )
+    heads = [line for line in leaderboard(Leaderboard(results=folder)).splitlines() if "actions code" in line]
+    assert [head.split(", actions")[0] for head in heads] == ["BSD100, g", "BSD100, h", "BSD100, g, x2", "mine, g"]
+    capsys.readouterr()
+    assert cli.main(["leaderboard", "--results", folder, "--set", "BSD100", "--generator", "h"]) == 0
+    assert "+0.200" in (chosen := capsys.readouterr().out) and "+0.100" not in chosen and "mine" not in chosen
+    twice = [part for part in leaderboard(Leaderboard(results=folder, set="BSD100")).split("\n\n") if ", x2" in part]
+    assert len(twice) == 1 and "paper" not in twice[0]
+
+
+def test_the_file_with_more_metrics_wins(write):
+    folder = write(a=sheet(p=measured(niqe=0.1)), b=sheet(p=measured(niqe=0.1, lpips=0.02)))
+    text = leaderboard(Leaderboard(results=folder))
+    assert text.count("+0.100") == 1 and "+0.020" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metric": "nique"}, "no policy with a score in 'nique'.*run blindsr evaluate"),
+        ({"set": "BSD10"}, "did you mean 'BSD100'"),
+        ({"generator": "gg"}, "did you mean 'g'"),
+    ],
+)
+def test_what_is_not_there_is_said(write, changes, message):
+    with pytest.raises(ValueError, match=message):
+        leaderboard(Leaderboard(results=write(a=sheet(p=measured(niqe=0.1))), **changes))
