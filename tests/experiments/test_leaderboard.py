@@ -69,7 +69,7 @@ def test_seeds_of_a_recipe_stand_once_and_together(write):
 
 def test_boards_of_sets_generators_and_scales_are_apart_and_can_be_chosen(write, capsys):
     folder = write(
-        a=sheet(p=measured(niqe=0.1)),
+        a=sheet(p=measured(niqe=-0.4)),
         b=sheet(generator="h", p=measured(niqe=0.2)),
         c=sheet(scale=2, p=measured(niqe=0.3)),
         d=sheet("mine", p=measured(niqe=0.4)),
@@ -78,7 +78,7 @@ def test_boards_of_sets_generators_and_scales_are_apart_and_can_be_chosen(write,
     assert [head.split(", actions")[0] for head in heads] == ["BSD100, g", "BSD100, h", "BSD100, g, x2", "mine, g"]
     capsys.readouterr()
     assert cli.main(["leaderboard", "--results", folder, "--set", "BSD100", "--generator", "h"]) == 0
-    assert "+0.200" in (chosen := capsys.readouterr().out) and "+0.100" not in chosen and "mine" not in chosen
+    assert "+0.200" in (chosen := capsys.readouterr().out) and "-0.400" not in chosen and "mine" not in chosen
     twice = [part for part in leaderboard(Leaderboard(results=folder, set="BSD100")).split("\n\n") if ", x2" in part]
     assert len(twice) == 1 and "paper" not in twice[0]
 
