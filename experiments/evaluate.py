@@ -275,36 +275,23 @@ def score_photo(
 
 
 def table(sheet: dict[str, Any]) -> str:
-    """Lay a sheet out as text: a line a policy, for each metric its mean and the gain over the true code."""
+    """Lay a sheet out as text: for each metric a line a policy, its mean and the gain over the true code."""
     metrics = list(next(iter(sheet["policies"].values())))
-    width = max(len(name) for name in sheet["policies"])
+    titles = {metric: labels.in_units(metric)[0] for metric in metrics}
+    first, width = max(map(len, titles.values())), max(map(len, sheet["policies"]))
     lines = [
         f"{sheet['generator']}, {sheet['set']}, {len(sheet['photos'])} photos, "
         f"widths {', '.join(f'{w:g}' for w in sheet['widths'])}; "
-        "gain over the true code [95% interval], positive is better",
-        f"{'policy':<{width}}" + "".join(f"  {metric:>8}  {'gain':>26}" for metric in metrics),
+        "gain over the true code [95% interval], positive is better"
     ]
-    for name, of_metric in sheet["policies"].items():
-        line = f"{name:<{width}}"
-        for metric in metrics:
+    for metric in metrics:
+        unit, title = labels.in_units(metric)[1], titles[metric]
+        for name, of_metric in sheet["policies"].items():
             entry = of_metric[metric]
-            size = abs(entry["mean"])
-            digits = 2 if size >= 10 else 3 if size >= 1 else 4 if size >= 0.01 else 6
-            gain = entry["gain"]
-            text = (
-                ""
-                if name == "true-code"
-                else "{:+.{d}f} [{:+.{d}f}, {:+.{d}f}]".format(gain["mean"], gain["low"], gain["high"], d=digits)
-            )
-            line += f"  {entry['mean']:>8.{digits}f}  {text:>26}"
-        lines.append(line)
-    for name, of_metric in sheet["policies"].items():
-        for metric, entry in of_metric.items():
-            if entry["broken"]:
-                lines.append(
-                    f"{name} broke {metric} on {entry['broken']} pictures that the true code has a score for: "
-                    "they are left out of its mean and gain"
-                )
+            gain = "" if name == "true-code" else str(Interval(**entry["gain"]).times(unit))
+            lost = f"  ({entry['broken']} pictures broken and left out)" if entry["broken"] else ""
+            lines.append(f"{title:<{first}}  {name:<{width}}  {entry['mean'] * unit:>8.3f}  {gain}{lost}".rstrip())
+            title = ""
     return "\n".join(lines)
 
 
