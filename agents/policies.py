@@ -28,6 +28,7 @@ from agents.checkpoints import (
 from agents.ddpg import DDPG
 from agents.group_pg import GroupPG
 from agents.networks import Actor, answer
+from agents.part import Part, parted
 from agents.pathwise import Pathwise
 from agents.sb3_agents import SB3A2C, SB3DDPG, SB3PPO, SB3SAC, SB3TD3
 from agents.shared_offset import OffsetPolicy, learn_offset, offset_within
@@ -149,9 +150,9 @@ def load(
         name_or_path: one of `NAMES`, an agent that ships (`amgan_rl`, `amgan_rl_s`), the file of a predictor, of an
             agent or of a shared offset, or the folder of a run that trained one; or `module:function`, whose function
             is called with `env` and gives a function of observations, (N, H, W, 3) uint8 NumPy -> (N, actions): a
-            policy of any other library.
+            policy of any other library. `NAME@0.5` goes half of the way from the predictor's action to that of NAME.
         env: where it shall act: checked against what the policy learned; its device is used. None for files only.
-        predictor: file of the predictor behind `"predictor"` and `"shared-offset"`; None for the shipped one.
+        predictor: file of the predictor behind `"predictor"`, `"shared-offset"` and parts; None for the shipped one.
         learn_on: a BlindSR vector environment with an even `repeats` that `"shared-offset"` is learned on, on the spot.
         renders: what that may cost, in actions rendered.
         seed: of `"random"` and of the offset's learning.
@@ -167,9 +168,12 @@ def load(
     Warns:
         UserWarning: an agent or offset learned what another generator's pictures are worth.
     """
-    name = os.fspath(name_or_path)
+    name, share = parted(os.fspath(name_or_path))
     core = core_of(env)
     place = torch.device(device or (core.device if core is not None else "cpu"))
+    if share is not None:
+        whole = load(name, env, predictor=predictor, learn_on=learn_on, renders=renders, seed=seed, device=device)
+        return Part(whole, _predictor_policy(predictor or SHIPPED_PREDICTOR, env, place), share)
     if name in ("true-code", "mean-code", "random"):
         if name == "true-code":
             return TrueCode()
@@ -227,10 +231,12 @@ def _within(
 def file_of(name_or_path: str | os.PathLike[str]) -> Path | None:
     """Give the file behind the name of an agent that ships, a run's folder or a path; None of other policies.
 
+    A policy in part has the file of the whole one.
+
     Raises:
         CheckpointError: the folder has no agent or predictor.
     """
-    name = os.fspath(name_or_path)
+    name, _ = parted(os.fspath(name_or_path))
     if name == "predictor":
         return SHIPPED_PREDICTOR
     if name in NAMES or foreign.is_foreign(name):

@@ -41,7 +41,7 @@ class Evaluate:
             own; None for the held-out built-in ones.
         widths: kernel widths, HR pixels; every photo is degraded with each.
         metrics: names of metrics.
-        generator: name or checkpoint; None for `amnet`, the best that ships.
+        generator: name or checkpoint; None for `amnet`.
         generators: several of them, instead of `generator`; the first is what the others are compared with.
         predictor: checkpoint behind `predictor` and `shared-offset`; None for the one that ships.
         action: action space that the policies act in: `code`, `free-code` or `width`.

@@ -42,7 +42,7 @@ class Upscale:
         policy: who chooses the code: `predictor`, `mean-code`, an agent that ships (`amgan_rl`, `amgan_rl_s`), the
             file or run's folder of a predictor or agent, or `module:function` of your own; None for `predictor`.
         width: the Gaussian kernel's width in pixels of the result, where it is known; then no policy is asked.
-        generator: name or checkpoint; None for the one that the agent learned on, or else the best that ships.
+        generator: name or checkpoint; None for the one that the agent learned on, or else `amnet`.
         action: action space that the policy acts in: `code`, `free-code` or `width`.
         device: `auto`, `cpu` or `cuda`.
     """

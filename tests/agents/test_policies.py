@@ -46,6 +46,34 @@ def predictor_file(make, tmp_path):
     return path
 
 
+def test_a_policy_in_part_goes_a_share_of_the_way_from_the_prediction(make, predictor_file):
+    env = make()
+    observation, info = env.reset(seed=0)
+
+    def chosen(name):
+        return policies.load(name, env, predictor=predictor_file).predict(observation, info)[0]
+
+    begun, ended = chosen("predictor"), chosen("mean-code")
+    assert not torch.allclose(begun, ended)
+    for share in (0, 0.25, 1):
+        torch.testing.assert_close(chosen(f"mean-code@{share}"), (1 - share) * begun + share * ended)
+    numbers = policies.load("mean-code@0.25", env, predictor=predictor_file).predict(observation.numpy())[0]
+    np.testing.assert_allclose(numbers, chosen("mean-code@0.25"), atol=1e-6)
+    torch.testing.assert_close(chosen(f"{predictor_file}@0.5"), begun)
+    with pytest.raises(ValueError, match="share of mean-code@1.5 must lie in 0"):
+        policies.load("mean-code@1.5", env)
+    with pytest.raises(ValueError, match="did you mean 'mean-code'"):
+        policies.load("mean-cod@0.5", env)
+
+
+def test_a_policy_in_part_has_the_file_and_the_generator_of_the_whole(tmp_path):
+    assert policies.file_of("amgan_rl@0.5") == policies.file_of("amgan_rl") is not None
+    learned = policies.learned_on("amgan_rl@0.5")
+    assert learned is not None and learned.generator == "amgan"
+    at = tmp_path / "me@home" / "agent.safetensors"
+    assert policies.file_of(at) == at, "an @ in a path is no share"
+
+
 @pytest.mark.parametrize("kind", ["code", "free-code", "width"])
 def test_true_code_earns_nothing_and_fixed_policies_fit_the_box(make, kind):
     env = make(action=kind)
