@@ -29,7 +29,7 @@ WEIGHTS = pathlib.Path(__file__).parent / "weights"
 SHIPPED_PREDICTOR = WEIGHTS / "predictor_s.safetensors"
 """The predictor that comes with the package."""
 
-SHIPPED_AGENTS = {name: WEIGHTS / f"{name}.safetensors" for name in ("amgan_rl", "amgan_rl_s")}
+SHIPPED_AGENTS = {name: WEIGHTS / f"{name}.safetensors" for name in ("amgan_rl", "amgan_rl_niqe", "amgan_rl_s")}
 """Trained actors that come with the package, by name; a card stands beside each."""
 
 

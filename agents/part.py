@@ -6,6 +6,7 @@ between the picture that is true and the one that the metric likes best, where a
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ MARK = "@"
 
 
 class Part:
-    """A share of the way from one policy's action to another's.
+    """A share of the way from one policy's action to another's, both clipped to the box as the environment does.
 
     Args:
         policy: where the way leads.
@@ -29,12 +30,12 @@ class Part:
 
     def predict(self, observation: Any, info: Any = None) -> tuple[Any, None]:
         """Choose between the two."""
-        chosen, begun = (each.predict(observation, info)[0] for each in (self.policy, self.base))
+        chosen, begun = (each.predict(observation, info)[0].clip(-1, 1) for each in (self.policy, self.base))
         return begun + self.share * (chosen - begun), None
 
 
 def parted(name: str) -> tuple[str, float | None]:
-    """Split a share off the name of a policy; None where it has none.
+    """Split a share off the name of a policy; None where it has none, or is a file or folder as it stands.
 
     Raises:
         ValueError: the share does not lie in 0 to 1.
@@ -45,10 +46,10 @@ def parted(name: str) -> tuple[str, float | None]:
     """
     whole, mark, end = name.rpartition(MARK)
     try:
-        share = float(end) if mark else None
+        share = float(end)
     except ValueError:
         return name, None
-    if share is None:
+    if not mark or Path(name).exists():
         return name, None
     if not 0 <= share <= 1:
         raise ValueError(f"the share of {name} must lie in 0 (the prediction) to 1 (the policy), got {end}")

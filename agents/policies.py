@@ -147,10 +147,11 @@ def load(
     """Give a policy.
 
     Args:
-        name_or_path: one of `NAMES`, an agent that ships (`amgan_rl`, `amgan_rl_s`), the file of a predictor, of an
-            agent or of a shared offset, or the folder of a run that trained one; or `module:function`, whose function
-            is called with `env` and gives a function of observations, (N, H, W, 3) uint8 NumPy -> (N, actions): a
-            policy of any other library. `NAME@0.5` goes half of the way from the predictor's action to that of NAME.
+        name_or_path: one of `NAMES`, an agent that ships (`amgan_rl`, `amgan_rl_niqe`, `amgan_rl_s`), the file of a
+            predictor, of an agent or of a shared offset, or the folder of a run that trained one; or
+            `module:function`, whose function is called with `env` and gives a function of observations, (N, H, W, 3)
+            uint8 NumPy -> (N, actions): a policy of any other library. `NAME@0.5` goes half of the way from the
+            predictor's action (that of `predictor`, whatever NAME began to learn from) to that of NAME.
         env: where it shall act: checked against what the policy learned; its device is used. None for files only.
         predictor: file of the predictor behind `"predictor"`, `"shared-offset"` and parts; None for the shipped one.
         learn_on: a BlindSR vector environment with an even `repeats` that `"shared-offset"` is learned on, on the spot.

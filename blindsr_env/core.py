@@ -22,6 +22,7 @@ from blindsr_env.kernels import KERNEL_SIZE, gaussian, gaussian_profile
 from blindsr_env.metrics import Metric
 from blindsr_env.recording import Function, Recordings
 from blindsr_env.scenes import Degradation, SceneSampler
+from generators import AMNet
 from generators.nearest import unknown
 
 ACTIONS = ("code", "free-code", "width")
@@ -84,7 +85,7 @@ class Scenes:
 
 
 class BlindSRCore:
-    """What the two environments share. It has settings and no state: scenes are handed in and out.
+    """What the two environments share. It has settings and no state but recorded graphs: scenes are handed in and out.
 
     Args:
         metric: M, a name, a mixture or a metric (see `blindsr_env.metrics`).
@@ -185,7 +186,7 @@ class BlindSRCore:
         """Give this core with the reward's metric alone; it plays the same scenes, for less."""
         lean = copy.copy(self)
         lean.report, lean._zeta = (), self._zeta[:1]
-        lean._recordings = None if self._recordings is None else Recordings()
+        lean._recordings = copy.copy(self._recordings)
         return lean
 
     def _call(self, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -455,6 +456,8 @@ class BlindSRCore:
     def _sr(self, seen: Tensor, code: Tensor, free: bool = False) -> Tensor:
         """Render LR `(N, h, w, 3)` uint8 to what a viewer sees: `(N, 3, S, S)`, 8-bit levels as float32 in [0, 1]."""
         lr = seen.permute(0, 3, 1, 2).float() / 255  # channels_last, as the observation lies in memory
+        if not isinstance(self.generator, AMNet):  # which takes photos in float32 whatever its own dtype is
+            lr = lr.to(self.dtype)
         with exact(self.device):
             sr = self.generator.render(lr, code) if free else self.generator(lr, code)
             if not sr.requires_grad:

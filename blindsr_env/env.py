@@ -92,9 +92,10 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         dtype: of the rendering, `"float32"`, or on a GPU `"float16"` or `"bfloat16"`, which move scores a little,
             float16 least.
         gradient: whether `info` gives the reward's gradient, see above.
-        cuda_graphs: on a GPU, launch rendering and scores at once, as graphs recorded at the first step and reset: the
-            same numbers, several times as fast where the host is slower than the GPU. Metrics that wait for the GPU
-            cannot be recorded.
+        cuda_graphs: on a GPU, launch rendering and scores at once, as graphs recorded at the second step and reset: the
+            same numbers, several times as fast where the host is slower than the GPU. For row counts that stay the
+            same; metrics that wait for the GPU cannot be recorded, and metric and generator must not be changed or
+            moved afterwards.
         render_mode: None, `"rgb_array"` or `"human"` (a window).
 
     Raises:

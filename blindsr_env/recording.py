@@ -1,4 +1,4 @@
-"""CUDA graphs: a function of tensors is recorded once for each shape of them, and replayed from then on.
+"""CUDA graphs: a function of tensors is recorded for each shape of them that comes again, and replayed from then on.
 
 A rendering with its score is a thousand small kernels, which a GPU finishes sooner than the host can ask for them one
 by one. Replayed, they are asked for at once; they are the same kernels, so the numbers are the same.
@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 KEPT = 6
-"""Graphs that are kept at a time: each holds all memory that its function needs."""
+"""Graphs that are kept at a time."""
 
-WARM_UP = 2
-"""Calls before recording: libraries set themselves up in the first, which cannot be recorded."""
+CURE = "leave cuda_graphs=True out"
 
 Function = Callable[..., tuple[Tensor, ...]]
 
@@ -36,51 +35,100 @@ class _Graph:
 
 
 class Recordings:
-    """CUDA graphs by what was called, and with which shapes."""
+    """CUDA graphs by what was called, and with which shapes.
+
+    They are made for row counts that stay the same: a shape is called plainly at first sight and recorded at the
+    second, which takes three calls' time. All graphs work in the same memory, since one ends before the next begins and
+    what they give is copied. A copy of a `Recordings`, pickled or not, starts empty: what it calls may be another's.
+    """
 
     def __init__(self) -> None:
         self._graphs: dict[tuple[Any, ...], _Graph] = {}
+        self._met: set[tuple[Any, ...]] = set()
+        self._pool: Any = None
+
+    def __copy__(self) -> Recordings:
+        """Give an empty one."""
+        return Recordings()
+
+    def __deepcopy__(self, memo: Any) -> Recordings:
+        """Give an empty one."""
+        return Recordings()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle an empty one."""
+        return Recordings, ()
 
     def __call__(self, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Call a function by its graph, which is recorded where there is none yet.
+        """Call a function, by its graph where there is one.
 
         Args:
-            function: of tensors on one GPU, giving tensors there; known by its name. It must not wait for the device,
-                nor draw random numbers. What else it uses must stay the same, and where it is.
+            function: of tensors on one GPU, giving tensors there; known by its name. It must not wait for the device.
+                What else it uses, tensors and settings, must stay as they are, where they are.
             inputs: of it.
 
         Returns:
             What it gives: new tensors, without a gradient.
 
         Raises:
-            ValueError: it cannot be recorded.
+            ValueError: it waits for the device, so that it cannot be recorded.
         """
-        key = (function.__name__, *((x.shape, x.dtype) for x in inputs))
-        with torch.inference_mode(False), torch.no_grad():
+        device = inputs[0].device
+        key = (function.__name__, device, *((x.shape, x.dtype) for x in inputs))
+        with torch.inference_mode(False), torch.no_grad(), torch.cuda.device(device):
+            if key not in self._met:
+                self._met.add(key)
+                return function(*inputs)
             graph = self._graphs.pop(key, None)
             if graph is None:
                 while len(self._graphs) >= KEPT:
                     del self._graphs[next(iter(self._graphs))]  # the one that was not called for the longest
-                graph = _record(function, inputs)
+                if self._pool is None:
+                    self._pool = torch.cuda.graph_pool_handle()
+                graph = _record(function, inputs, self._pool)
             self._graphs[key] = graph
             return graph.replay(inputs)
 
 
-def _record(function: Function, inputs: tuple[Tensor, ...]) -> _Graph:
+def _record(function: Function, inputs: tuple[Tensor, ...], pool: Any) -> _Graph:
+    """Record a function on the current device, in a pool of its memory."""
     static = tuple(torch.empty_like(x).copy_(x) for x in inputs)
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
+    current, aside = torch.cuda.current_stream(), torch.cuda.Stream()
+    aside.wait_stream(current)
     with torch.cuda.stream(aside):
-        for _ in range(WARM_UP):
-            function(*static)
-    torch.cuda.current_stream().wait_stream(aside)
+        function(*static)  # libraries set themselves up in the first call on a stream, which cannot be recorded
+        _check(function, static)
+    current.wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, pool=pool, stream=aside):
             outputs = function(*static)
+    except torch.OutOfMemoryError:
+        torch.cuda.set_stream(current)  # a broken capture leaves its own behind
+        raise
     except RuntimeError as error:
+        torch.cuda.set_stream(current)
         raise ValueError(
-            f"a metric or the generator cannot be recorded as a CUDA graph, since it waits for the GPU or draws "
-            f"random numbers: leave cuda_graphs=True out ({str(error).splitlines()[0]})"
+            f"a metric or the generator cannot be recorded as a CUDA graph: {CURE} ({_line(error)})"
         ) from error
     return _Graph(static, outputs, graph)
+
+
+def _check(function: Function, inputs: tuple[Tensor, ...]) -> None:
+    """Raise a ValueError where a function, which works, waits for the device: before a capture breaks on it."""
+    mode = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        function(*inputs)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ValueError(
+            f"a metric or the generator waits for the GPU (.item(), .cpu()): {CURE} ({_line(error)})"
+        ) from error
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
+
+
+def _line(error: RuntimeError) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

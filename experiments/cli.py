@@ -51,6 +51,7 @@ COMMANDS: dict[str, Command] = {
     "plot": Command("charts", "Plot", "plot", "draw results beside the paper's"),
     "ship": Command("ship", "Ship", "ship", "write a generator's weights in half precision"),
     "search": Command("search", "Search", "search", "search each image's best code, from policies and from scratch"),
+    "data": Command("data", "Data", "data", "say what a folder of photos is good for"),
     "bench": Command("bench", "Bench", "bench", "measure speed: metrics, renders, environments"),
 }
 

@@ -19,12 +19,13 @@ def refuse_common(training: Sequence[Photo], held_out: Sequence[Photo]) -> None:
         ValueError: a photo is in both, pixel for pixel.
     """
     shapes = {photo.pixels.shape for photo in held_out}
-    learned = {_digest(photo): photo.name for photo in training if photo.pixels.shape in shapes}
+    learned = {digest(photo): photo.name for photo in training if photo.pixels.shape in shapes}
     for photo in held_out:
-        name = learned.get(_digest(photo))
+        name = learned.get(digest(photo))
         if name is not None:
             raise ValueError(f"the held-out photo {photo.name} is the training photo {name}: hold out other photos")
 
 
-def _digest(photo: Photo) -> str:
+def digest(photo: Photo) -> str:
+    """Give what tells a photo from every other: of its shape and pixels."""
     return hashlib.sha256(str(photo.pixels.shape).encode() + photo.pixels.tobytes()).hexdigest()

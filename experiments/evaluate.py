@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 import generators
 from agents import policies
+from agents.part import parted
 from blindsr_env import images
 from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
@@ -101,7 +102,7 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     """Score policies, print the tables and write the results.
 
     Returns:
-        Figures; see `experiments.tables` for their layout. One generator on one set: a sheet. Otherwise `sheets`, and
+        Figures; see `experiments.sheets` for their layout. One generator on one set: a sheet. Otherwise `sheets`, and
         `differences` of each further generator to the first.
 
     Raises:
@@ -288,9 +289,11 @@ def table(sheet: dict[str, Any]) -> str:
         unit, title = labels.in_units(metric)[1], titles[metric]
         for name, of_metric in sheet["policies"].items():
             entry = of_metric[metric]
-            gain = "" if name == "true-code" else str(Interval(**entry["gain"]).times(unit))
-            lost = f"  ({entry['broken']} pictures broken and left out)" if entry["broken"] else ""
-            lines.append(f"{title:<{first}}  {name:<{width}}  {entry['mean'] * unit:>8.3f}  {gain}{lost}".rstrip())
+            mean = unit * entry["mean"]
+            digits = 3 if abs(mean) >= 1 or unit != 1 else 4 if abs(mean) >= 0.01 else 6
+            gain = "" if name == "true-code" else Interval(**entry["gain"]).times(unit).text(digits)
+            lost = f"  ({entry['broken']} broken and left out)" if entry["broken"] else ""
+            lines.append(f"{title:<{first}}  {name:<{width}}  {mean:>9.{digits}f}  {gain}{lost}".rstrip())
             title = ""
     return "\n".join(lines)
 
@@ -321,7 +324,7 @@ def _actors(env: BlindSREnv, source: str, settings: Evaluate) -> dict[str, polic
 
 def _policy(name: str, env: BlindSREnv, source: str, settings: Evaluate) -> policies.Policy:
     learn_on = None
-    if name == "shared-offset":
+    if parted(name)[0] == "shared-offset":
         print(f"learning the shared offset for {settings.offset_metric} on the built-in training photos")
         learn_on = gymnasium.make_vec(
             "BlindSR-v0",

@@ -77,7 +77,7 @@ def hack(settings: Hack) -> dict[str, Any]:
     """Learn the offset for each generator and action space, score it, print the table, write figures and pictures.
 
     Returns:
-        The figures; see `experiments.tables` for their layout.
+        The figures; see `experiments.sheets` for their layout.
 
     Raises:
         ValueError: unknown names, photos or files that cannot be used, generators that have no scene in common

@@ -34,9 +34,13 @@ class Interval:
         return Interval(unit * self.mean, unit * self.low, unit * self.high, self.count)
 
     def __str__(self) -> str:
+        return self.text(3)
+
+    def text(self, digits: int) -> str:
+        """Write it with so many digits behind the point."""
         if math.isnan(self.low):  # one photo has no spread
-            return f"{self.mean:+.3f} [?]"
-        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+            return f"{self.mean:+.{digits}f} [?]"
+        return f"{self.mean:+.{digits}f} [{self.low:+.{digits}f}, {self.high:+.{digits}f}]"
 
 
 def bootstrap(values: ArrayLike, seed: int = 0) -> Interval:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from experiments import labels, paper
 from experiments.ranking import Entry, ranked
-from experiments.sheets import PLACES, read, sheets
+from experiments.sheets import read, sheets
 from generators.nearest import unknown
 
 CLEAR = "*"
@@ -31,7 +31,7 @@ class Leaderboard:
 
 
 def leaderboard(settings: Leaderboard) -> str:
-    """Print a ranking for each set of photos, generator and action space that the results hold.
+    """Print a ranking for each set of photos, generator, action space and choice of widths that the results hold.
 
     Returns:
         What was printed.
@@ -41,9 +41,7 @@ def leaderboard(settings: Leaderboard) -> str:
     """
     every = ranked(sheets(read(settings.results)), settings.metric)
     if not every:
-        raise ValueError(
-            f"no policy with a score in {settings.metric!r} there: run {PLACES.split(',')[0]} with it first"
-        )
+        raise ValueError(f"no policy with a score in {settings.metric!r} there: run blindsr evaluate with it first")
     for chosen, known, what in (
         (settings.set, {entry.set for entry in every}, "set"),
         (settings.generator, {entry.generator for entry in every}, "generator"),
@@ -74,8 +72,8 @@ def board(entries: list[Entry], metric: str) -> str:
     heads = [f"{labels.in_units(name)[0]:>8}" for name in price]
     scale = "" if first.scale == paper.SCALE else f", x{first.scale}"
     lines = [
-        f"{first.set}, {first.generator}{scale}, actions {first.action}: gain over the true code [95% interval], "
-        "positive is better",
+        f"{first.set}, {first.generator}{scale}, actions {first.action}, widths "
+        f"{', '.join(f'{width:g}' for width in first.widths)}: gain over the true code [95% interval]",
         f"      {'':{wide}}  {title:>{breadth}}  {'  '.join(heads)}",
     ]
     for number, (entry, gain) in enumerate(zip(entries, gains, strict=True), start=1):
@@ -86,7 +84,7 @@ def board(entries: list[Entry], metric: str) -> str:
     if any(_clear(entry, metric) for entry in entries):
         lines.append(f"   {CLEAR}: the interval lies above 0")
     theirs = paper.AMGAN_RL_NIQE_GAIN.get(first.set)
-    if metric == "niqe" and theirs is not None and first.scale == paper.SCALE:
+    if metric == "niqe" and theirs is not None and (first.scale, first.widths) == (paper.SCALE, paper.WIDTHS):
         lines.append(f"      the paper's AMGAN-RL, over its own AMGAN, unbounded actions: {theirs:+.3f}")
     return "\n".join(lines)
 
@@ -96,4 +94,4 @@ def _clear(entry: Entry, metric: str) -> bool:
 
 
 def _cell(entry: Entry, metric: str) -> str:
-    return f"{entry.gains[metric].mean * labels.in_units(metric)[1]:+.3f}" if metric in entry.gains else ""
+    return f"{entry.gains[metric].mean * labels.in_units(metric)[1]:+.4f}" if metric in entry.gains else ""

@@ -20,6 +20,7 @@ class Entry:
         generator: that rendered.
         scale: its scale.
         action: action space.
+        widths: kernel widths that the gains are means over.
         policy: what the policy or recipe is called.
         seeds: how many agents stand behind it; 1 of a policy.
         gains: over the true code by metric, positive is better; over photos, of recipes over seeds and photos.
@@ -30,15 +31,16 @@ class Entry:
     generator: str
     scale: int
     action: str
+    widths: tuple[float, ...]
     policy: str
     seeds: int
     gains: dict[str, Interval]
     broken: int
 
     @property
-    def board(self) -> tuple[str, str, int, str]:
-        """What it is ranked within: gains on other photos, generators and action spaces are other things."""
-        return self.set, self.generator, self.scale, self.action
+    def board(self) -> tuple[str, str, int, str, tuple[float, ...]]:
+        """What it is ranked within: gains on other photos, generators, action spaces and blurs are other things."""
+        return self.set, self.generator, self.scale, self.action, self.widths
 
     @property
     def title(self) -> str:
@@ -61,7 +63,7 @@ def ranked(sheets: Iterable[Sheet], metric: str) -> list[Entry]:
         if metric not in sheet.policies["true-code"]:
             continue
         for entry in _entries(sheet, metric):
-            key = (*entry.board, entry.title)
+            key = (*entry.board, entry.policy, entry.seeds)
             if key not in found or len(entry.gains) > len(found[key].gains):
                 found[key] = entry
     entries = list(found.values())
@@ -85,4 +87,4 @@ def _entries(sheet: Sheet, metric: str) -> Iterable[Entry]:
 def _entry(sheet: Sheet, name: str, seeds: int, of_metric: dict[str, Any], metric: str) -> Entry:
     gains = {each: Interval(**measured["gain"]) for each, measured in of_metric.items()}
     broken = of_metric[metric].get("broken", 0)
-    return Entry(sheet.set, sheet.generator, sheet.scale, sheet.action, name, seeds, gains, broken)
+    return Entry(sheet.set, sheet.generator, sheet.scale, sheet.action, sheet.widths, name, seeds, gains, broken)

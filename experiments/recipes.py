@@ -95,7 +95,7 @@ def summary(
 
     Args:
         recipes: labels of agents, by recipe.
-        entries: a sheet's policies; see `experiments.tables`.
+        entries: a sheet's policies; see `experiments.sheets`.
         zeta: by metric, -1 where lower is better, else 1.
 
     Returns:

@@ -22,6 +22,9 @@ from generators.checkpoint import CheckpointError
 
 STATE = "training-state"  # kind of checkpoint
 
+IDLE = ("cuda_graphs",)
+"""Settings that change no figure, and that older files lack."""
+
 
 class RunFolder:
     """Files of one run.
@@ -129,7 +132,7 @@ class RunFolder:
     def finished(self, config: Any) -> bool:
         """Say whether the folder holds the results of this config."""
         path = self.path / "results.json"
-        return path.exists() and _config_of(path) == _in_json(config)
+        return path.exists() and _config_of(path) == _decisive(_in_json(config))
 
     def write_results(self, figures: Mapping[str, Any], config: Any, seed: int | None) -> Path:
         """Write a results file: figures, config, environment, seed, commit."""
@@ -158,7 +161,7 @@ def vacant(path: str | os.PathLike[str], config: Any) -> Path:
         path: as the user gave it.
         config: as `write_results` gets it; the same one's results are replaced.
     """
-    first, wanted = Path(path), _in_json(config)
+    first, wanted = Path(path), _decisive(_in_json(config))
     place, number = first, 1
     while place.exists() and _config_of(place) != wanted:
         number += 1
@@ -170,9 +173,14 @@ def _in_json(config: Any) -> Any:
     return json.loads(json.dumps(plain(config), default=str))
 
 
+def _decisive(config: Any) -> Any:
+    """Leave out of a config what its figures do not depend on."""
+    return {key: value for key, value in config.items() if key not in IDLE} if isinstance(config, dict) else config
+
+
 def _config_of(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())["config"]
+        return _decisive(json.loads(path.read_text())["config"])
     except (ValueError, KeyError, TypeError):  # not a results file: it is not ours to replace
         return None
 

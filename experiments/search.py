@@ -100,7 +100,7 @@ def search(settings: Search) -> dict[str, Any]:
     """Search from each start, print the table and write results and plot.
 
     Returns:
-        Figures; see `experiments.tables` for their layout.
+        Figures; see `experiments.sheets` for their layout.
 
     Raises:
         ValueError: unknown names, photos or files that cannot be used.

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 import generators
 from agents import policies
+from agents.part import parted
 from blindsr_env import images, kernels
 from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
@@ -39,8 +40,9 @@ class Upscale:
             `upscaled/`, named after generator and policy.
         overwrite: whether pictures that are there already are rendered again; those of a folder's photos are kept
             otherwise, so that the same command goes on where it was stopped. What made them stands in `made_by.json`.
-        policy: who chooses the code: `predictor`, `mean-code`, an agent that ships (`amgan_rl`, `amgan_rl_s`), the
-            file or run's folder of a predictor or agent, or `module:function` of your own; None for `predictor`.
+        policy: who chooses the code: `predictor`, `mean-code`, an agent that ships (`amgan_rl`, `amgan_rl_niqe`,
+            `amgan_rl_s`), the file or run's folder of a predictor or agent, or `module:function` of your own; with
+            `@0.5` behind it, half of the way from the prediction to that; None for `predictor`.
         width: the Gaussian kernel's width in pixels of the result, where it is known; then no policy is asked.
         generator: name or checkpoint; None for the one that the agent learned on, or else `amnet`.
         action: action space that the policy acts in: `code`, `free-code` or `width`.
@@ -60,7 +62,8 @@ class Upscale:
         """Refuse policies that would need more than the photo."""
         if self.policy is not None and self.width is not None:
             raise ValueError("give policy or width, not both: a known kernel needs nobody to choose")
-        if self.policy in policies.NAMES and self.policy not in BLIND:
+        whole = None if self.policy is None else parted(self.policy)[0]
+        if whole in policies.NAMES and whole not in BLIND:
             raise ValueError(
                 f"{self.policy!r} cannot choose for a photo alone: take predictor or an agent, or give width"
             )

@@ -31,9 +31,15 @@ class Modulation(nn.Module):
     def after(self, conv: nn.Conv2d, x: Tensor, code: Tensor) -> Tensor:
         """Convolve features and modulate what comes out: `self(conv(x), code)`, in one pass over the features less.
 
-        The convolution's bias moves the mean, which is replaced, and nothing else: it is added to the mean alone.
+        The convolution's bias moves the mean, which is replaced, and nothing else: it is added to the mean alone. With
+        AdaIN, which does not look at the mean, the bias has no effect, and no gradient.
+
+        Args:
+            conv: with a bias. Its hooks are not called.
+            x: features `(N, C, H, W)`.
+            code: `(N, 15)`.
         """
-        return self._replace(F.conv2d(x, conv.weight, padding=1), code, conv.bias, overwrite=True)
+        return self._replace(conv._conv_forward(x, conv.weight, None), code, conv.bias, overwrite=True)
 
     def _replace(self, x: Tensor, code: Tensor, bias: Tensor | None, *, overwrite: bool) -> Tensor:
         mu, variance = moments(x)  # (N, C)
@@ -202,7 +208,8 @@ class AMNet(nn.Module):
         """How many photos to render at once: all, but on a CPU without gradients as many as its cache holds."""
         if lr.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return len(lr)
-        photo = self.architecture.width * lr.shape[2] * lr.shape[3] * lr.element_size()  # bytes of its features
+        size = self.head.weight.element_size()
+        photo = self.architecture.width * lr.shape[2] * lr.shape[3] * size  # bytes of its features
         return max(1, CACHED_BYTES // photo)
 
     def _render(self, lr: Tensor, code: Tensor) -> Tensor:

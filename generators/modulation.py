@@ -70,10 +70,8 @@ def multiply_add(x: Tensor, mu: Tensor, a: Tensor, beta: Tensor, out: Tensor | N
 
 def _measure(x: Tensor) -> tuple[Tensor, Tensor]:
     if x.is_cuda and x.dtype.itemsize < 4:
-        # Both without a copy in float32. What their difference loses is less than what x's own rounding has lost.
-        mu = x.mean(dim=(2, 3), dtype=torch.float32)
-        norm = torch.linalg.vector_norm(x, dim=(2, 3), dtype=torch.float32)
-        return mu, (norm.square() / (x.shape[2] * x.shape[3]) - mu.square()).clamp_(min=0)
+        # Without a copy in float32. The mean is not rounded to x's dtype: times a steep factor that would be seen.
+        return x.mean(dim=(2, 3), dtype=torch.float32), x.var(dim=(2, 3), correction=0).float()
     if x.device.type != "cpu" or x.numel() == 0:
         return plain_moments(x)
     wide = x.dtype if x.dtype == torch.float64 else torch.float32
@@ -88,6 +86,7 @@ def _measure(x: Tensor) -> tuple[Tensor, Tensor]:
 def _sums(gradient: Tensor, x: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
     """Sum g and g (x - mu) over space: `(N, C)` each, in the dtype of mu."""
     if x.is_cuda and x.dtype.itemsize < 4:
+        # Products rounded to half precision, their sum not: the roundings are random, and average out.
         total = gradient.sum(dim=(2, 3), dtype=mu.dtype)
         return total, (gradient * x).sum(dim=(2, 3), dtype=mu.dtype) - mu * total
     if x.device.type != "cpu" or x.numel() == 0:

@@ -13,7 +13,7 @@ Mittal, Soundararajan, Bovik, "Making a 'completely blind' image quality analyze
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +107,7 @@ def halved(y: Tensor) -> Tensor:
     return y
 
 
-@lru_cache(maxsize=64)
+@cache  # recorded graphs go on reading what is kept here
 @torch.inference_mode(False)  # what is kept must serve a later backward pass too
 def alternate(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """List every second position from -3 and from -2 on, to 3 beyond the end; mirrored at the border, edge repeated."""

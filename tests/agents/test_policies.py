@@ -72,6 +72,10 @@ def test_a_policy_in_part_has_the_file_and_the_generator_of_the_whole(tmp_path):
     assert learned is not None and learned.generator == "amgan"
     at = tmp_path / "me@home" / "agent.safetensors"
     assert policies.file_of(at) == at, "an @ in a path is no share"
+    folder = tmp_path / "seed@1"
+    folder.mkdir()
+    (folder / "agent.safetensors").touch()
+    assert policies.file_of(folder) == folder / "agent.safetensors", "a folder that is there is meant"
 
 
 @pytest.mark.parametrize("kind", ["code", "free-code", "width"])

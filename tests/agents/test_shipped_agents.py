@@ -16,7 +16,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 @pytest.mark.parametrize("name", SHIPPED_AGENTS)
 def test_shipped_agents_act_by_name(name):
-    home = name.replace("_rl", "")
+    home = name.partition("_rl")[0] + ("_s" if name.endswith("_s") else "")
     env = BlindSREnv(metric="psnr", generator=home)
     observation, info = env.reset(seed=0)
     action, _ = agents.load(name, env).predict(observation)

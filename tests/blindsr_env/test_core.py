@@ -1,5 +1,8 @@
 """The batched core: scenes, renderings, scores and rewards against ones computed step by step."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from blindsr_env.core import BROKEN_REWARD, BlindSRCore
 from blindsr_env.degradation import degrade
 from blindsr_env.images import ImageError, write
 from blindsr_env.kernels import GAUSSIAN8, anisotropic, gaussian
+from blindsr_env.recording import KEPT, Recordings
 from blindsr_env.scenes import Degradation
 
 
@@ -507,6 +511,34 @@ def test_a_checkpoint_written_anew_is_loaded_anew(tiny_generator, tmp_path):
     assert sharing.generator(path, cpu, torch.float32) is not first
 
 
+def test_copies_of_recordings_start_empty():
+    full = Recordings()
+    full._met.add(("function",))
+    for other in (copy.copy(full), copy.deepcopy(full), pickle.loads(pickle.dumps(full))):
+        assert isinstance(other, Recordings) and not other._met
+
+
+class Doubling(torch.nn.Module):
+    """A generator of one's own, which has no idea of dtypes."""
+
+    name, scale = "doubling", 4
+
+    def __init__(self, codec):
+        super().__init__()
+        self.codec, self.conv = codec, torch.nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, lr, action):
+        return torch.nn.functional.interpolate(self.conv(lr), scale_factor=4.0)
+
+    render = forward
+
+
+def test_generators_of_ones_own_get_photos_in_their_dtype(make, tiny_generator):
+    network = Doubling(tiny_generator.codec).eval().requires_grad_(False).bfloat16()
+    core = make(generator=network, dtype="bfloat16", metric="psnr")
+    assert core.scenes(streams(2)).true_scores.isfinite().all()
+
+
 def on_gpu(make, tiny_checkpoint, **changes):
     settings = {"generator": tiny_checkpoint, "metric": "niqe", "device": "cuda", "report": ("psnr", "grid")}
     return [make(**(settings | changes), cuda_graphs=recorded) for recorded in (False, True)]
@@ -518,7 +550,7 @@ def on_gpu(make, tiny_checkpoint, **changes):
 def test_recorded_graphs_give_the_same_numbers(make, tiny_checkpoint, dtype, gradient):
     plain, recorded = on_gpu(make, tiny_checkpoint, dtype=dtype, gradient=gradient)
     rng = torch.Generator().manual_seed(0)
-    for count in (4, 6, 4):  # a graph for each size, and one used again
+    for count in (4, 4, 4, 6, 6, 4):  # plainly, recorded, replayed; of another size; of the first again
         scenes, again = (core.scenes(streams(count)) for core in (plain, recorded))
         assert torch.equal(scenes.true_scores, again.true_scores)
         action = (torch.rand(count, 15, generator=rng) * 2 - 1).cuda()
@@ -533,9 +565,11 @@ def test_recorded_graphs_give_the_same_numbers(make, tiny_checkpoint, dtype, gra
 def test_recorded_graphs_of_a_lean_core_are_its_own(make, tiny_checkpoint):
     _, core = on_gpu(make, tiny_checkpoint)
     scenes = core.scenes(streams(4))
-    full, lean = (each.play(scenes, scenes.true_action)[1] for each in (core, core.without_report()))
-    assert "gain_psnr" in full and "gain_psnr" not in lean
-    assert torch.equal(full["score"], lean["score"])
+    lean = core.without_report()
+    for each in (lean, core, lean, core, lean, core):  # recorded in turn, then replayed
+        info = each.play(scenes, scenes.true_action)[1]
+        assert ("gain_psnr" in info) == (each is core)
+        assert torch.equal(info["score"], scenes.true_scores[:, 0])
 
 
 @pytest.mark.gpu
@@ -547,9 +581,26 @@ def test_a_metric_that_waits_for_the_gpu_is_not_recorded(make, tiny_checkpoint):
             return sr.mean((1, 2, 3)) * float(sr.max().item())
 
     plain, core = on_gpu(make, tiny_checkpoint, metric=Waiting(), report=())
-    plain.scenes(streams(2))
-    with pytest.raises(ValueError, match="leave cuda_graphs=True out"):
+    stream = torch.cuda.current_stream()
+    core.scenes(streams(2))  # at first sight nothing is recorded
+    with pytest.raises(ValueError, match="waits for the GPU.*leave cuda_graphs=True out"):
         core.scenes(streams(2))
+    assert torch.cuda.current_stream() == stream and torch.cuda.get_sync_debug_mode() == 0
+    plain.scenes(streams(2))
+
+
+@pytest.mark.gpu
+def test_graphs_that_were_dropped_are_recorded_anew_and_memory_stays(make, tiny_checkpoint):
+    plain, core = on_gpu(make, tiny_checkpoint)
+    scenes = plain.scenes(streams(KEPT + 2))
+    held = []
+    for _ in range(4):
+        for count in range(1, KEPT + 3):
+            some = scenes.take(torch.arange(count, device="cuda"))
+            reward = core.play(some, some.true_action)[0]
+            assert torch.equal(reward, torch.zeros_like(reward))
+        held.append(torch.cuda.memory_reserved())
+    assert held[-1] <= held[1] * 1.1
 
 
 @pytest.mark.gpu

@@ -211,7 +211,7 @@ def test_what_a_policy_breaks_is_counted_and_left_out_on_both_sides(folder, tiny
     true, own = (figures["policies"][name]["fragile"] for name in ("true-code", "mean-code"))
     assert (true["broken"], own["broken"]) == (0, 1)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "mean-code" in line]
-    assert line.endswith("(1 pictures broken and left out)")
+    assert line.endswith("(1 broken and left out)")
     difference = np.subtract(own["scores"], true["scores"])  # (2 photos, 2 widths)
     assert np.isnan(difference[1, 0])
     by_photo = [difference[0].mean(), difference[1, 1]]

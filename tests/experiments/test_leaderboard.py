@@ -19,13 +19,16 @@ def measured(**gains):
     }
 
 
-def sheet(title="BSD100", generator="g", scale=4, recipes=None, **policies):
-    true = {"niqe": {"mean": 5.0, "mean_by_width": [5.0], "gain": gain(0.0)}}
+def sheet(title="BSD100", generator="g", scale=4, widths=(0.2, 1.3, 2.6), recipes=None, **policies):
+    true = {"niqe": {"mean": 5.0, "mean_by_width": [5.0] * len(widths), "gain": gain(0.0)}}
+    for of_metric in policies.values():
+        for entry in of_metric.values():
+            entry["mean_by_width"] = [5.0] * len(widths)
     return {
         "set": title,
         "generator": generator,
         "architecture": {"scale": scale},
-        "widths": [1.3],
+        "widths": list(widths),
         "policies": {"true-code": true, **policies},
         "recipes": recipes or {},
     }
@@ -51,10 +54,15 @@ def test_the_best_stands_first_with_its_price(write):
         )
     )
     lines = leaderboard(Leaderboard(results=folder)).splitlines()
-    assert lines[0].startswith("BSD100, g, actions code") and lines[1].split() == ["niqe", "psnr", "grid,", "1e-3"]
+    assert lines[0].startswith("BSD100, g, actions code, widths 0.2, 1.3, 2.6:") and lines[1].split() == [
+        "niqe",
+        "psnr",
+        "grid,",
+        "1e-3",
+    ]
     assert lines[2].split() == ["1*", "best", "+0.300", "[+0.200,", "+0.400]"]
-    assert lines[3].split() == ["2", "good", "+0.050", "[-0.050,", "+0.150]", "-1.500", "+2.000"]
-    assert lines[4].split()[:3] == ["3", "poor", "-0.200"] and lines[4].split()[-1] == "+0.100"
+    assert lines[3].split() == ["2", "good", "+0.050", "[-0.050,", "+0.150]", "-1.5000", "+2.0000"]
+    assert lines[4].split()[:3] == ["3", "poor", "-0.200"] and lines[4].split()[-1] == "+0.1000"
     assert lines[-1].endswith("+0.578")
 
 
@@ -83,10 +91,24 @@ def test_boards_of_sets_generators_and_scales_are_apart_and_can_be_chosen(write,
     assert len(twice) == 1 and "paper" not in twice[0]
 
 
+def test_other_widths_are_another_board_and_not_beside_the_paper(write):
+    folder = write(a=sheet(p=measured(niqe=0.1)), b=sheet(widths=[2.6], p=measured(niqe=0.9)))
+    first, second = leaderboard(Leaderboard(results=folder)).split("\n\n")
+    assert "+0.100 " in first and "+0.900" not in first and "paper" in first
+    assert "widths 2.6:" in second and "paper" not in second
+
+
+def test_what_one_file_left_out_is_no_other_policy(write):
+    some = measured(niqe=0.1, psnr=0.2)
+    some["niqe"]["broken"] = 3
+    text = leaderboard(Leaderboard(results=write(a=sheet(p=measured(niqe=0.1)), b=sheet(p=some))))
+    assert text.count(" p ") == 1 and "3 pictures broken" in text
+
+
 def test_the_file_with_more_metrics_wins(write):
     folder = write(a=sheet(p=measured(niqe=0.1)), b=sheet(p=measured(niqe=0.1, lpips=0.02)))
     text = leaderboard(Leaderboard(results=folder))
-    assert text.count("+0.100") == 1 and "+0.020" in text
+    assert text.count("+0.100 ") == 1 and "+0.0200" in text
 
 
 @pytest.mark.parametrize(

@@ -209,3 +209,9 @@ def test_mistakes(photos, tmp_path, tiny_checkpoint, capsys, monkeypatch, argume
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
     assert not (tmp_path / "upscaled").exists()
+
+
+@pytest.mark.parametrize("name", ["true-code", "random@0.5", "true-code@0.5", "shared-offset@0.25"])
+def test_policies_that_need_more_than_the_photo_are_refused_in_part_too(name):
+    with pytest.raises(ValueError, match="cannot choose for a photo alone"):
+        Upscale(images="photo.png", policy=name)

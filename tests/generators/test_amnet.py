@@ -6,7 +6,7 @@ import torch
 
 import generators
 from generators import AMNet, Architecture
-from generators.amnet import EPSILON, AdaIN, AMLayer
+from generators.amnet import EPSILON, MODULATION, AdaIN, AMLayer
 from generators.codec import CODE_LENGTH
 
 
@@ -145,6 +145,16 @@ def test_bfloat16_runs_near_float32(tiny_checkpoint, tiny_generator):
     near = half(lr, action)
     assert near.dtype == torch.float32
     assert (near - expected).abs().mean() < 0.25 * (sr.float() - expected).abs().mean()
+
+
+@pytest.mark.parametrize("modulation", ["amlayer", "adain"])
+def test_a_modulation_after_its_convolution_is_both_in_turn(modulation):
+    torch.manual_seed(0)
+    conv, layer = torch.nn.Conv2d(5, 8, 3, padding=1), MODULATION[modulation](8)
+    for parameter in (*conv.parameters(), *layer.parameters()):
+        torch.nn.init.normal_(parameter, std=0.3)
+    x, code = torch.randn(2, 5, 6, 7), actions(2)
+    torch.testing.assert_close(layer.after(conv, x, code), layer(conv(x), code), rtol=1e-4, atol=1e-4)
 
 
 def test_gradients_reach_the_action(tiny_generator):

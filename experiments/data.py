@@ -1,0 +1,94 @@
+"""What a folder of photos is good for, before hours of training are spent on it: `blindsr data`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from blindsr_env import images
+from blindsr_env.images import Photo
+from experiments.counts import at_least_1
+from experiments.disjoint import digest, refuse_common
+
+NAMED = 5
+"""Pairs of equal photos that are named; the others are counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Settings of `blindsr data`.
+
+    Attributes:
+        images: folder of HR photos; None for the built-in ones of the training split.
+        held_out: folders of photos to score on, none of which may be among them.
+        scale: of the degradation.
+        patch_sizes: LR sides of patches, to count the photos that are large enough for each.
+    """
+
+    images: str | None = None
+    held_out: tuple[str, ...] = ()
+    scale: int = 4
+    patch_sizes: tuple[int, ...] = (48, 64, 72, 96)
+
+    def __post_init__(self) -> None:
+        """Refuse sizes of nothing."""
+        at_least_1(self, "scale")
+        if not self.patch_sizes or min(self.patch_sizes) < 1:
+            raise ValueError(f"patch_sizes must be at least 1, got {list(self.patch_sizes)}")
+
+
+def data(settings: Data) -> dict[str, Any]:
+    """Read every photo, and say how many there are, how large, which serve, which stand there twice.
+
+    Returns:
+        `photos`, `megapixels`, `shorter_side` (least, median and most, pixels), `usable` (photos by patch size),
+        `equal` (pairs of names), `held_out` (photos by folder).
+
+    Raises:
+        ImageError: there is no photo, or one cannot be read.
+        ValueError: a held-out photo is among them.
+    """
+    photos = images.load(settings.images)
+    sides = np.array([min(photo.pixels.shape[:2]) for photo in photos])
+    usable = {patch: int((sides >= settings.scale * patch).sum()) for patch in settings.patch_sizes}
+    figures: dict[str, Any] = {
+        "photos": len(photos),
+        "megapixels": sum(photo.pixels.shape[0] * photo.pixels.shape[1] for photo in photos) / 1e6,
+        "shorter_side": [int(sides.min()), int(np.median(sides)), int(sides.max())],
+        "usable": usable,
+        "equal": equal(photos),
+        "held_out": {},
+    }
+    least, middle, most = figures["shorter_side"]
+    print(
+        f"{settings.images or 'built-in'}: {len(photos)} photos, {figures['megapixels']:.1f} megapixels; "
+        f"shorter sides of {least} to {most} pixels, {middle} in the middle"
+    )
+    for patch, count in usable.items():
+        side = settings.scale * patch
+        print(f"  patch_size {patch:>3}, HR crops of {f'{side}x{side}':>9}: {count} large enough")
+    for one, other in figures["equal"][:NAMED]:
+        print(f"  {other} is {one} once more")
+    if len(figures["equal"]) > NAMED:
+        print(f"  and {len(figures['equal']) - NAMED} more are there twice")
+    for folder in settings.held_out:
+        held_out = images.load(folder)
+        refuse_common(photos, held_out)
+        figures["held_out"][folder] = len(held_out)
+        print(f"  none of the {len(held_out)} photos of {folder} is among them, pixel for pixel")
+    return figures
+
+
+def equal(photos: Sequence[Photo]) -> list[tuple[str, str]]:
+    """Pair the names of photos with those of earlier ones that are the same, pixel for pixel."""
+    first: dict[str, str] = {}
+    pairs = []
+    for photo in photos:
+        key = digest(photo)
+        if key in first:
+            pairs.append((first[key], photo.name))
+        first.setdefault(key, photo.name)
+    return pairs
