@@ -102,6 +102,40 @@ def test_statistics_under_autocast_are_float32():
         torch.testing.assert_close(moment.double(), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_on_a_gpu_loses_no_more_than_its_own_rounding(dtype):
+    x = (features(2, 8, 64, 64) * 0.05 + 3).to(dtype).cuda().contiguous(memory_format=torch.channels_last)
+    gradient = features(2, 8, 64, 64, dtype=dtype, seed=1).cuda()
+    exact, eps = x.double(), torch.finfo(dtype).eps
+    mu, variance = modulation.moments(x)
+    torch.testing.assert_close(mu.double(), exact.mean((2, 3)), rtol=1e-6, atol=0)
+    torch.testing.assert_close(variance.double(), exact.var((2, 3), correction=0), rtol=eps, atol=0)
+    total, product = (each.double() for each in modulation._sums(gradient, x, mu))
+    centred = gradient.double() * (exact - mu.double()[:, :, None, None])
+    torch.testing.assert_close(total, gradient.double().sum((2, 3)), rtol=1e-5, atol=1e-3)
+    # 4,096 products are rounded, each by up to eps / 2 of itself.
+    spread = (gradient.double() * exact).square().sum((2, 3)).sqrt()
+    assert ((product - centred.sum((2, 3))).abs() < 2 * eps * spread).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_layer_in_half_precision_on_a_gpu_is_near_the_formula(dtype):
+    torch.manual_seed(0)
+    layer = AMLayer(8)
+    x, code = features(2, 8, 32, 32, dtype=torch.float32), torch.randn(2, CODE_LENGTH).requires_grad_()
+    weight = features(2, 8, 32, 32, dtype=torch.float32, seed=1)
+    expected = plainly(layer, x, code)
+    (slope,) = torch.autograd.grad((expected * weight).sum(), code)
+    half, near = copy.deepcopy(layer).to("cuda", dtype), code.detach().to("cuda", dtype).requires_grad_()
+    y = half(x.to("cuda", dtype).requires_grad_(), near)
+    (gradient,) = torch.autograd.grad((y * weight.to("cuda", dtype)).sum(), near)
+    eps = torch.finfo(dtype).eps
+    assert (y.float().cpu() - expected).norm() < 4 * eps * expected.norm()
+    assert (gradient.float().cpu() - slope).norm() < 8 * eps * slope.norm()
+
+
 @pytest.mark.slow
 def test_a_network_compiles_to_one_graph(tiny_generator):
     lr = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
