@@ -28,7 +28,7 @@ from agents.checkpoints import (
 from agents.ddpg import DDPG
 from agents.group_pg import GroupPG
 from agents.networks import Actor, answer
-from agents.part import Part, parted
+from agents.part import MARK, Part, parted
 from agents.pathwise import Pathwise
 from agents.sb3_agents import SB3A2C, SB3DDPG, SB3PPO, SB3SAC, SB3TD3
 from agents.shared_offset import OffsetPolicy, learn_offset, offset_within
@@ -194,6 +194,9 @@ def load(
         return foreign.load(name, env)
     path = file_of(name)
     if path is None:
+        known, mark, end = name.rpartition(MARK)
+        if mark and (known in NAMES or file_of(known) is not None):
+            raise ValueError(f"the share of {known} must be a number from 0 (the prediction) to 1, got {end!r}")
         raise ValueError(
             unknown("policy", name, (*NAMES, *SHIPPED_AGENTS)) + " Or give the path of a .safetensors file"
         )

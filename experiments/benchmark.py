@@ -90,7 +90,8 @@ def benchmark(settings: Benchmark) -> dict[str, Any] | None:
     """
     runs = [settings.run(seed) for seed in range(settings.seed, settings.seed + settings.seeds)]
     evaluation = settings.evaluation([run.output for run in runs])
-    # What the evaluation would refuse is refused now, not after hours of training.
+    # What the machine or the evaluation would refuse is refused now, not after hours of training.
+    settings.check_machine()
     for photos in evaluation.sets.values():
         check_disjoint(settings.images, photos)
     for recipe in settings.beside.values():

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.part import parted
 from experiments import paper, search
 from experiments.sheets import PLACES, Result, Sheet, of_the_paper, read
 from generators.atomic import atomic_write
@@ -97,6 +98,7 @@ def price(results: list[Result]) -> Any:
     numbers: dict[str, int] = {}
     for axes, (title, found) in zip(panels, by_set.items(), strict=True):
         drawn = set()  # a policy may stand in several files
+        ways: dict[str, dict[float, tuple[float, float]]] = {}  # points by their share, of each policy
         for sheet in found:
             for name, of_metric in [*sheet.singles.items(), *((n, r["metrics"]) for n, r in sheet.recipes.items())]:
                 across, up = of_metric["psnr"]["gain"], of_metric["niqe"]["gain"]
@@ -104,6 +106,8 @@ def price(results: list[Result]) -> Any:
                 if label in drawn:
                     continue
                 drawn.add(label)
+                whole, share = parted(label)
+                ways.setdefault(whole, {})[1.0 if share is None else share] = across["mean"], up["mean"]
                 number = numbers.setdefault(label, len(numbers))
                 look = {
                     "fmt": MARKERS[number % len(MARKERS)],
@@ -111,6 +115,9 @@ def price(results: list[Result]) -> Any:
                     "capsize": 2,
                 }
                 axes.errorbar(across["mean"], up["mean"], yerr=_ends(up), xerr=_ends(across), label=label, **look)
+        for way in ways.values():  # the shares of one policy are joined
+            points = np.array([way[share] for share in sorted(way)])
+            axes.plot(points[:, 0], points[:, 1], color="0.6", lw=1, zorder=1)
         if title in paper.AMGAN_RL_NIQE_GAIN:
             axes.axhline(paper.AMGAN_RL_NIQE_GAIN[title], color="k", ls="--", alpha=0.5, label="AMGAN-RL, the paper")
         axes.plot(0, 0, "k+", label="the true code")

@@ -64,8 +64,8 @@ def data(settings: Data) -> dict[str, Any]:
     }
     least, middle, most = figures["shorter_side"]
     print(
-        f"{settings.images or 'built-in'}: {len(photos)} photos, {figures['megapixels']:.1f} megapixels; "
-        f"shorter sides of {least} to {most} pixels, {middle} in the middle"
+        f"{settings.images or 'built-in'}: {len(photos)} photos, {figures['megapixels']:.3g} megapixels; "
+        f"shorter sides of {least} to {most} pixels, median {middle}"
     )
     for patch, count in usable.items():
         side = settings.scale * patch

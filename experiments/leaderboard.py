@@ -9,6 +9,9 @@ from experiments.ranking import Entry, ranked
 from experiments.sheets import read, sheets
 from generators.nearest import unknown
 
+COLUMNS = ("psnr", "ssim", "lpips", "niqe", "grid")
+"""In this order; others follow."""
+
 CLEAR = "*"
 """Marks a gain whose interval lies above 0."""
 
@@ -65,7 +68,7 @@ def board(entries: list[Entry], metric: str) -> str:
         metric: that they are ranked by.
     """
     first = entries[0]
-    price = list(dict.fromkeys(name for entry in entries for name in entry.gains if name != metric))
+    price = sorted({name for entry in entries for name in entry.gains if name != metric}, key=_column)
     title, unit = labels.in_units(metric)
     gains = [str(entry.gains[metric].times(unit)) for entry in entries]
     wide, breadth = max(len(entry.title) for entry in entries), max(map(len, [*gains, title]))
@@ -82,11 +85,15 @@ def board(entries: list[Entry], metric: str) -> str:
         lines.append(f"{number:>4}{mark} {entry.title:{wide}}  {gain:>{breadth}}  {'  '.join(cells)}")
     lines = [line.rstrip() for line in lines]
     if any(_clear(entry, metric) for entry in entries):
-        lines.append(f"   {CLEAR}: the interval lies above 0")
+        lines.append(f"   {CLEAR}: the interval, over photos and all seeds, lies above 0")
     theirs = paper.AMGAN_RL_NIQE_GAIN.get(first.set)
     if metric == "niqe" and theirs is not None and (first.scale, first.widths) == (paper.SCALE, paper.WIDTHS):
         lines.append(f"      the paper's AMGAN-RL, over its own AMGAN, unbounded actions: {theirs:+.3f}")
     return "\n".join(lines)
+
+
+def _column(metric: str) -> tuple[int, str]:
+    return (COLUMNS.index(metric) if metric in COLUMNS else len(COLUMNS), metric)
 
 
 def _clear(entry: Entry, metric: str) -> bool:

@@ -22,7 +22,7 @@ class Entry:
         action: action space.
         widths: kernel widths that the gains are means over.
         policy: what the policy or recipe is called.
-        seeds: how many agents stand behind it; 1 of a policy.
+        seeds: how many agents stand behind a recipe; None of a policy.
         gains: over the true code by metric, positive is better; over photos, of recipes over seeds and photos.
         broken: how many pictures have no finite score of the ranking metric, though the true code's have.
     """
@@ -33,7 +33,7 @@ class Entry:
     action: str
     widths: tuple[float, ...]
     policy: str
-    seeds: int
+    seeds: int | None
     gains: dict[str, Interval]
     broken: int
 
@@ -44,8 +44,8 @@ class Entry:
 
     @property
     def title(self) -> str:
-        """The policy, how many seeds it has, and how many pictures are left out, where there is more than nothing."""
-        seeds = f", {self.seeds} seeds" if self.seeds > 1 else ""
+        """The policy, how many seeds a recipe has, and how many pictures are left out, where there are any."""
+        seeds = "" if self.seeds is None else f", {self.seeds} seed{'s' * (self.seeds > 1)}"
         return self.policy + seeds + (f" ({self.broken} pictures broken and left out)" if self.broken else "")
 
 
@@ -79,12 +79,12 @@ def ranked(sheets: Iterable[Sheet], metric: str) -> list[Entry]:
 
 def _entries(sheet: Sheet, metric: str) -> Iterable[Entry]:
     for name, of_metric in sheet.singles.items():
-        yield _entry(sheet, name, 1, of_metric, metric)
+        yield _entry(sheet, name, None, of_metric, metric)
     for name, recipe in sheet.recipes.items():
         yield _entry(sheet, name, len(recipe["agents"]), recipe["metrics"], metric)
 
 
-def _entry(sheet: Sheet, name: str, seeds: int, of_metric: dict[str, Any], metric: str) -> Entry:
+def _entry(sheet: Sheet, name: str, seeds: int | None, of_metric: dict[str, Any], metric: str) -> Entry:
     gains = {each: Interval(**measured["gain"]) for each, measured in of_metric.items()}
     broken = of_metric[metric].get("broken", 0)
     return Entry(sheet.set, sheet.generator, sheet.scale, sheet.action, sheet.widths, name, seeds, gains, broken)

@@ -158,10 +158,11 @@ def vacant(path: str | os.PathLike[str], config: Any) -> Path:
     """Give a results file's path, or `NAME_2.json` and so on where it holds what another config gave.
 
     Args:
-        path: as the user gave it.
+        path: as the user gave it; `.json` is added where it has no ending, or tables would not find it in its folder.
         config: as `write_results` gets it; the same one's results are replaced.
     """
     first, wanted = Path(path), _decisive(_in_json(config))
+    first = first if first.suffix else first.with_suffix(".json")
     place, number = first, 1
     while place.exists() and _config_of(place) != wanted:
         number += 1

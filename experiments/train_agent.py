@@ -82,6 +82,15 @@ class TrainAgent:
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {self.seed}")
 
+    def check_machine(self) -> None:
+        """Raise a ValueError where this machine cannot train as the settings say."""
+        device = pick_device(self.device)
+        if device.type == "cpu" and (self.cuda_graphs or self.dtype == "float16"):
+            raise ValueError(
+                f"float16 and cuda_graphs are for a GPU, and device is {device}: take another config, such as "
+                "pathwise_cpu, or give --dtype float32 --cuda_graphs false"
+            )
+
     def environment(self) -> dict[str, Any]:
         """Arguments that the training environment and the held-out one share."""
         return {
@@ -117,6 +126,7 @@ def train_agent(settings: TrainAgent) -> Path:
         ValueError: unknown names, photos or files that cannot be used.
         CheckpointError: the folder's agent is of another algorithm, basis or action space.
     """
+    settings.check_machine()
     check_disjoint(settings.images, settings.held_out)
     folder = RunFolder(settings.output)
     agent = learn(settings, folder)

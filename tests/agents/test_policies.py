@@ -62,6 +62,8 @@ def test_a_policy_in_part_goes_a_share_of_the_way_from_the_prediction(make, pred
     torch.testing.assert_close(chosen(f"{predictor_file}@0.5"), begun)
     with pytest.raises(ValueError, match="share of mean-code@1.5 must lie in 0"):
         policies.load("mean-code@1.5", env)
+    with pytest.raises(ValueError, match="share of amgan_rl must be a number from 0 .* got 'half'"):
+        policies.load("amgan_rl@half", env)
     with pytest.raises(ValueError, match="did you mean 'mean-code'"):
         policies.load("mean-cod@0.5", env)
 

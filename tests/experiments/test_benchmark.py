@@ -11,7 +11,7 @@ from experiments import benchmark as module
 from experiments import cli
 from experiments.benchmark import Benchmark, benchmark
 from experiments.evaluate import Evaluate, evaluate
-from experiments.train_agent import train_agent
+from experiments.train_agent import TrainAgent, train_agent
 
 
 @pytest.fixture
@@ -135,3 +135,12 @@ def test_the_command_and_its_seeds_keep_their_names(settings, tmp_path, monkeypa
     }
     assert cli.main(["tables", "--results", "[first, second]", "--output", "tables"]) == 0  # they agree
     assert "first" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("changes", [{"cuda_graphs": True}, {"dtype": "float16"}])
+def test_a_gpus_settings_are_refused_on_a_cpu_before_anything_is_written(settings, tmp_path, changes):
+    one = TrainAgent(output=str(tmp_path / "one"), device="cpu", **changes)
+    for refused in (lambda: train_agent(one), lambda: benchmark(settings(output=str(tmp_path / "all"), **changes))):
+        with pytest.raises(ValueError, match="for a GPU, and device is cpu: take another config"):
+            refused()
+    assert not (tmp_path / "one").exists() and not (tmp_path / "all").exists()

@@ -72,6 +72,9 @@ def test_seeds_of_a_recipe_stand_once_and_together(write):
     seeds = {name: measured(niqe=0.2) for name in recipe["agents"]}
     lines = leaderboard(Leaderboard(results=write(a=sheet(recipes={"r": recipe}, **seeds)))).splitlines()
     assert lines[3].strip().startswith("*:"), "the seeds have no places of their own"
+    assert leaderboard(Leaderboard(results=write(a=sheet(recipes={"r": recipe | {"agents": ["r 0"]}}, **seeds)))).count(
+        "r, 1 seed "
+    )
     assert "r, 2 seeds (2 pictures broken and left out)" in lines[2]
 
 
