@@ -290,6 +290,13 @@ def test_results_of_other_settings_are_not_replaced(tmp_path):
     assert vacant(path, {"a": 1}).name == "r_4.json"
 
 
+def test_results_files_get_their_ending_and_settings_that_change_nothing_do_not_count(tmp_path):
+    assert vacant(tmp_path / "mine", {"a": 1}) == tmp_path / "mine.json", "tables would not find it"
+    write_results(tmp_path / "mine.json", {}, {"a": 1}, seed=0)
+    assert vacant(tmp_path / "mine", {"a": 1, "cuda_graphs": True}) == tmp_path / "mine.json"
+    assert vacant(tmp_path / "mine", {"a": 2}) == tmp_path / "mine_2.json"
+
+
 def test_widths_that_no_kernel_has_are_refused(tiny_checkpoint, folder):
     with pytest.raises(ValueError, match="width must lie in 0.2 to 4, as tiny's kernels do, got 9"):
         evaluate(Evaluate(generator=tiny_checkpoint, images=str(folder), widths=(9.0,), metrics=("psnr",), output=None))
