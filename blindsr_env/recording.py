@@ -48,16 +48,8 @@ class Recordings:
         self._met: set[tuple[Any, ...]] = set()
         self._pool: Any = None
 
-    def __copy__(self) -> Recordings:
-        """Give an empty one."""
-        return Recordings()
-
-    def __deepcopy__(self, memo: Any) -> Recordings:
-        """Give an empty one."""
-        return Recordings()
-
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle an empty one."""
+        """Copy and pickle as an empty one."""
         return Recordings, ()
 
     def __call__(self, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -105,13 +97,13 @@ def _record(function: Function, inputs: tuple[Tensor, ...], pool: Any) -> _Graph
         with torch.cuda.graph(graph, pool=pool, stream=aside):
             outputs = function(*static)
     except torch.OutOfMemoryError:
-        torch.cuda.set_stream(current)  # a broken capture leaves its own behind
         raise
     except RuntimeError as error:
-        torch.cuda.set_stream(current)
         raise ValueError(
             f"a metric or the generator cannot be recorded as a CUDA graph: {CURE} ({_line(error)})"
         ) from error
+    finally:
+        torch.cuda.set_stream(current)  # a broken capture leaves its own behind
     return _Graph(static, outputs, graph)
 
 
@@ -119,9 +111,8 @@ def _check(function: Function, inputs: tuple[Tensor, ...]) -> None:
     """Raise a ValueError where a function, which works, waits for the device: before a capture breaks on it."""
     mode = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # that this mode is a prototype, which may miss some waits: the capture finds those
+        # That this mode is a prototype, which may miss some waits: the capture finds those.
+        warnings.simplefilter("ignore")
         torch.cuda.set_sync_debug_mode("error")
     try:
         function(*inputs)

@@ -64,7 +64,7 @@ def board(entries: list[Entry], metric: str) -> str:
     """Lay out one board, best first.
 
     Args:
-        entries: of one set, generator and action space, ranked.
+        entries: of one board, ranked.
         metric: that they are ranked by.
     """
     first = entries[0]
