@@ -141,6 +141,24 @@ def write(path: str | os.PathLike[str], pixels: NDArray[np.uint8]) -> None:
         data.tofile(partial)
 
 
+def shrink(photo: Photo, factor: float) -> Photo:
+    """Make a photo smaller, as MATLAB's imresize: bicubic, antialiased.
+
+    Args:
+        photo: HR.
+        factor: of both sides, above 0 and at most 1.
+
+    Returns:
+        The photo with sides `round(factor * side)`, at least 1, rounded to 8 bits.
+    """
+    import torch
+
+    size = [max(1, round(factor * side)) for side in photo.pixels.shape[:2]]
+    pixels = torch.from_numpy(photo.pixels).permute(2, 0, 1)[None].float()
+    small = torch.nn.functional.interpolate(pixels, size, mode="bicubic", antialias=True)
+    return Photo(photo.name, small[0].permute(1, 2, 0).round().clamp(0, 255).byte().contiguous().numpy())
+
+
 def find(folder: str | os.PathLike[str]) -> list[Path]:
     """List the image files below a folder, sorted by path; hidden ones are left out.
 

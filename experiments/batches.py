@@ -47,11 +47,12 @@ class Batches:
         self.pool, self.scale, self.batch_size, self.width_range, self.rng = pool, scale, batch_size, width_range, rng
         self.soften = soften
         self.size = size = scale * patch_size
-        # Photos are weighted by their number of crops, so each crop of the whole set is as likely.
-        crops = (pool.heights - size + 1).clamp(min=0) * (pool.widths - size + 1).clamp(min=0)
-        if not bool((crops > 0).any()):
+        # Photos are weighted by their pixels. By their number of crops, photos a little larger than a patch would
+        # hardly count: a tenth for BSDS400 beside 82 photos of 1200 pixels and patches of 64x64.
+        large = (pool.heights >= size) & (pool.widths >= size)
+        if not bool(large.any()):
             raise ImageError(f"no photo is as large as {size}x{size}: lower patch_size or give larger photos")
-        self._cumulative = crops.double().cumsum(0)
+        self._cumulative = (pool.heights * pool.widths * large).double().cumsum(0)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield HR `(N, 3, s p, s p)` and LR `(N, 3, p, p)`, float32 in [0, 1], and kernels `(N, 21, 21)` float64."""

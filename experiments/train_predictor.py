@@ -70,18 +70,24 @@ class PredictorTrainer(Trainer):
         self.generator = generator
         self._kind = settings.loss
         self._predict = fuse(network, settings)
+        self._render = fuse(self.render, settings)
+
+    def render(self, lr: Tensor) -> Tensor:
+        """Render LR (N, 3, H, W) in [0, 1] with the action that P names: (N, 3, s H, s W)."""
+        sr: Tensor = self.generator(lr, self.network(lr))
+        return sr
 
     def loss(self, hr: Tensor, lr: Tensor, kernel: Tensor) -> Tensor:
         """Loss of a batch, by the image, its PSNR or the code."""
-        action = self._predict(lr.contiguous(memory_format=torch.channels_last))
+        lr = lr.contiguous(memory_format=torch.channels_last)
         if self._kind == "image":
-            return F.l1_loss(self.generator(lr, action).float(), hr)
+            return F.l1_loss(self._render(lr).float(), hr)
         if self._kind == "psnr":
-            error = (self.generator(lr, action).float() - hr).square().mean((1, 2, 3))  # (N,)
+            error = (self._render(lr).float() - hr).square().mean((1, 2, 3))  # (N,)
             return 10 * (error + DARKEST).log10().mean()  # minus the mean PSNR, dB
         # Errors count as far as they reach G: in the code, not in the action, whose last components hardly do.
         codec = self.generator.codec
-        return F.mse_loss(codec.code(action.float()), codec.code(codec.encode(kernel)))
+        return F.mse_loss(codec.code(self._predict(lr).float()), codec.code(codec.encode(kernel)))
 
 
 def train_predictor(settings: TrainPredictor) -> Path:

@@ -83,9 +83,10 @@ class Trainer(ABC):
         photos = [photo for folder in settings.data for photo in images.load(folder)]
         if settings.validation is not None:
             refuse_common(photos, images.load(settings.validation))
+        smaller = [images.shrink(photo, factor) for factor in settings.shrink for photo in photos]
         self._stream = iter(
             Batches(
-                PhotoPool(photos, self.device),
+                PhotoPool(photos + smaller, self.device),
                 scale=scale,
                 patch_size=settings.patch_size,
                 batch_size=self.ranks.share(settings.batch_size),

@@ -38,6 +38,7 @@ class TrainingSettings:
         amp: autocast to bfloat16, for GPUs.
         device: `auto`, `cpu` or `cuda`; under torchrun each process takes the GPU of its local rank.
         soften: widest Gaussian, HR pixels, that half of the HR crops are blurred by beforehand; 0 for none.
+        shrink: factors below 1; copies of the photos made smaller by each, and so sharper, are trained on as well.
         seed: of weights, crops and kernels.
     """
 
@@ -61,6 +62,7 @@ class TrainingSettings:
     amp: bool = False
     device: str = "auto"
     soften: float = 0.0
+    shrink: tuple[float, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -68,6 +70,8 @@ class TrainingSettings:
         at_least_1(self, "steps", "batch_size", "patch_size", "halve_every", "validate_every")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if not all(0 < factor < 1 for factor in self.shrink):
+            raise ValueError(f"shrink must be factors above 0 and below 1, got {self.shrink}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must be at least 0 and below 1, got {self.ema}")
         for name, hint in get_type_hints(type(self)).items():

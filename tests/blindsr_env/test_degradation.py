@@ -62,6 +62,15 @@ def test_downsampling_is_matlabs(s, size):
     assert np.abs(downsample(x.float(), s)[0].numpy() - expected).max() < 1e-6
 
 
+def test_photos_shrink_as_matlabs():
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 45, 3), dtype=np.uint8)
+    small = images.shrink(images.Photo("noise", pixels), 0.8)
+    expected = np.stack([matlab_imresize(plane, 0.8) for plane in pixels.transpose(2, 0, 1).astype(float)])
+    assert small.name == "noise" and small.pixels.shape == (48, 36, 3) and small.pixels.dtype == np.uint8
+    inside = (slice(None), slice(3, -3), slice(3, -3))  # MATLAB continues a photo by its mirror image
+    assert np.abs(small.pixels.transpose(2, 0, 1) - expected.clip(0, 255))[inside].max() < 0.51
+
+
 @pytest.mark.parametrize("s", [2, 3, 4])
 def test_downsampling_facts(s):
     assert (downsample(torch.full((1, 1, 19, 22), 0.3), s) - 0.3).abs().max() < 1e-6

@@ -12,7 +12,7 @@ from host_reads import HostReads, no_wait_for_the_gpu
 from states import assert_same_state, last_state
 
 import generators
-from blindsr_env import degradation
+from blindsr_env import degradation, images
 from blindsr_env.images import ImageError, Photo
 from blindsr_env.pool import PhotoPool
 from experiments import cli
@@ -225,7 +225,10 @@ def test_learning_rates():
 
 @pytest.mark.parametrize(
     "change",
-    [{"steps": 0}, {"batch_size": 0}, {"patch_size": 0}, {"halve_every": 0}, {"learning_rate": 0.0}, {"ema": 1.0}],
+    [
+        *({"steps": 0}, {"batch_size": 0}, {"patch_size": 0}, {"halve_every": 0}, {"learning_rate": 0.0}, {"ema": 1.0}),
+        *({"shrink": (0.5, 1.0)}, {"shrink": (0.0,)}),
+    ],
 )
 def test_impossible_settings_are_refused(change):
     with pytest.raises(ValueError, match=f"{next(iter(change))} must be"):
@@ -317,13 +320,28 @@ def test_batches_follow_their_seed():
         assert not torch.equal(a[0], c[0])
 
 
-def test_photos_count_by_their_crops_and_small_ones_are_left_out():
+def test_photos_count_by_their_pixels_and_small_ones_are_left_out():
     grey = [np.full((side, 40, 3), level, np.uint8) for side, level in ((31, 10), (32, 20), (40, 30), (20, 40))]
     pool = PhotoPool([Photo(str(i), pixels) for i, pixels in enumerate(grey)])
     hr = next(batches(pool, batch_size=1000))[0]
     level = (hr[:, 0, 0, 0] * 255).round()
     assert set(level.tolist()) == {20, 30}
-    assert 60 < (level == 20).sum() < 145  # one row of crops against nine: a tenth
+    assert 390 < (level == 20).sum() < 500  # 1280 pixels against 1600
+
+
+def test_smaller_copies_are_trained_on_as_well(settings, tmp_path, monkeypatch):
+    """A ramp's slope tells a copy of half the size, 3200 pixels, from the photo, 12800."""
+    folder = tmp_path / "ramp"
+    folder.mkdir()
+    images.write(folder / "ramp.png", np.repeat(np.arange(160, dtype=np.uint8), 80 * 3).reshape(160, 80, 3))
+    trainer = GeneratorTrainer(settings(data=[str(folder)], shrink=(0.5,), patch_size=8, batch_size=400))
+    seen = []
+    monkeypatch.setattr(trainer, "loss", lambda hr, lr, kernel: seen.append(hr) or trainer.network.tail.bias.sum())
+    trainer.step()
+    grey = seen[0][:, 0] * 255
+    slope = (grey[:, 4] - grey[:, 3] + grey[:, :, 4] - grey[:, :, 3]).abs().mean(1).round()
+    assert set(slope.tolist()) == {1, 2}
+    assert 50 < (slope == 2).sum() < 114  # a fifth of 400, four deviations
 
 
 def test_photos_that_are_all_too_small_are_refused(settings):
