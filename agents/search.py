@@ -55,8 +55,11 @@ def search(
     population: int = 8,
     step: float = 1.0,
     seed: int = 0,
+    views: Sequence[Scenes] = (),
 ) -> SearchResult:
     """Search for the action of the highest reward in each scene. A report of the core is computed for every candidate.
+
+    Some of what is won so is the luck of one picture's pixels. `views` asks for an action that holds on several.
 
     Args:
         core: renders and scores, in its action space.
@@ -66,6 +69,8 @@ def search(
         population: as `maximise`.
         step: the first step's size in units of `SPREAD`; a start that knows nothing of its scene needs 2 or 3.
         seed: scene i draws from `seed + i`, so a batch finds what its scenes find one by one.
+        views: further N scenes each, such as `core.turned` gives: the reward is the mean over `scenes` and all of them,
+            and a render one of each.
 
     Raises:
         ValueError: settings out of range.
@@ -77,8 +82,9 @@ def search(
 
     def reward(action: Tensor) -> Tensor:
         owner = torch.arange(len(action), device=core.device).repeat_interleave(action.shape[1])  # (N K,)
-        parts = zip(owner.split(at_once), action.flatten(0, 1).split(at_once), strict=True)
-        return torch.cat([core.play(scenes.take(rows), part)[0] for rows, part in parts]).view(action.shape[:2])
+        parts = list(zip(owner.split(at_once), action.flatten(0, 1).split(at_once), strict=True))
+        every = [torch.cat([core.play(view.take(rows), part)[0] for rows, part in parts]) for view in (scenes, *views)]
+        return torch.stack(every).mean(0).view(action.shape[:2])
 
     return maximise(reward, start, spread, renders=renders, population=population, seed=seed)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import gymnasium
@@ -234,6 +234,29 @@ class BlindSRCore:
         axes = torch.stack([width, width, torch.zeros_like(width)], dim=1)
         return self._degraded(hr.expand(len(widths), -1, -1, -1), place, width, axes, None, None)
 
+    @torch.no_grad()
+    def turned(self, scenes: Scenes, flip: int) -> Scenes:
+        """Turn scenes' photos and degrade them anew with the same kernels: what a code wins should not hang on that.
+
+        Args:
+            scenes: N of them.
+            flip: 0 to 7: bit 0 flips left to right, bit 1 top to bottom, then bit 2 transposes.
+
+        Returns:
+            N scenes without noise, `place` being the turned crop's.
+        """
+        hr, (image, top, left, before) = scenes.hr, scenes.place.unbind(1)
+        for bit, axis in ((0, 3), (1, 2)):
+            hr = hr.flip(axis) if flip >> bit & 1 else hr
+        hr = hr.transpose(2, 3) if flip & 4 else hr
+        # Where the crop was transposed already, left to right there is top to bottom of the photo.
+        swapped = (flip & 1) << 1 | (flip & 2) >> 1
+        both = torch.where(before >= 4, (before ^ swapped) ^ (flip & 4), before ^ flip)
+        hr = hr.contiguous(memory_format=torch.channels_last)
+        lr = _levels(degrade(hr.float().div_(255), scenes.kernel, self.scale))
+        (scores,) = self._call(self._score_code, lr, hr, scenes.code)
+        return replace(scenes, hr=hr, lr=lr, place=torch.stack([image, top, left, both], dim=1), true_scores=scores)
+
     def check_width(self, width: float) -> None:
         """Raise a ValueError where a kernel width, HR pixels, lies outside those that the generator knows."""
         low, high = self.codec.width_range
@@ -252,7 +275,7 @@ class BlindSRCore:
             lr = degrade(hr.float().div_(255), filters.float(), self.scale)  # (N, 3, h, w)
         else:
             lr = quantize(downsample(blur(hr.float() / 255, filters.float()), self.scale) + noise)
-        seen = (lr * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()  # (N, h, w, 3)
+        seen = _levels(lr)
         code = self.codec.encode(kernel)
         (scores,) = self._call(self._score_code, seen, hr, code)
         true_action = self.true_action(code, width)
@@ -503,3 +526,8 @@ class BlindSRCore:
             low, high = self.codec.width_range
             return (2 * (width - low) / (high - low) - 1).float()[:, None]
         return self.codec.code(code) if self.action == "free-code" else code
+
+
+def _levels(lr: Tensor) -> Tensor:
+    """Give what an agent sees of LR in [0, 1], `(N, 3, h, w)`: `(N, h, w, 3)` uint8."""
+    return (lr * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -190,6 +190,12 @@ class HeldOut:
             ]
         return cls(env, parts, np.repeat(np.arange(len(photos)), len(widths)), [photo.name for photo in photos])
 
+    def turned(self, flip: int) -> HeldOut:
+        """Give the same scenes with their photos flipped or turned; see `BlindSRCore.turned`."""
+        with torch.inference_mode():
+            parts = [self.core.turned(scenes, flip) for scenes in self.parts]
+        return HeldOut(self.env, parts, self.photo, self.photos)
+
     @property
     def true_scores(self) -> dict[str, NDArray[np.float64]]:
         """The true code's scores: by name, the reward's metric and each reported one, `(N,)`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ BLIND = ("mean-code", "random")
 BLIND_STEP = 3.0
 """First step, in units of the search's spread, from a start that knows nothing of its scene."""
 
+VIEWS = (1, 2, 4)
+"""Of the eight flips and turns of a photo, how many may be searched: as many more must be left to judge by."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
@@ -41,6 +45,9 @@ class Search:
             `random`, and files of predictors, agents and offsets.
         budgets: renders an image at which the reward is read off; 1 is the start alone.
         population: candidates of an image in a generation, an even number.
+        views: 1, 2 or 4 views of each scene, the photo as it is and flipped, that the searched reward is the mean over;
+            a render is one of each. What a code wins on as many other views is reported as well: that is not the luck
+            of the pixels that were searched.
         scenes: how many held-out scenes; of whole photos the first ones, as many as have so many scenes.
         metric: M of the reward; a mixture as `niqe+0.1*psnr`, or by name: `{niqe: 1, psnr: 0.1}`.
         images: folder of held-out HR photos; None for the built-in ones of the test split.
@@ -61,6 +68,7 @@ class Search:
     starts: tuple[str, ...] = ("mean-code",)
     budgets: tuple[int, ...] = (1, 4, 16, 64, 200)
     population: int = 8
+    views: int = 1
     scenes: int = 16
     metric: dict[str, float] | str = "niqe"
     images: str | None = None
@@ -81,6 +89,8 @@ class Search:
         if not self.budgets or min(self.budgets) < 1 or list(self.budgets) != sorted(set(self.budgets)):
             raise ValueError(f"budgets must be rising numbers of renders, 1 or more, got {list(self.budgets)}")
         at_least_1(self, "scenes")
+        if self.views not in VIEWS:
+            raise ValueError(f"views must be one of {', '.join(map(str, VIEWS))}, got {self.views}")
         each = len(self.of_whole)
         if not each or len(set(self.of_whole)) < each:
             raise ValueError(f"widths must be one or several, each given once, got {list(self.of_whole)}")
@@ -106,17 +116,24 @@ def search(settings: Search) -> dict[str, Any]:
         ValueError: unknown names, photos or files that cannot be used.
     """
     held_out = _held_out(settings)
+    views = [held_out.turned(flip) for flip in range(1, settings.views)]
+    unseen = [held_out.turned(flip) for flip in range(settings.views, 2 * settings.views)]
     names = [*ALWAYS, *(name for name in settings.starts if name not in ALWAYS)]
     begun: dict[str, Scored] = {}
     ended: dict[str, Scored] = {}
     curves: dict[str, NDArray[np.float64]] = {}  # (scenes, renders)
+    elsewhere: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}  # on unseen views: start, found
     for label, name in zip(labels.tails(names), names, strict=True):
         policy = policies.load(name, held_out.env, predictor=settings.predictor, seed=settings.seed)
         begun[label] = held_out.score(policy)
-        action, curves[label] = _climb(held_out, begun[label], settings, BLIND_STEP if name in BLIND else 1.0)
+        action, curves[label] = _climb(held_out, views, begun[label], settings, BLIND_STEP if name in BLIND else 1.0)
         ended[label] = held_out.score(_Chosen(action))
+        elsewhere[label] = _mean_reward(unseen, policy), _mean_reward(unseen, _Chosen(action))
     # Of these two whatever else was searched: the score of a policy does not hang on who else is in the run.
-    best = np.fmax(*(curves[name][:, -1] for name in ALWAYS))  # (scenes,)
+    first, second = (curves[name][:, -1] for name in ALWAYS)
+    best = np.fmax(first, second)  # (scenes,)
+    # Picked by the views that were searched, so that the others judge it without having had a say.
+    holding = np.where(second > first, *(elsewhere[name][1] for name in reversed(ALWAYS)))
     photo = held_out.photo
     figures: dict[str, Any] = {
         "kind": "search",
@@ -128,7 +145,9 @@ def search(settings: Search) -> dict[str, Any]:
         "patch_size": settings.patch_size,
         "widths": settings.widths if settings.patch_size is not None else settings.of_whole,
         "budgets": list(settings.budgets),
+        "views": settings.views,
         "best": asdict(bootstrap(over_photos(best, photo), settings.seed)),
+        "best_unseen": asdict(bootstrap(over_photos(holding, photo), settings.seed)),
         "starts": {},
     }
     for name, curve in curves.items():
@@ -138,6 +157,12 @@ def search(settings: Search) -> dict[str, Any]:
             "reward": [asdict(bootstrap(over_photos(column, photo), settings.seed)) for column in rewards.T],
             "normalised": [_share(column, best, photo, settings.seed) for column in rewards.T],
             "curve": [float(np.nanmean(over_photos(column, photo))) for column in curve.T],
+            "unseen": {
+                "start": asdict(bootstrap(over_photos(elsewhere[name][0], photo), settings.seed)),
+                "found": asdict(bootstrap(over_photos(elsewhere[name][1], photo), settings.seed)),
+                "more": asdict(bootstrap(over_photos(elsewhere[name][1] - elsewhere[name][0], photo), settings.seed)),
+                "normalised": _share(elsewhere[name][0], holding, photo, settings.seed),
+            },
             "price": {
                 "start": begun[name].figures(settings.seed)["gain"],
                 "found": ended[name].figures(settings.seed)["gain"],
@@ -210,7 +235,23 @@ def table(figures: dict[str, Any]) -> str:
     for name, of in starts.items():
         if name != "true-code" and of["normalised"][0] is not None:
             lines.append(f"{name:<{wide}}  {Interval(**of['normalised'][0])}")
+    if "best_unseen" in figures:  # files of before 2026-11-26 lack it
+        lines += _on_unseen(figures, wide)
     return "\n".join(lines)
+
+
+def _on_unseen(figures: dict[str, Any], wide: int) -> list[str]:
+    """Say what starts and found codes win on views of the photos that no search saw."""
+    searched, best = figures["views"], Interval(**figures["best_unseen"])
+    views = "the photos mirrored" if searched == 1 else f"{searched} other views of the photos"
+    lines = [
+        f"on {views}, which no search saw: reward of the start, of the best code found, and how much more that is",
+        f"(the best known code: {best})",
+    ]
+    for name, of in figures["starts"].items():
+        start, found, more = (Interval(**of["unseen"][key]) for key in ("start", "found", "more"))
+        lines.append(f"{name:<{wide}}  {start.mean:>+8.3f}{found.mean:>+8.3f}  {more}")
+    return lines
 
 
 def plot(path: Path, figures: dict[str, Any]) -> None:
@@ -256,17 +297,26 @@ def draw(axes: Any, figures: dict[str, Any]) -> None:
 
 
 class _Chosen:
-    """Actions that were found before, handed out scene after scene."""
+    """Actions that were found before, handed out scene after scene, and again from the first."""
 
     def __init__(self, action: Tensor) -> None:
         self.action, self.next = action, 0
 
     def predict(self, observation: Any, info: Any = None) -> tuple[Any, None]:
-        first, self.next = self.next, self.next + len(observation)
-        return self.action[first : self.next], None
+        first, end = self.next, self.next + len(observation)
+        self.next = end % len(self.action)
+        return self.action[first:end], None
 
 
-def _climb(held_out: HeldOut, begun: Scored, settings: Search, step: float) -> tuple[Tensor, NDArray[np.float64]]:
+def _mean_reward(views: Sequence[HeldOut], policy: policies.Policy) -> NDArray[np.float64]:
+    """Score a policy on several views of the scenes: its mean reward in each, `(N,)`."""
+    rewards: NDArray[np.float64] = np.mean([view.score(policy).reward for view in views], axis=0)
+    return rewards
+
+
+def _climb(
+    held_out: HeldOut, views: Sequence[HeldOut], begun: Scored, settings: Search, step: float
+) -> tuple[Tensor, NDArray[np.float64]]:
     """Search from the actions of `begun`: the best ones `(N, d)`, and the reward after each render `(N, R)`."""
     core = held_out.core.without_report()  # starts and results are asked for the report, the search pays for none
     sizes = [len(part.lr) for part in held_out.parts]
@@ -281,6 +331,7 @@ def _climb(held_out: HeldOut, begun: Scored, settings: Search, step: float) -> t
             population=settings.population,
             step=step,
             seed=settings.seed + first[index],
+            views=[view.parts[index] for view in views],
         )
         for index, (part, start) in enumerate(zip(held_out.parts, starts, strict=True))
     ]

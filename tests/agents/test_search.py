@@ -142,6 +142,21 @@ def test_scenes_in_parts_and_one_by_one_give_the_same(make, monkeypatch):
     torch.testing.assert_close(alone.curve[0], whole.curve[2], rtol=0, atol=1e-4)
 
 
+def test_views_share_the_reward(make):
+    """The mean over them is what is searched: a view that is the scene itself changes nothing, others do."""
+    core = make()
+    scenes = scenes_of(core)
+    budget = dict(renders=21, population=4, seed=2)
+    alone = search(core, scenes, scenes.true_action, **budget)
+    twice = search(core, scenes, scenes.true_action, **budget, views=[scenes])
+    torch.testing.assert_close(alone.curve, twice.curve)
+    turned = [core.turned(scenes, flip) for flip in (1, 6)]
+    result = search(core, scenes, scenes.true_action, **budget, views=turned)
+    rewards = [core.play(view, result.action)[0] for view in (scenes, *turned)]
+    torch.testing.assert_close(torch.stack(rewards).mean(0), result.reward, rtol=0, atol=1e-4)
+    assert not torch.allclose(result.action, alone.action)
+
+
 def test_starts_are_checked_and_clipped(make):
     core = make()
     scenes = scenes_of(core, 2)

@@ -71,6 +71,25 @@ def test_lr_is_the_degraded_crop_that_info_names(make, tiny_photos):
         assert difference.max() <= 1 and (difference > 0.5).float().mean() < 1e-3
 
 
+@pytest.mark.parametrize("flip", range(8))
+def test_turned_scenes_are_the_turned_crops(make, tiny_photos, flip):
+    """`place` says how to cut them out of the photo, whatever flip they had, and codes and blurs are what they were."""
+    core = make()
+    image, before = np.arange(8) % len(tiny_photos), np.arange(8)
+    scenes = core.scenes(streams(8), core.sampler.fix({"image": image, "flip": before}, 8))
+    turned = core.turned(scenes, flip)
+    for hr, expected, (photo, top, left, both) in zip(turned.hr, scenes.hr, turned.place.tolist(), strict=True):
+        crop = crop_of(tiny_photos[photo], top, left, hr.shape[-1], both)
+        assert np.array_equal(hr.permute(1, 2, 0).numpy(), crop)
+        assert np.array_equal(crop, crop_of(expected.permute(1, 2, 0).numpy(), 0, 0, hr.shape[-1], flip))
+    assert torch.equal(turned.code, scenes.code) and torch.equal(turned.true_action, scenes.true_action)
+    lr = torch.stack([torch.from_numpy(crop_of(lr.numpy(), 0, 0, lr.shape[0], flip).copy()) for lr in scenes.lr])
+    assert (turned.lr.int() - lr.int()).abs().max() <= 1  # isotropic kernels blur a turned photo as the photo
+    assert (core.play(turned, turned.true_action)[0]).abs().max() < 1e-4
+    again = core.turned(core.turned(scenes, 3), 3)
+    assert torch.equal(again.hr, scenes.hr) and torch.equal(again.place, scenes.place)
+
+
 def test_scenes_cover_photos_crops_flips_and_widths(make, tiny_photos):
     info = make().info(make().scenes(streams(400)))
     assert sorted(info["image"].unique().tolist()) == [0, 1, 2]

@@ -61,7 +61,7 @@ def test_one_is_the_better_search_of_each_scene(settings, monkeypatch):
     # What each search ends at, made up: the prediction's is better in the second scene, the third start's in all.
     ends = iter([[1.0, 2.0, 1.0, 0.0], [0.0, 4.0, 1.0, 0.0], [9.0, 9.0, 9.0, 9.0]])
 
-    def climbs(scenes, begun, made, step):
+    def climbs(scenes, views, begun, made, step):
         return torch.zeros(begun.action.shape), np.array(next(ends))[:, None]
 
     monkeypatch.setattr("experiments.search._climb", climbs)
@@ -120,8 +120,43 @@ def test_whole_photos_have_all_their_widths(settings, capsys):
         search(settings(patch_size=None, scenes=9))
 
 
+@pytest.mark.parametrize("views", [1, 2])
+def test_unseen_views_judge_what_was_found(settings, capsys, monkeypatch, views):
+    """Photos turned by NumPy, the policy acting anew, the found code as it is."""
+    from agents import policies
+    from experiments import search as module
+
+    made, found = settings(output=None, patch_size=None, widths=(0.5, 1.8), scenes=4, views=views), {}
+    climb = module._climb
+
+    def watched(held_out, others, begun, settings, step):
+        found[len(found)] = climb(held_out, others, begun, settings, step)
+        return found[len(found) - 1]
+
+    monkeypatch.setattr(module, "_climb", watched)
+    figures = search(made)
+    photos = images.load(made.images)
+    environment = dict(generator=made.generator, split="test", device="cpu")
+    start, end = [], []
+    for flip in range(views, 2 * views):  # 1: mirrored; 2, 3: upside down, turned by half
+        turned = [
+            images.Photo(p.name, p.pixels[:108, :120][:: 1 - 2 * (flip > 1), :: 1 - 2 * (flip & 1)]) for p in photos
+        ]
+        held_out = HeldOut.whole(turned, (0.5, 1.8), metric="psnr", report=(), environment=environment)
+        start.append(held_out.score(policies.load("mean-code", held_out.env)).reward)
+        parts = zip(held_out.parts, found[2][0].split(2), strict=True)
+        end.append(torch.cat([held_out.core.play(part, action)[0] for part, action in parts]).numpy())
+    unseen = figures["starts"]["mean-code"]["unseen"]
+    assert unseen["start"]["mean"] == pytest.approx(np.mean(start), abs=2e-3)  # LR may differ by a rounding
+    assert unseen["found"]["mean"] == pytest.approx(np.mean(end), abs=2e-3)
+    assert unseen["more"]["mean"] == pytest.approx(unseen["found"]["mean"] - unseen["start"]["mean"])
+    assert figures["starts"]["true-code"]["unseen"]["start"]["mean"] == pytest.approx(0, abs=1e-3)
+    expected = "on the photos mirrored" if views == 1 else "on 2 other views"
+    assert expected in capsys.readouterr().out
+
+
 def test_nothing_won_has_no_share(settings, monkeypatch):
-    def climbs(scenes, begun, made, step):
+    def climbs(scenes, views, begun, made, step):
         return torch.zeros(begun.action.shape), np.full((3, 1), 1e-5)
 
     monkeypatch.setattr("experiments.search._climb", climbs)
@@ -140,6 +175,7 @@ def test_nothing_won_has_no_share(settings, monkeypatch):
         (["--starts", "[predicter]"], "unknown policy 'predicter': did you mean 'predictor'"),
         (["--metric", "niqe+0.1*pnsr"], "unknown metric 'pnsr': did you mean 'psnr'"),
         (["--population", "3"], "population must be an even number"),
+        (["--views", "8"], "views must be one of 1, 2, 4, got 8"),
     ],
 )
 def test_mistakes_on_the_command_line(capsys, tiny_checkpoint, arguments, message):
