@@ -243,8 +243,15 @@ class BlindSRCore:
             flip: 0 to 7: bit 0 flips left to right, bit 1 top to bottom, then bit 2 transposes.
 
         Returns:
-            N scenes without noise, `place` being the turned crop's.
+            N scenes, `place` being the turned crop's.
+
+        Raises:
+            ValueError: another flip, or scenes have noise, which is not known any more.
         """
+        if flip not in range(8):
+            raise ValueError(f"flip must be 0 to 7, got {flip!r}")
+        if self.sampler.degradation.noise:
+            raise ValueError("scenes with noise cannot be turned, since their noise is not kept: leave it out")
         hr, (image, top, left, before) = scenes.hr, scenes.place.unbind(1)
         for bit, axis in ((0, 3), (1, 2)):
             hr = hr.flip(axis) if flip >> bit & 1 else hr
@@ -253,7 +260,9 @@ class BlindSRCore:
         swapped = (flip & 1) << 1 | (flip & 2) >> 1
         both = torch.where(before >= 4, (before ^ swapped) ^ (flip & 4), before ^ flip)
         hr = hr.contiguous(memory_format=torch.channels_last)
-        lr = _levels(degrade(hr.float().div_(255), scenes.kernel, self.scale))
+        isotropic = self.sampler.degradation.kind == "isotropic"
+        kernel = gaussian_profile(scenes.width.double()).float() if isotropic else scenes.kernel
+        lr = _levels(degrade(hr.float().div_(255), kernel, self.scale))
         (scores,) = self._call(self._score_code, lr, hr, scenes.code)
         return replace(scenes, hr=hr, lr=lr, place=torch.stack([image, top, left, both], dim=1), true_scores=scores)
 

@@ -142,7 +142,7 @@ def write(path: str | os.PathLike[str], pixels: NDArray[np.uint8]) -> None:
 
 
 def shrink(photo: Photo, factor: float) -> Photo:
-    """Make a photo smaller, as MATLAB's imresize: bicubic, antialiased.
+    """Make a photo smaller: bicubic, antialiased, by PyTorch, which is MATLAB's imresize but at the border.
 
     Args:
         photo: HR.
@@ -150,9 +150,14 @@ def shrink(photo: Photo, factor: float) -> Photo:
 
     Returns:
         The photo with sides `round(factor * side)`, at least 1, rounded to 8 bits.
+
+    Raises:
+        ValueError: the factor is out of range.
     """
     import torch
 
+    if not 0 < factor <= 1:
+        raise ValueError(f"a photo shrinks by a factor above 0 and at most 1, got {factor}")
     size = [max(1, round(factor * side)) for side in photo.pixels.shape[:2]]
     pixels = torch.from_numpy(photo.pixels).permute(2, 0, 1)[None].float()
     small = torch.nn.functional.interpolate(pixels, size, mode="bicubic", antialias=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -48,6 +47,8 @@ class Recordings:
         self._graphs: dict[tuple[Any, ...], _Graph] = {}
         self._met: set[tuple[Any, ...]] = set()
         self._pool: Any = None
+        # One for all: cuBLAS keeps memory for each stream that it has worked on, 32 MiB on an H100.
+        self._streams: dict[torch.device, torch.cuda.Stream] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle as an empty one."""
@@ -79,15 +80,17 @@ class Recordings:
                     del self._graphs[next(iter(self._graphs))]  # the one that was not called for the longest
                 if self._pool is None:
                     self._pool = torch.cuda.graph_pool_handle()
-                graph = _record(function, inputs, self._pool)
+                if device not in self._streams:
+                    self._streams[device] = torch.cuda.Stream(device)
+                graph = _record(function, inputs, self._pool, self._streams[device])
             self._graphs[key] = graph
             return graph.replay(inputs)
 
 
-def _record(function: Function, inputs: tuple[Tensor, ...], pool: Any) -> _Graph:
-    """Record a function on the current device, in a pool of its memory."""
+def _record(function: Function, inputs: tuple[Tensor, ...], pool: Any, aside: torch.cuda.Stream) -> _Graph:
+    """Record a function on the current device, in a pool of its memory and on a stream of its own."""
     static = tuple(torch.empty_like(x).copy_(x) for x in inputs)
-    current, aside = torch.cuda.current_stream(), _stream(torch.cuda.current_device())
+    current = torch.cuda.current_stream()
     aside.wait_stream(current)
     with torch.cuda.stream(aside):
         function(*static)  # libraries set themselves up in the first call on a stream, which cannot be recorded
@@ -106,12 +109,6 @@ def _record(function: Function, inputs: tuple[Tensor, ...], pool: Any) -> _Graph
     finally:
         torch.cuda.set_stream(current)  # a broken capture leaves its own behind
     return _Graph(static, outputs, graph)
-
-
-@lru_cache
-def _stream(device: int) -> torch.cuda.Stream:
-    """Give the stream that all of a device's recordings are made on: each new one would keep 32 MiB for cuBLAS."""
-    return torch.cuda.Stream(device)
 
 
 def _check(function: Function, inputs: tuple[Tensor, ...]) -> None:

@@ -18,6 +18,9 @@ SHARP = 0.1
 class Batches:
     """Random crops of a pool, flipped, turned, blurred with random isotropic kernels and shrunk.
 
+    Photos count by their pixels, so that each is learned from as much as there is to see in it, though crops of one
+    that is hardly larger than a patch are much alike. Smaller ones are left out.
+
     Args:
         pool: HR photos.
         scale: 2, 3 or 4.
@@ -47,8 +50,8 @@ class Batches:
         self.pool, self.scale, self.batch_size, self.width_range, self.rng = pool, scale, batch_size, width_range, rng
         self.soften = soften
         self.size = size = scale * patch_size
-        # Photos are weighted by their pixels. By their number of crops, photos a little larger than a patch would
-        # hardly count: a tenth for BSDS400 beside 82 photos of 1200 pixels and patches of 64x64.
+        # By their number of crops, photos a little larger than a patch would hardly count: a tenth for BSDS400 beside
+        # 82 photos of 1200 pixels and patches of 64x64.
         large = (pool.heights >= size) & (pool.widths >= size)
         if not bool(large.any()):
             raise ImageError(f"no photo is as large as {size}x{size}: lower patch_size or give larger photos")

@@ -8,7 +8,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,8 @@ class RunFolder:
         path = self.path / "config.yaml"
         if not path.exists():
             return
-        before, now = yaml.safe_load(path.read_text()), plain(config)
+        # A setting that an older version did not know was at its default.
+        before, now = _defaults(config) | yaml.safe_load(path.read_text()), plain(config)
         for key, value in now.items():
             if key not in free and before.get(key) != value:
                 raise ValueError(
@@ -203,6 +204,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def _defaults(config: Any) -> dict[str, Any]:
+    """Give a dataclass's settings that have a default, at it."""
+    return {field.name: plain(field.default) for field in fields(config) if field.default is not MISSING}
 
 
 def environment() -> dict[str, Any]:

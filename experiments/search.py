@@ -32,8 +32,9 @@ BLIND = ("mean-code", "random")
 BLIND_STEP = 3.0
 """First step, in units of the search's spread, from a start that knows nothing of its scene."""
 
-VIEWS = (1, 2, 4)
-"""Of the eight flips and turns of a photo, how many may be searched: as many more must be left to judge by."""
+VIEWS, UNSEEN = 4, (4, 5, 6, 7)
+"""Of the eight ways to turn and flip a photo, as many as may be searched, those that are not transposed; and those that
+judge what was found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +46,9 @@ class Search:
             `random`, and files of predictors, agents and offsets.
         budgets: renders an image at which the reward is read off; 1 is the start alone.
         population: candidates of an image in a generation, an even number.
-        views: 1, 2 or 4 views of each scene, the photo as it is and flipped, that the searched reward is the mean over;
-            a render is one of each. What a code wins on as many other views is reported as well: that is not the luck
-            of the pixels that were searched.
+        views: 1 to 4 views of each scene, the photo as it is, mirrored, upside down and both, that the searched reward
+            is the mean over; a render is one of each. What the codes win on the four transposed views, which are never
+            searched, is reported as well: what they win on searched ones may be the luck of those very pixels.
         scenes: how many held-out scenes; of whole photos the first ones, as many as have so many scenes.
         metric: M of the reward; a mixture as `niqe+0.1*psnr`, or by name: `{niqe: 1, psnr: 0.1}`.
         images: folder of held-out HR photos; None for the built-in ones of the test split.
@@ -89,8 +90,8 @@ class Search:
         if not self.budgets or min(self.budgets) < 1 or list(self.budgets) != sorted(set(self.budgets)):
             raise ValueError(f"budgets must be rising numbers of renders, 1 or more, got {list(self.budgets)}")
         at_least_1(self, "scenes")
-        if self.views not in VIEWS:
-            raise ValueError(f"views must be one of {', '.join(map(str, VIEWS))}, got {self.views}")
+        if not 1 <= self.views <= VIEWS:
+            raise ValueError(f"views must be 1 to {VIEWS}, got {self.views}")
         each = len(self.of_whole)
         if not each or len(set(self.of_whole)) < each:
             raise ValueError(f"widths must be one or several, each given once, got {list(self.of_whole)}")
@@ -117,24 +118,32 @@ def search(settings: Search) -> dict[str, Any]:
     """
     held_out = _held_out(settings)
     views = [held_out.turned(flip) for flip in range(1, settings.views)]
-    unseen = [held_out.turned(flip) for flip in range(settings.views, 2 * settings.views)]
+    unseen = [held_out.turned(flip) for flip in UNSEEN]
+    # The same scenes count everywhere: those in which the true code has a score on all views.
+    name = held_out.core.metric.name
+    valid = np.isfinite([each.true_scores[name] for each in (held_out, *views, *unseen)]).all(axis=0)  # (scenes,)
+    if not valid.any():
+        raise ValueError(f"{name} has no finite score of any scene's true code (flat pictures?): give other photos")
     names = [*ALWAYS, *(name for name in settings.starts if name not in ALWAYS)]
-    begun: dict[str, Scored] = {}
-    ended: dict[str, Scored] = {}
-    curves: dict[str, NDArray[np.float64]] = {}  # (scenes, renders)
-    elsewhere: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}  # on unseen views: start, found
+    runs: dict[str, _Run] = {}
     for label, name in zip(labels.tails(names), names, strict=True):
         policy = policies.load(name, held_out.env, predictor=settings.predictor, seed=settings.seed)
-        begun[label] = held_out.score(policy)
-        action, curves[label] = _climb(held_out, views, begun[label], settings, BLIND_STEP if name in BLIND else 1.0)
-        ended[label] = held_out.score(_Chosen(action))
-        elsewhere[label] = _mean_reward(unseen, policy), _mean_reward(unseen, _Chosen(action))
+        begun = held_out.score(policy)
+        action, curve = _climb(held_out, views, begun, settings, BLIND_STEP if name in BLIND else 1.0)
+        elsewhere = [_rewards(unseen, each) for each in (torch.from_numpy(begun.action), action)]
+        for rewards in (curve, *elsewhere):
+            rewards[~valid] = np.nan
+        runs[label] = _Run(begun, held_out.score(_Chosen(action)), curve, *elsewhere)
     # Of these two whatever else was searched: the score of a policy does not hang on who else is in the run.
-    first, second = (curves[name][:, -1] for name in ALWAYS)
-    best = np.fmax(first, second)  # (scenes,)
+    first, second = (runs[name] for name in ALWAYS)
+    best = np.fmax(first.curve[:, -1], second.curve[:, -1])  # (scenes,)
     # Picked by the views that were searched, so that the others judge it without having had a say.
-    holding = np.where(second > first, *(elsewhere[name][1] for name in reversed(ALWAYS)))
+    holding = np.where(second.curve[:, -1] > first.curve[:, -1], second.found, first.found)
     photo = held_out.photo
+
+    def interval(rewards: NDArray[np.float64]) -> dict[str, Any]:
+        return asdict(bootstrap(over_photos(rewards, photo), settings.seed))
+
     figures: dict[str, Any] = {
         "kind": "search",
         "photos": held_out.photos,
@@ -146,26 +155,28 @@ def search(settings: Search) -> dict[str, Any]:
         "widths": settings.widths if settings.patch_size is not None else settings.of_whole,
         "budgets": list(settings.budgets),
         "views": settings.views,
-        "best": asdict(bootstrap(over_photos(best, photo), settings.seed)),
-        "best_unseen": asdict(bootstrap(over_photos(holding, photo), settings.seed)),
+        "invalid": int((~valid).sum()),
+        "best": interval(best),
+        "best_unseen": interval(holding),
         "starts": {},
     }
-    for name, curve in curves.items():
-        rewards = curve[:, [budget - 1 for budget in settings.budgets]]  # (scenes, budgets)
+    for name, run in runs.items():
+        rewards = run.curve[:, [budget - 1 for budget in settings.budgets]]  # (scenes, budgets)
         figures["starts"][name] = {
             "rewards": rewards.tolist(),
-            "reward": [asdict(bootstrap(over_photos(column, photo), settings.seed)) for column in rewards.T],
+            "reward": [interval(column) for column in rewards.T],
             "normalised": [_share(column, best, photo, settings.seed) for column in rewards.T],
-            "curve": [float(np.nanmean(over_photos(column, photo))) for column in curve.T],
+            "curve": [float(np.nanmean(over_photos(column, photo))) for column in run.curve.T],
             "unseen": {
-                "start": asdict(bootstrap(over_photos(elsewhere[name][0], photo), settings.seed)),
-                "found": asdict(bootstrap(over_photos(elsewhere[name][1], photo), settings.seed)),
-                "more": asdict(bootstrap(over_photos(elsewhere[name][1] - elsewhere[name][0], photo), settings.seed)),
-                "normalised": _share(elsewhere[name][0], holding, photo, settings.seed),
+                "rewards": np.stack([run.start, run.found], axis=1).tolist(),
+                "start": interval(run.start),
+                "found": interval(run.found),
+                "more": interval(run.found - run.start),
+                "normalised": _share(run.start, holding, photo, settings.seed),
             },
             "price": {
-                "start": begun[name].figures(settings.seed)["gain"],
-                "found": ended[name].figures(settings.seed)["gain"],
+                "start": run.begun.figures(settings.seed)["gain"],
+                "found": run.ended.figures(settings.seed)["gain"],
             },
         }
     print(table(figures))
@@ -214,7 +225,7 @@ def table(figures: dict[str, Any]) -> str:
     budgets = "".join(f"{budget:>8}" for budget in figures["budgets"])
     lines = [
         f"{figures['generator']}, actions {figures['action']}, {figures['metric']}, {figures['scenes']} scenes of "
-        f"{len(figures['photos'])} {'whole ' * (figures.get('patch_size', 0) is None)}photos",
+        f"{len(figures['photos'])} {'whole ' * (figures.get('patch_size', 0) is None)}photos{_views(figures)}",
         "reward over the true code, and its share of the best known code's "
         f"(the better of the searches from {' and '.join(ALWAYS)})",
         f"{'renders an image':<{wide}}{budgets}  | {budgets}",
@@ -241,16 +252,19 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def _on_unseen(figures: dict[str, Any], wide: int) -> list[str]:
-    """Say what starts and found codes win on views of the photos that no search saw."""
-    searched, best = figures["views"], Interval(**figures["best_unseen"])
-    views = "the photos mirrored" if searched == 1 else f"{searched} other views of the photos"
+    """Say what starts and found codes win on the same photos transposed, which no search saw."""
     lines = [
-        f"on {views}, which no search saw: reward of the start, of the best code found, and how much more that is",
-        f"(the best known code: {best})",
+        "the same codes on the same photos transposed, four ways that no search saw: reward of the start, of the best",
+        "code found, how much more that is [95% over photos], and the start's share of the best known code's "
+        f"{Interval(**figures['best_unseen'])}",
     ]
     for name, of in figures["starts"].items():
         start, found, more = (Interval(**of["unseen"][key]) for key in ("start", "found", "more"))
-        lines.append(f"{name:<{wide}}  {start.mean:>+8.3f}{found.mean:>+8.3f}  {more}")
+        share = of["unseen"]["normalised"]
+        lines.append(
+            f"{name:<{wide}}{start.mean:>+8.3f}{found.mean:>+8.3f}  {more}"
+            + ("" if share is None or name == "true-code" else f"  {Interval(**share)}")
+        )
     return lines
 
 
@@ -290,28 +304,60 @@ def draw(axes: Any, figures: dict[str, Any]) -> None:
     axes.set_xlabel("renders an image")
     axes.set_ylabel(f"reward over the true code ({figures['metric']})")
     axes.set_title(
-        f"{figures['generator']}, {figures['action']}: best code found, mean and 95% interval over photos", fontsize=9
+        f"{figures['generator']}, {figures['action']}: best code found, mean and 95% interval over photos"
+        + _views(figures),
+        fontsize=9,
     )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
 
 
 class _Chosen:
-    """Actions that were found before, handed out scene after scene, and again from the first."""
+    """Actions that were found before, handed out scene after scene."""
 
     def __init__(self, action: Tensor) -> None:
         self.action, self.next = action, 0
 
     def predict(self, observation: Any, info: Any = None) -> tuple[Any, None]:
-        first, end = self.next, self.next + len(observation)
-        self.next = end % len(self.action)
-        return self.action[first:end], None
+        first, self.next = self.next, self.next + len(observation)
+        return self.action[first : self.next], None
 
 
-def _mean_reward(views: Sequence[HeldOut], policy: policies.Policy) -> NDArray[np.float64]:
-    """Score a policy on several views of the scenes: its mean reward in each, `(N,)`."""
-    rewards: NDArray[np.float64] = np.mean([view.score(policy).reward for view in views], axis=0)
-    return rewards
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One search.
+
+    Attributes:
+        begun: the start on the photos as they are.
+        ended: the best codes found, on the same.
+        curve: the best reward after each render, the mean over the searched views, `(N, R)`.
+        start: reward of the start's code on unseen views, `(N,)`.
+        found: that of the best code found.
+    """
+
+    begun: Scored
+    ended: Scored
+    curve: NDArray[np.float64]
+    start: NDArray[np.float64]
+    found: NDArray[np.float64]
+
+
+def _rewards(views: Sequence[HeldOut], action: Tensor) -> NDArray[np.float64]:
+    """Score given codes `(N, d)` on several views of the scenes: the mean reward in each, `(N,)`."""
+    core = views[0].core.without_report()
+    action = core.to_action(action, tuple(action.shape))
+    rewards = []
+    for view in views:
+        parts = zip(view.parts, action.split([len(part.lr) for part in view.parts]), strict=True)
+        rewards.append(torch.cat([core.play(part, own)[0] for part, own in parts]))
+    mean: NDArray[np.float64] = torch.stack(rewards).double().mean(0).cpu().numpy()
+    return mean
+
+
+def _views(figures: dict[str, Any]) -> str:
+    """Say that a render is several, where it is."""
+    views = figures.get("views", 1)
+    return "" if views == 1 else f", {views} views of each in a render"
 
 
 def _climb(
@@ -336,7 +382,6 @@ def _climb(
         for index, (part, start) in enumerate(zip(held_out.parts, starts, strict=True))
     ]
     curve = torch.cat([result.curve for result in found]).double().cpu().numpy()
-    curve[np.isnan(begun.reward)] = np.nan  # where the true code has no score there is nothing to be won
     return torch.cat([result.action for result in found]), curve
 
 

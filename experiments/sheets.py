@@ -24,9 +24,11 @@ A results file is JSON: `figures`, `config` (resolved, file names without folder
   of the best known code's reward: per scene the better search of those from the true code and the prediction), and
   `starts`: by where a search began `rewards` (scenes x budgets), `reward` and `normalised` (an interval a budget; null
   where there is nothing to be won), `curve` (the mean after each render) and `price`: by `start` and `found` (the best
-  code), gains by metric. Since 2026-11-26 `views`, how many views of a scene were searched, `best_unseen`, what the
-  best known code earns on as many others, and by start `unseen`: rewards there of `start`, of what was `found`, how
-  much `more` that is, paired by photo, and `normalised`, the start's share of `best_unseen` (null where that is 0).
+  code), gains by metric on the photos as they are. Since 2026-11-26 `views`, how many views of a scene a render is,
+  `invalid`, how many scenes are left out since the true code has no score on a view, `best_unseen`, what the best known
+  code (picked by the searched views) earns on the transposed ones, which no search sees, and by start `unseen`, on the
+  same: `rewards` (scenes x 2: the start's code, the best found), their means `start` and `found`, how much `more` the
+  latter is, and `normalised`, the start's share of `best_unseen` (null where there is nothing to be won).
 
 Scenes take one photo after another, in the order of `photos`; means are of the photos' means.
 

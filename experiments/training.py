@@ -83,7 +83,7 @@ class Trainer(ABC):
         photos = [photo for folder in settings.data for photo in images.load(folder)]
         if settings.validation is not None:
             refuse_common(photos, images.load(settings.validation))
-        smaller = [images.shrink(photo, factor) for factor in settings.shrink for photo in photos]
+        smaller = _smaller(photos, settings, scale)
         self._stream = iter(
             Batches(
                 PhotoPool(photos + smaller, self.device),
@@ -329,6 +329,23 @@ def _show(bar: Any, log: Any, trainer: Trainer, loss: float, meter: Meter, figur
     log.add_scalar("train/learning_rate", trainer.settings.learning_rate_at(trainer.done - 1), trainer.done)
     for key, value in rates.items():
         log.add_scalar(f"speed/{key}", value, trainer.done)
+
+
+def _smaller(photos: list[images.Photo], settings: TrainingSettings, scale: int) -> list[images.Photo]:
+    """Give the smaller copies of the photos that are large enough for a patch.
+
+    Raises:
+        ImageError: a factor leaves none.
+    """
+    side, copies = scale * settings.patch_size, []
+    for factor in settings.shrink:
+        large = [photo for photo in photos if round(factor * min(photo.pixels.shape[:2])) >= side]
+        if not large:
+            raise images.ImageError(
+                f"no photo shrunk by {factor} is as large as {side}x{side}: lower patch_size, or leave {factor} out"
+            )
+        copies += [images.shrink(photo, factor) for photo in large]
+    return copies
 
 
 def fuse(function: Callable[..., Any], settings: TrainingSettings) -> Callable[..., Any]:

@@ -88,6 +88,25 @@ def test_turned_scenes_are_the_turned_crops(make, tiny_photos, flip):
     assert (core.play(turned, turned.true_action)[0]).abs().max() < 1e-4
     again = core.turned(core.turned(scenes, 3), 3)
     assert torch.equal(again.hr, scenes.hr) and torch.equal(again.place, scenes.place)
+    assert torch.equal(again.lr, scenes.lr) and torch.equal(again.true_scores, scenes.true_scores)
+
+
+def test_kernels_are_not_turned_with_the_photos(make):
+    core = make(degradation="anisotropic")
+    scenes = core.scenes(streams(4))
+    turned = core.turned(scenes, 1)
+    assert torch.equal(turned.kernel, scenes.kernel) and torch.equal(turned.code, scenes.code)
+    lr = degrade(scenes.hr.flip(3).double() / 255, scenes.kernel.double(), 4)
+    assert (turned.lr.permute(0, 3, 1, 2).double() / 255 - lr).abs().max() < 1.01 / 255
+
+
+def test_what_cannot_be_turned(make):
+    core = make()
+    with pytest.raises(ValueError, match="flip must be 0 to 7, got 8"):
+        core.turned(core.scenes(streams(1)), 8)
+    noisy = make(degradation={"noise": 2.0})
+    with pytest.raises(ValueError, match="scenes with noise cannot be turned"):
+        noisy.turned(noisy.scenes(streams(1)), 1)
 
 
 def test_scenes_cover_photos_crops_flips_and_widths(make, tiny_photos):

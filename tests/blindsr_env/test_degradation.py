@@ -62,13 +62,16 @@ def test_downsampling_is_matlabs(s, size):
     assert np.abs(downsample(x.float(), s)[0].numpy() - expected).max() < 1e-6
 
 
-def test_photos_shrink_as_matlabs():
+def test_photos_shrink_as_matlabs_but_at_the_border():
     pixels = np.random.default_rng(0).integers(0, 256, (60, 45, 3), dtype=np.uint8)
     small = images.shrink(images.Photo("noise", pixels), 0.8)
     expected = np.stack([matlab_imresize(plane, 0.8) for plane in pixels.transpose(2, 0, 1).astype(float)])
     assert small.name == "noise" and small.pixels.shape == (48, 36, 3) and small.pixels.dtype == np.uint8
-    inside = (slice(None), slice(3, -3), slice(3, -3))  # MATLAB continues a photo by its mirror image
+    inside = (slice(None), slice(3, -3), slice(3, -3))  # beyond it MATLAB continues a photo by its mirror image
     assert np.abs(small.pixels.transpose(2, 0, 1) - expected.clip(0, 255))[inside].max() < 0.51
+    assert images.shrink(images.Photo("odd", pixels[:5, :3]), 0.1).pixels.shape == (1, 1, 3)
+    with pytest.raises(ValueError, match="above 0 and at most 1, got 1.5"):
+        images.shrink(images.Photo("noise", pixels), 1.5)
 
 
 @pytest.mark.parametrize("s", [2, 3, 4])

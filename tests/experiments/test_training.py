@@ -19,7 +19,7 @@ from experiments import cli
 from experiments.batches import Batches
 from experiments.run_folder import RunFolder
 from experiments.train_generator import GeneratorTrainer, TrainGenerator, train_generator
-from experiments.train_predictor import TrainPredictor, train_predictor
+from experiments.train_predictor import PredictorTrainer, TrainPredictor, train_predictor
 from experiments.training import fuse, pick_device
 
 
@@ -211,6 +211,19 @@ def test_a_compiled_network_learns_the_same(settings):
     assert fused.flops() == plain.flops() > 0
 
 
+@pytest.mark.slow
+def test_a_compiled_prediction_and_rendering_learn_the_same(tmp_path, data, tiny_checkpoint):
+    common = dict(data=[data], network="predictor_s", loss="image", generator=tiny_checkpoint, steps=3, patch_size=8)
+    common |= dict(batch_size=2, warmup=1, device="cpu", output=str(tmp_path / "run"))
+    generator = generators.load(tiny_checkpoint)
+    plain, fused = (
+        PredictorTrainer(TrainPredictor(**common, compile=mode), generator)  # type: ignore[arg-type]
+        for mode in (False, True)
+    )
+    for _ in range(3):
+        assert fused.step().item() == pytest.approx(plain.step().item(), rel=1e-4)
+
+
 def test_learning_rates():
     cosine = TrainGenerator(data=["x"], learning_rate=1e-3, steps=1100, warmup=100)
     rate = [cosine.learning_rate_at(step) for step in range(1101)]
@@ -342,6 +355,18 @@ def test_smaller_copies_are_trained_on_as_well(settings, tmp_path, monkeypatch):
     slope = (grey[:, 4] - grey[:, 3] + grey[:, :, 4] - grey[:, :, 3]).abs().mean(1).round()
     assert set(slope.tolist()) == {1, 2}
     assert 50 < (slope == 2).sum() < 114  # a fifth of 400, four deviations
+    with pytest.raises(ImageError, match="no photo shrunk by 0.3 is as large as 32x32: .*leave 0.3 out"):
+        GeneratorTrainer(settings(data=[str(folder)], shrink=(0.5, 0.3), patch_size=8))
+
+
+def test_a_run_of_before_a_setting_existed_goes_on(settings, tmp_path):
+    path = train_generator(settings(steps=1)).parent / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    assert config.pop("shrink") == []
+    path.write_text(yaml.safe_dump(config))
+    train_generator(settings(steps=2))
+    with pytest.raises(ValueError, match=r"was begun with shrink=\[\], not \[0.9\]"):
+        train_generator(settings(steps=3, shrink=(0.9,)))
 
 
 def test_photos_that_are_all_too_small_are_refused(settings):
