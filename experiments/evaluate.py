@@ -11,6 +11,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -26,6 +27,7 @@ from experiments.held_out import check_common, whole_photo
 from experiments.intervals import Interval, bootstrap, over_widths
 from experiments.run_folder import vacant, write_results
 from experiments.training import pick_device
+from generators.tiles import Tiled
 
 BUILT_IN = "built-in"
 """What the set of held-out photos in the package is called."""
@@ -44,6 +46,8 @@ class Evaluate:
         metrics: names of metrics.
         generator: name or checkpoint; None for `amnet`.
         generators: several of them, instead of `generator`; the first is what the others are compared with.
+        tiles: sides of the tiles, LR pixels, that larger photos are rendered in (see `generators.tiles`); null for
+            whole photos, as in the paper. With several, `[null, 64]`, each generator is scored in each way.
         predictor: checkpoint behind `predictor` and `shared-offset`; None for the one that ships.
         action: action space that the policies act in: `code`, `free-code` or `width`.
         recipes: agents that differ in their seed alone, by the name of their recipe: files, folders of runs, or a
@@ -61,6 +65,7 @@ class Evaluate:
     metrics: tuple[str, ...] = ("psnr", "ssim", "niqe", "grid")
     generator: str | None = None
     generators: list[str] | str | None = None
+    tiles: tuple[int | None, ...] = (None,)
     predictor: str | None = None
     action: str = "code"
     recipes: dict[str, recipes.Recipe] = field(default_factory=dict)
@@ -75,8 +80,9 @@ class Evaluate:
             raise ValueError("give at least one policy, one width and one metric")
         if self.generator is not None and self.generators is not None:
             raise ValueError("give generator or generators, not both")
-        if self.images in ({}, []) or self.generators == []:
-            raise ValueError("give at least one generator and one folder of photos")
+        if self.images in ({}, []) or self.generators == [] or not self.tiles:
+            raise ValueError("give at least one generator, one folder of photos and one way of tiles")
+        labels.distinct([str(tile) for tile in self.tiles], "tile")
         if isinstance(self.images, list):
             labels.distinct(labels.tails(self.images), "folder of photos")
 
@@ -112,11 +118,13 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     device = pick_device(settings.device)
     first, *others = settings.metrics
     # The core's own photos are not looked at: it brings generator, metrics and action space together.
-    envs = [
-        BlindSREnv(metric=first, report=others, generator=source, action=settings.action, device=device, split="test")
-        for source in settings.sources
-    ]
-    names = labels.of_generators([env.core.generator.name for env in envs], settings.sources)
+    common: dict[str, Any] = {"metric": first, "report": others, "action": settings.action, "device": device}
+    ways = [(source, tile) for source in settings.sources for tile in settings.tiles]
+    envs = [BlindSREnv(generator=_generator(*way, device), split="test", **common) for way in ways]
+    of_sources = labels.of_generators(
+        [env.core.generator.name for env in envs[:: len(settings.tiles)]], settings.sources
+    )
+    names = [labels.in_tiles(name, tile) for name in of_sources for tile in settings.tiles]
     check_common([env.core for env in envs], drawn=False)
     sets = {name: images.load(folder, split="test") for name, folder in settings.sets.items()}
     config = labels.short(asdict(settings))
@@ -129,7 +137,7 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     agents = {name: recipes.files(recipe) for name, recipe in settings.recipes.items()}
     called = {name: recipes.called(name, found) for name, found in agents.items()}
     learning = {name: recipes.curves(found) for name, found in agents.items()}
-    for env, source, name in zip(envs, settings.sources, names, strict=True):
+    for env, (source, _), name in zip(envs, ways, names, strict=True):
         actors = _actors(env, source, settings)
         for recipe, found in agents.items():
             actors |= {label: policies.load(file, env) for label, file in zip(called[recipe], found, strict=True)}
@@ -153,6 +161,11 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     if output is not None:
         print(f"written to {output}")
     return figures
+
+
+def _generator(source: str, tile: int | None, device: torch.device) -> str | torch.nn.Module:
+    """Give what renders: the generator by its name, or in tiles."""
+    return source if tile is None else Tiled(generators.load(source, device=device), tile)
 
 
 def _sheet(

@@ -46,6 +46,16 @@ def in_units(metric: str) -> tuple[str, float]:
     return ("grid, 1e-3", 1e3) if metric == "grid" else (metric, 1.0)
 
 
+def in_tiles(generator: str, tile: int | None) -> str:
+    """Give a generator's name, and how it renders large photos where that is not whole.
+
+    Example:
+        >>> in_tiles("amnet", None), in_tiles("amnet", 64)
+        ('amnet', 'amnet in tiles of 64')
+    """
+    return generator if tile is None else f"{generator} in tiles of {tile}"
+
+
 def distinct(names: Sequence[str], what: str) -> list[str]:
     """Give the names back.
 

@@ -22,6 +22,7 @@ from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
 from experiments.training import pick_device
 from generators.atomic import atomic_write
+from generators.tiles import OVERLAP, TILE, Tiled
 
 MADE_BY = "made_by.json"
 """Beside the pictures of a folder: what rendered them, so that only its own are kept."""
@@ -46,6 +47,8 @@ class Upscale:
         width: the Gaussian kernel's width in pixels of the result, where it is known; then no policy is asked.
         generator: name or checkpoint; None for the one that the agent learned on, or else `amnet`.
         action: action space that the policy acts in: `code`, `free-code` or `width`.
+        tile: side, in pixels of the photo, of the tiles that larger photos are rendered in; null renders them whole,
+            which loses sharpness and takes memory. See `generators.tiles`.
         device: `auto`, `cpu` or `cuda`.
     """
 
@@ -56,10 +59,15 @@ class Upscale:
     width: float | None = None
     generator: str | None = None
     action: str = "code"
+    tile: int | None = TILE
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        """Refuse policies that would need more than the photo."""
+        """Refuse policies that would need more than the photo, and tiles that could not overlap."""
+        if self.tile is not None and self.tile <= 2 * OVERLAP:
+            raise ValueError(
+                f"tile must be above {2 * OVERLAP}, got {self.tile}: take {TILE}, or null for whole photos"
+            )
         if self.policy is not None and self.width is not None:
             raise ValueError("give policy or width, not both: a known kernel needs nobody to choose")
         whole = None if self.policy is None else parted(self.policy)[0]
@@ -70,7 +78,7 @@ class Upscale:
 
 
 def upscale(settings: Upscale) -> list[Path]:
-    """Render each photo, whole, and write it as PNG; photos are read one by one, so a folder may be large.
+    """Render each photo and write it as PNG; photos are read one by one, so a folder may be large.
 
     Returns:
         The files that were written, in the order of the photos.
@@ -82,11 +90,13 @@ def upscale(settings: Upscale) -> list[Path]:
             too large for the memory. All other photos are rendered all the same.
         CheckpointError: a file that cannot be used.
     """
+    device = pick_device(settings.device)
+    generator = generators.load(settings.generator or _learned_on(settings), device=device)
     env = BlindSREnv(
         metric="psnr",  # none is asked for
-        generator=settings.generator or _learned_on(settings),
+        generator=generator if settings.tile is None else Tiled(generator, settings.tile),
         action=settings.action,
-        device=pick_device(settings.device),
+        device=device,
         split="test",
     )
     chooser = settings.policy or "predictor"
@@ -105,13 +115,14 @@ def upscale(settings: Upscale) -> list[Path]:
     print(f"{env.core.generator.name} renders, {known}; pictures go to {output}")
     if kept:
         print(f"{kept} of {len(pairs)} pictures are there already and kept: --overwrite renders them again")
+    cure = "cut it in parts" if settings.tile is not None else "leave tiles in"
     written, failed = [], []
     for source, target in tqdm(todo, desc="rendering", unit="photo", leave=False, disable=not todo):
         try:
             pixels = images.read(source)
             picture = render(env.core, pixels, policy, settings.width)
         except (images.ImageError, MemoryError) as error:
-            failed.append(str(error) or f"{source} needs more memory than there is: cut it in parts")
+            failed.append(str(error) or f"{source} needs more memory than there is: {cure}")
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         images.write(target, picture)
@@ -173,8 +184,7 @@ def render(
 
     Args:
         core: generator and action space.
-        photo: low resolution, `(H, W, 3)` uint8, any size; the whole of it is rendered at once, since the generator
-            looks at statistics of the whole. One without colour stays so.
+        photo: low resolution, `(H, W, 3)` uint8, any size. One without colour stays so.
         policy: None where `width` is given.
         width: of the kernel, in pixels of the result.
 
@@ -231,6 +241,7 @@ def _made_by(settings: Upscale, core: BlindSRCore) -> dict[str, Any]:
         "policy_file": hashlib.sha256(file.read_bytes()).hexdigest()[:12] if file else None,
         "width": settings.width,
         "action": settings.action,
+        "tile": settings.tile,
     }
 
 

@@ -11,6 +11,7 @@ from agents import checkpoints, networks
 from blindsr_env import degradation, images, kernels, metrics
 from experiments.evaluate import Evaluate, differences, evaluate, table_of_differences
 from experiments.run_folder import vacant, write_results
+from generators.tiles import Tiled
 
 
 @pytest.fixture
@@ -300,3 +301,24 @@ def test_results_files_get_their_ending_and_settings_that_change_nothing_do_not_
 def test_widths_that_no_kernel_has_are_refused(tiny_checkpoint, folder):
     with pytest.raises(ValueError, match="width must lie in 0.2 to 4, as tiny's kernels do, got 9"):
         evaluate(Evaluate(generator=tiny_checkpoint, images=str(folder), widths=(9.0,), metrics=("psnr",), output=None))
+
+
+def test_tiles_are_compared_with_whole_photos(folder, tiny_checkpoint, capsys):
+    common = dict(policies=("true-code",), images=str(folder), widths=(0.7,), metrics=("psnr",), output=None)
+    figures = evaluate(Evaluate(generator=tiny_checkpoint, tiles=(None, 20), device="cpu", **common))
+    assert [sheet["generator"] for sheet in figures["sheets"]] == ["tiny", "tiny in tiles of 20"]
+    (difference,) = figures["differences"]
+    assert difference["generator"] == "tiny in tiles of 20" and difference["against"] == "tiny"
+    whole, tiled = (np.array(s["policies"]["true-code"]["psnr"]["scores"]) for s in figures["sheets"])
+    network = Tiled(generators.load(tiny_checkpoint), 20)
+    for path, score in zip(images.find(folder), tiled[:, 0], strict=True):
+        pixels = images.read(path)
+        height, width = (side // 4 * 4 for side in pixels.shape[:2])
+        hr = torch.from_numpy(pixels[:height, :width]).permute(2, 0, 1)[None].float() / 255
+        kernel = kernels.gaussian(torch.tensor([0.7], dtype=torch.float64))
+        sr = degradation.quantize(network(degradation.degrade(hr, kernel.float(), 4), network.codec.encode(kernel)))
+        assert score == pytest.approx(metrics.get("psnr", scale=4)(sr, hr).item(), abs=0.01)
+    assert difference["policies"]["true-code"]["psnr"]["mean"] == pytest.approx((tiled - whole).mean())
+    assert "tiny in tiles of 20 over tiny" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="the tile '20' is given twice"):
+        Evaluate(tiles=(20, 20))

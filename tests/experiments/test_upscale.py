@@ -1,4 +1,4 @@
-"""`blindsr upscale`: a user's photos, rendered whole with the code that a policy chooses."""
+"""`blindsr upscale`: a user's photos, rendered with the code that a policy chooses."""
 
 import os
 import shutil
@@ -17,6 +17,7 @@ from blindsr_env.env import BlindSREnv
 from blindsr_env.kernels import gaussian
 from experiments import cli
 from experiments.upscale import Upscale, upscale
+from generators.tiles import Tiled
 
 
 @pytest.fixture
@@ -51,6 +52,27 @@ def test_photos_of_a_folder_are_rendered_by_the_predictor(photos, tmp_path, tiny
     picture = images.read(written[0])
     assert picture.shape == (80, 132, 3) and near(picture, expected(tiny_checkpoint, pixels, action))
     assert "b.png: 14x9 to 56x36" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("tile", [24, None])
+def test_large_photos_are_rendered_in_tiles(tmp_path, photo, tiny_checkpoint, tile):
+    """With one code for all of them, which the policy chooses for the whole photo."""
+    pixels = photo(70, 40, 3)
+    images.write(tmp_path / "large.png", pixels)
+    common = dict(images=str(tmp_path / "large.png"), generator=tiny_checkpoint, device="cpu", tile=tile)
+    (path,) = upscale(Upscale(output=str(tmp_path / "out"), **common))
+    policy = policies.load("predictor", BlindSREnv(metric="psnr", generator=tiny_checkpoint))
+    action = torch.from_numpy(policy.predict(pixels)[0])[None]
+    whole, network = expected(tiny_checkpoint, pixels, action), generators.load(tiny_checkpoint)
+    if tile is None:
+        assert near(images.read(path), whole)
+        return
+    with torch.no_grad():
+        sr = Tiled(network, tile)(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255, action)[0]
+    assert near(images.read(path), (sr.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
+    assert not near(images.read(path), whole)
+    with pytest.raises(ValueError, match="tile must be above 16, got 16"):
+        Upscale(**common | {"tile": 16})
 
 
 def test_a_known_width_asks_nobody(photos, tmp_path, tiny_checkpoint, monkeypatch):

@@ -1,0 +1,115 @@
+"""Photos larger than what a generator was trained on, in tiles of that size that overlap and are blended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+
+from generators.amnet import AMNet, Architecture
+from generators.codec import KernelCodec
+
+TILE = 64
+"""Side of a tile, LR pixels: that of the patches that the shipped generators were trained on."""
+
+OVERLAP = 8
+"""LR pixels that neighbours share; more changes PSNR by less than 0.01 dB."""
+
+AT_ONCE = 32
+"""Tiles that are rendered at once."""
+
+
+class Tiled(nn.Module):
+    """A generator that renders photos larger than a tile in tiles, and others as the generator itself.
+
+    AMLayers replace their features' statistics over the whole picture. Those of a large photo are others than a patch's
+    in training, so photos of some 300 pixels, rendered whole, lose 0.1 to 0.5 dB. In tiles memory is bounded, too.
+
+    Args:
+        generator: G, frozen.
+        tile: side of a tile, LR pixels.
+        overlap: LR pixels that neighbours share at least; there one fades into the other.
+
+    Attributes:
+        generator: see above; its scale, codec, name, architecture and fingerprint are this one's as well.
+
+    Raises:
+        ValueError: a tile is not larger than two overlaps.
+    """
+
+    def __init__(self, generator: AMNet, tile: int = TILE, overlap: int = OVERLAP) -> None:
+        super().__init__()
+        if overlap < 0 or tile <= 2 * overlap:
+            raise ValueError(f"a tile must be larger than two overlaps of {overlap}, got {tile}")
+        self.generator, self.tile, self.overlap = generator, tile, overlap
+        self.train(generator.training)
+
+    @property
+    def scale(self) -> int:
+        """SR side over LR side."""
+        return self.generator.scale
+
+    @property
+    def codec(self) -> KernelCodec:
+        """The kernel code's language."""
+        return self.generator.codec
+
+    @property
+    def name(self) -> str:
+        """What messages call the generator."""
+        return self.generator.name
+
+    @property
+    def architecture(self) -> Architecture:
+        """The generator's."""
+        return self.generator.architecture
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The generator's."""
+        return self.generator.fingerprint
+
+    def forward(self, lr: Tensor, action: Tensor) -> Tensor:
+        """Render photos for actions; see `AMNet.forward`."""
+        return self._blend(self.generator, lr, action)
+
+    def render(self, lr: Tensor, code: Tensor) -> Tensor:
+        """Render photos for codes; see `AMNet.render`."""
+        return self._blend(self.generator.render, lr, code)
+
+    def _blend(self, render: Callable[[Tensor, Tensor], Tensor], lr: Tensor, code: Tensor) -> Tensor:
+        if max(lr.shape[2:]) <= self.tile:
+            return render(lr, code)
+        count, s = len(lr), self.scale
+        (tops, down), (lefts, across) = (self._fade(side, lr) for side in lr.shape[2:])
+        places = list(product(range(len(tops)), range(len(lefts))))
+        at_once = max(1, AT_ONCE // max(1, count))
+        sr = lr.new_zeros(count, 3, s * lr.shape[2], s * lr.shape[3])
+        for group in (places[i : i + at_once] for i in range(0, len(places), at_once)):
+            parts = [lr[:, :, tops[i] : tops[i] + self.tile, lefts[j] : lefts[j] + self.tile] for i, j in group]
+            tiles = render(torch.cat(parts), code.repeat(len(group), 1)).split(count)
+            for (i, j), rendered in zip(group, tiles, strict=True):
+                rows, columns = (slice(s * start, s * (start + self.tile)) for start in (tops[i], lefts[j]))
+                sr[:, :, rows, columns] += rendered * (down[i][:, None] * across[j])
+        return sr
+
+    def _fade(self, side: int, like: Tensor) -> tuple[list[int], list[Tensor]]:
+        """Place tiles along one side of a photo, LR pixels: where each begins, and its weight in each SR pixel.
+
+        Weights rise and fall linearly over the overlap, and sum to 1 everywhere.
+        """
+        tile = min(self.tile, side)
+        count = 1 if side <= tile else -(-(side - self.overlap) // (tile - self.overlap))
+        starts = [0] if count == 1 else [round(i * (side - tile) / (count - 1)) for i in range(count)]
+        pixel = torch.arange(self.scale * tile, device=like.device, dtype=like.dtype) + 0.5
+        length = max(self.scale * self.overlap, 0.5)  # without an overlap nothing fades
+        rise, fall = (pixel / length).clamp(max=1), (pixel.flip(0) / length).clamp(max=1)
+        one = torch.ones_like(pixel)
+        weights = [torch.minimum(rise if start > 0 else one, fall if start + tile < side else one) for start in starts]
+        total = like.new_zeros(self.scale * side)
+        spans = [slice(self.scale * start, self.scale * (start + tile)) for start in starts]
+        for span, weight in zip(spans, weights, strict=True):
+            total[span] += weight
+        return starts, [weight / total[span] for span, weight in zip(spans, weights, strict=True)]
