@@ -25,6 +25,9 @@ STATE = "training-state"  # kind of checkpoint
 IDLE = ("cuda_graphs",)
 """Settings that change no figure, and that older files lack."""
 
+LATER: dict[str, Any] = {"tiles": [None], "views": 1}
+"""What older results files, which lack these settings, were made with."""
+
 
 class RunFolder:
     """Files of one run.
@@ -177,7 +180,9 @@ def _in_json(config: Any) -> Any:
 
 def _decisive(config: Any) -> Any:
     """Leave out of a config what its figures do not depend on."""
-    return {key: value for key, value in config.items() if key not in IDLE} if isinstance(config, dict) else config
+    if not isinstance(config, dict):
+        return config
+    return {key: value for key, value in config.items() if key not in IDLE and value != LATER.get(key, MISSING)}
 
 
 def _config_of(path: Path) -> Any:

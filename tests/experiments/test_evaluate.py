@@ -295,6 +295,8 @@ def test_results_files_get_their_ending_and_settings_that_change_nothing_do_not_
     assert vacant(tmp_path / "mine", {"a": 1}) == tmp_path / "mine.json", "tables would not find it"
     write_results(tmp_path / "mine.json", {}, {"a": 1}, seed=0)
     assert vacant(tmp_path / "mine", {"a": 1, "cuda_graphs": True}) == tmp_path / "mine.json"
+    assert vacant(tmp_path / "mine", {"a": 1, "tiles": (None,), "views": 1}) == tmp_path / "mine.json"
+    assert vacant(tmp_path / "mine", {"a": 1, "tiles": (64,)}) == tmp_path / "mine_2.json"
     assert vacant(tmp_path / "mine", {"a": 2}) == tmp_path / "mine_2.json"
 
 
