@@ -234,7 +234,8 @@ def table(figures: dict[str, Any]) -> str:
         reward = "".join(f"{entry['mean']:>+8.3f}" for entry in of["reward"])
         share = "".join(f"{'-':>8}" if entry is None else f"{entry['mean']:>8.2f}" for entry in of["normalised"])
         lines.append(f"{name:<{wide}}{reward}  | {share}")
-    lines.append("price: gain over the true code of the start, then of the best code found")
+    seen = ", on the photos as they are" if figures.get("views", 1) > 1 else ""
+    lines.append(f"price: gain over the true code of the start, then of the best code found{seen}")
     for name, of in starts.items():
         prices = []
         for metric, gain in of["price"]["start"].items():
@@ -253,18 +254,17 @@ def table(figures: dict[str, Any]) -> str:
 
 def _on_unseen(figures: dict[str, Any], wide: int) -> list[str]:
     """Say what starts and found codes win on the same photos transposed, which no search saw."""
+    best = Interval(**figures["best_unseen"])
     lines = [
-        "the same codes on the same photos transposed, four ways that no search saw: reward of the start, of the best",
-        "code found, how much more that is [95% over photos], and the start's share of the best known code's "
-        f"{Interval(**figures['best_unseen'])}",
+        "the same codes on the same photos transposed, four ways that no search saw: reward [95% over photos],",
+        f"and the start's share of what the best known code earns there, {best}",
+        f"{'':<{wide}}{'start':>8}{'found':>8}  {'found over start':<24}  share",
     ]
     for name, of in figures["starts"].items():
         start, found, more = (Interval(**of["unseen"][key]) for key in ("start", "found", "more"))
         share = of["unseen"]["normalised"]
-        lines.append(
-            f"{name:<{wide}}{start.mean:>+8.3f}{found.mean:>+8.3f}  {more}"
-            + ("" if share is None or name == "true-code" else f"  {Interval(**share)}")
-        )
+        shown = "" if name == "true-code" else "-" if share is None or not best.low > 0 else str(Interval(**share))
+        lines.append(f"{name:<{wide}}{start.mean:>+8.3f}{found.mean:>+8.3f}  {more!s:<24}  {shown}".rstrip())
     return lines
 
 

@@ -48,7 +48,7 @@ class Upscale:
         generator: name or checkpoint; None for the one that the agent learned on, or else `amnet`.
         action: action space that the policy acts in: `code`, `free-code` or `width`.
         tile: side, in pixels of the photo, of the tiles that larger photos are rendered in; null renders them whole,
-            which loses sharpness and takes memory. See `generators.tiles`.
+            with a lower PSNR and more memory. See `generators.tiles`.
         device: `auto`, `cpu` or `cuda`.
     """
 
@@ -262,11 +262,17 @@ class _Note:
         if there and json.loads(self.path.read_text()) == self.made_by or not there and not pictures:
             return self.write()
         if not overwrite:
-            whose = f"pictures that something else made, see {MADE_BY}" if there else "some of the pictures already"
+            whose = f"pictures made by other settings ({self._others()})" if there else "some of the pictures already"
             raise ValueError(
                 f"{self.path.parent} has {whose}: give another --output, or --overwrite to render all again"
             )
         self.path.unlink(missing_ok=True)
+
+    def _others(self) -> str:
+        """Say which settings made what is there, where they differ."""
+        theirs = {"tile": None} | json.loads(self.path.read_text())  # there were no tiles at first
+        changed = [key for key, value in self.made_by.items() if theirs.get(key) != value]
+        return ", ".join(f"{key} {theirs.get(key)}, not {self.made_by[key]}" for key in changed)
 
     def write(self) -> None:
         with atomic_write(self.path) as partial:

@@ -17,8 +17,9 @@ from generators.amnet import AMNet, Architecture
 from generators.checkpoint import CheckpointError
 from generators.codec import KernelCodec
 from generators.nearest import unknown
+from generators.tiles import Tiled
 
-__all__ = ["AMNet", "Architecture", "CheckpointError", "KernelCodec", "build", "find", "load", "names", "save"]
+__all__ = ["AMNet", "Architecture", "CheckpointError", "KernelCodec", "Tiled", "build", "find", "load", "names", "save"]
 
 ARCHITECTURES: dict[str, Architecture] = {
     "amnet": Architecture(blocks=16, width=64),

@@ -128,17 +128,17 @@ def test_pictures_that_something_else_made_are_not_kept(photos, tmp_path, tiny_c
     common = dict(images=str(photos), output=str(out), generator=tiny_checkpoint, device="cpu")
     first = [path.read_bytes() for path in upscale(Upscale(**common))]
     elsewhere = shutil.copytree(photos, tmp_path / "elsewhere")
-    others = [
-        dict(images=str(elsewhere)),
-        dict(policy="mean-code"),
-        dict(width=2.0),
-        dict(generator=louder),
-    ]
-    for other in others:
-        with pytest.raises(
-            ValueError, match=r"out has pictures that something else made, see made_by.json: give another"
-        ):
+    others = {
+        f"photos {photos.resolve()}, not {elsewhere.resolve()}": dict(images=str(elsewhere)),
+        "policy predictor, not mean-code": dict(policy="mean-code"),
+        "width None, not 2.0": dict(width=2.0),
+        "weights ": dict(generator=louder),
+        "tile 64, not None": dict(tile=None),
+    }
+    for changed, other in others.items():
+        with pytest.raises(ValueError, match="out has pictures made by other settings .*: give another") as error:
             upscale(Upscale(**common | other))
+        assert changed in str(error.value)
     assert [path.read_bytes() for path in sorted(out.rglob("*.png"))] == first
 
     def stop(core, *rest):

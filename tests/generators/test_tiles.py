@@ -105,3 +105,8 @@ def test_environments_take_it_for_the_generator(tiny_generator, tiny_photos):
 def test_tiles_too_small_for_their_overlap(tiny_generator, tile, overlap):
     with pytest.raises(ValueError, match="a tile must be larger than two overlaps"):
         Tiled(tiny_generator, tile, overlap)
+
+
+def test_a_name_is_no_generator():
+    with pytest.raises(TypeError, match="takes a generator, not 'amnet': give generators.load"):
+        Tiled("amnet")
