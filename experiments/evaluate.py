@@ -47,7 +47,8 @@ class Evaluate:
         generator: name or checkpoint; None for `amnet`.
         generators: several of them, instead of `generator`; the first is what the others are compared with.
         tiles: sides of the tiles, LR pixels, that larger photos are rendered in (see `generators.tiles`); null for
-            whole photos, as in the paper. With several, `[null, 64]`, each generator is scored in each way.
+            whole photos, as in the paper. With several, `[null, 64]`, each generator is scored in each way, and each
+            further way is compared with the first.
         predictor: checkpoint behind `predictor` and `shared-offset`; None for the one that ships.
         action: action space that the policies act in: `code`, `free-code` or `width`.
         recipes: agents that differ in their seed alone, by the name of their recipe: files, folders of runs, or a
@@ -137,7 +138,9 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     agents = {name: recipes.files(recipe) for name, recipe in settings.recipes.items()}
     called = {name: recipes.called(name, found) for name, found in agents.items()}
     learning = {name: recipes.curves(found) for name, found in agents.items()}
-    for env, (source, _), name in zip(envs, ways, names, strict=True):
+    plain = [labels.in_tiles(name, settings.tiles[0]) for name in of_sources for _ in settings.tiles]
+    for env, (source, _), name, own in zip(envs, ways, names, plain, strict=True):
+        base = names[0] if name == own else own  # tiles against the same generator without, generators among each other
         actors = _actors(env, source, settings)
         for recipe, found in agents.items():
             actors |= {label: policies.load(file, env) for label, file in zip(called[recipe], found, strict=True)}
@@ -151,8 +154,8 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
                 print(recipes.table(sheet["recipes"]), flush=True)
             sheets.append(sheet)
             if name != names[0]:
-                base = next(each for each in sheets if each["set"] == title)
-                compared += differences([base, sheet], _zeta(env.core), settings.seed)
+                against = next(each for each in sheets if (each["set"], each["generator"]) == (title, base))
+                compared += differences([against, sheet], _zeta(env.core), settings.seed)
             figures = {"sheets": sheets, "differences": compared} if len(sheets) > 1 else sheet
             # After each sheet: what was scored is kept, should a later one fail or be stopped.
             if output is not None:

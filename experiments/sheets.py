@@ -14,8 +14,8 @@ A results file is JSON: `figures`, `config` (resolved, file names without folder
   the gain less that one's, paired by photo), `photos` (how many all seeds have a score of) and `broken`; and `curves`:
   by what was logged `metric` and `generator` (of the training), `renders` and `by_seed` (seeds x renders).
 - `blindsr evaluate`, several: `sheets`, a list of those, and `differences`, one for each further generator and set:
-  `set`, `generator`, `against` (the first generator), `widths`, and `policies`: by policy and metric the gain over the
-  first generator, paired by photo: an interval, and `by_width`, one for each width.
+  `set`, `generator`, `against` (the first generator; in further tiles the same one in the first way), `widths`, and
+  `policies`: by policy and metric the gain over that, paired by photo: an interval, and `by_width`, one for each width.
 - `blindsr hack`: `kind` = `hack`, `metric`, `photos`, `scenes`, `renders`, `generators`: by name `architecture`,
   `true_code` (mean scores by metric) and `actions`: by action space `reward` (interval), `gain` (intervals by metric),
   `scores` (means by metric), `scenes`, `broken` (by metric, as above), `offset` (15 numbers), `rewards` (one a scene);

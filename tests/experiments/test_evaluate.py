@@ -305,7 +305,7 @@ def test_widths_that_no_kernel_has_are_refused(tiny_checkpoint, folder):
         evaluate(Evaluate(generator=tiny_checkpoint, images=str(folder), widths=(9.0,), metrics=("psnr",), output=None))
 
 
-def test_tiles_are_compared_with_whole_photos(folder, tiny_checkpoint, capsys):
+def test_tiles_are_compared_with_whole_photos(folder, tiny_checkpoint, louder, capsys):
     common = dict(policies=("true-code",), images=str(folder), widths=(0.7,), metrics=("psnr",), output=None)
     figures = evaluate(Evaluate(generator=tiny_checkpoint, tiles=(None, 20), device="cpu", **common))
     assert [sheet["generator"] for sheet in figures["sheets"]] == ["tiny", "tiny in tiles of 20"]
@@ -322,5 +322,10 @@ def test_tiles_are_compared_with_whole_photos(folder, tiny_checkpoint, capsys):
         assert score == pytest.approx(metrics.get("psnr", scale=4)(sr, hr).item(), abs=0.01)
     assert difference["policies"]["true-code"]["psnr"]["mean"] == pytest.approx((tiled - whole).mean())
     assert "tiny in tiles of 20 over tiny" in capsys.readouterr().out
+    figures = evaluate(Evaluate(generators=[tiny_checkpoint, louder], tiles=(None, 20), device="cpu", **common))
+    pairs = [(each["generator"], each["against"]) for each in figures["differences"]]
+    first, second = (sheet["generator"] for sheet in figures["sheets"][::2])
+    tiled = [f"{name} in tiles of 20" for name in (first, second)]
+    assert pairs == [(tiled[0], first), (second, first), (tiled[1], second)]
     with pytest.raises(ValueError, match="the tile '20' is given twice"):
         Evaluate(tiles=(20, 20))
