@@ -443,13 +443,10 @@ class BlindSRCore:
         sr = self.render(scenes.lr, action)
         true = self.render_code(scenes.lr, scenes.code)
 
-        def eight_bit(x: Tensor) -> Tensor:
-            return (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-
         shown = {
             "lr": scenes.lr,
-            "sr": eight_bit(sr),
-            "true": eight_bit(true),
+            "sr": _levels(sr),
+            "true": _levels(true),
             "hr": scenes.hr.permute(0, 2, 3, 1),
             "kernel": scenes.kernel,
             "chosen": self._chosen_kernel(action),
@@ -537,6 +534,6 @@ class BlindSRCore:
         return self.codec.code(code) if self.action == "free-code" else code
 
 
-def _levels(lr: Tensor) -> Tensor:
-    """Give what an agent sees of LR in [0, 1], `(N, 3, h, w)`: `(N, h, w, 3)` uint8."""
-    return (lr * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+def _levels(pictures: Tensor) -> Tensor:
+    """Give pictures in [0, 1], `(N, 3, h, w)`, as agents and people see them: `(N, h, w, 3)` uint8."""
+    return (pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()

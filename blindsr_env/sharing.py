@@ -14,6 +14,7 @@ import torch
 import generators
 from blindsr_env import images as photos
 from blindsr_env.pool import PhotoPool
+from generators.tiles import Tiled
 
 ATTRIBUTES = ("scale", "codec", "name", "render")
 """What the environments use of a generator, beside calling it."""
@@ -42,6 +43,16 @@ def generator(source: str | os.PathLike[str] | torch.nn.Module | None, device: t
         status = Path(source).stat()  # a checkpoint written anew is another generator
         stamp = (status.st_mtime_ns, status.st_size)
     return _load_generator(source if source is None else os.fspath(source), stamp, device, dtype)
+
+
+def tiled(source: str | os.PathLike[str] | None, tile: int | None, device: torch.device | str) -> Any:
+    """Return a shared float32 generator, in tiles of that side, LR pixels, where one is given.
+
+    Raises:
+        ValueError: as `generator`, or the tile is too small for its overlap.
+    """
+    whole = generator(source, device_of(device), torch.float32)
+    return whole if tile is None else Tiled(whole, tile)
 
 
 def _checked(module: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:

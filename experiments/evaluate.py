@@ -11,14 +11,13 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 import generators
 from agents import policies
 from agents.part import parted
-from blindsr_env import images
+from blindsr_env import images, sharing
 from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
 from blindsr_env.images import Photo
@@ -27,7 +26,6 @@ from experiments.held_out import check_common, whole_photo
 from experiments.intervals import Interval, bootstrap, over_widths
 from experiments.run_folder import vacant, write_results
 from experiments.training import pick_device
-from generators.tiles import Tiled
 
 BUILT_IN = "built-in"
 """What the set of held-out photos in the package is called."""
@@ -121,10 +119,9 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     # The core's own photos are not looked at: it brings generator, metrics and action space together.
     common: dict[str, Any] = {"metric": first, "report": others, "action": settings.action, "device": device}
     ways = [(source, tile) for source in settings.sources for tile in settings.tiles]
-    envs = [BlindSREnv(generator=_generator(*way, device), split="test", **common) for way in ways]
-    of_sources = labels.of_generators(
-        [env.core.generator.name for env in envs[:: len(settings.tiles)]], settings.sources
-    )
+    envs = [BlindSREnv(generator=sharing.tiled(*way, device), split="test", **common) for way in ways]
+    each = len(settings.tiles)
+    of_sources = labels.of_generators([env.core.generator.name for env in envs[::each]], settings.sources)
     names = [labels.in_tiles(name, tile) for name in of_sources for tile in settings.tiles]
     check_common([env.core for env in envs], drawn=False)
     sets = {name: images.load(folder, split="test") for name, folder in settings.sets.items()}
@@ -138,9 +135,9 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     agents = {name: recipes.files(recipe) for name, recipe in settings.recipes.items()}
     called = {name: recipes.called(name, found) for name, found in agents.items()}
     learning = {name: recipes.curves(found) for name, found in agents.items()}
-    plain = [labels.in_tiles(name, settings.tiles[0]) for name in of_sources for _ in settings.tiles]
-    for env, (source, _), name, own in zip(envs, ways, names, plain, strict=True):
-        base = names[0] if name == own else own  # tiles against the same generator without, generators among each other
+    # Further tiles are compared with the same generator in the first way, generators with the first one.
+    bases = [names[i - i % each if i % each else 0] for i in range(len(names))]
+    for env, (source, _), name, base in zip(envs, ways, names, bases, strict=True):
         actors = _actors(env, source, settings)
         for recipe, found in agents.items():
             actors |= {label: policies.load(file, env) for label, file in zip(called[recipe], found, strict=True)}
@@ -164,11 +161,6 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     if output is not None:
         print(f"written to {output}")
     return figures
-
-
-def _generator(source: str, tile: int | None, device: torch.device) -> str | torch.nn.Module:
-    """Give what renders: the generator by its name, or in tiles."""
-    return source if tile is None else Tiled(generators.load(source, device=device), tile)
 
 
 def _sheet(

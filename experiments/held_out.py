@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -189,6 +190,11 @@ class HeldOut:
                 for number, photo in enumerate(tqdm(photos, desc="rendering the true codes", unit="photo", leave=False))
             ]
         return cls(env, parts, np.repeat(np.arange(len(photos)), len(widths)), [photo.name for photo in photos])
+
+    @cached_property
+    def lean(self) -> BlindSRCore:
+        """The core without its report; one for all, since each records CUDA graphs of its own."""
+        return self.core.without_report()
 
     def turned(self, flip: int) -> HeldOut:
         """Give the same scenes with their photos flipped or turned; see `BlindSRCore.turned`."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from agents import policies
 from agents.search import search as search_codes
 from blindsr_env import images, sharing
-from blindsr_env.core import DTYPES
+from blindsr_env.core import DTYPES, BlindSRCore
 from experiments import labels, paper
 from experiments.counts import at_least_1
 from experiments.held_out import HeldOut, Scored
@@ -120,17 +120,17 @@ def search(settings: Search) -> dict[str, Any]:
     views = [held_out.turned(flip) for flip in range(1, settings.views)]
     unseen = [held_out.turned(flip) for flip in UNSEEN]
     # The same scenes count everywhere: those in which the true code has a score on all views.
-    name = held_out.core.metric.name
-    valid = np.isfinite([each.true_scores[name] for each in (held_out, *views, *unseen)]).all(axis=0)  # (scenes,)
+    metric = held_out.core.metric.name
+    valid = np.isfinite([each.true_scores[metric] for each in (held_out, *views, *unseen)]).all(axis=0)  # (scenes,)
     if not valid.any():
-        raise ValueError(f"{name} has no finite score of any scene's true code (flat pictures?): give other photos")
+        raise ValueError(f"{metric} has no finite score of any scene's true code (flat pictures?): give other photos")
     names = [*ALWAYS, *(name for name in settings.starts if name not in ALWAYS)]
     runs: dict[str, _Run] = {}
     for label, name in zip(labels.tails(names), names, strict=True):
         policy = policies.load(name, held_out.env, predictor=settings.predictor, seed=settings.seed)
         begun = held_out.score(policy)
         action, curve = _climb(held_out, views, begun, settings, BLIND_STEP if name in BLIND else 1.0)
-        elsewhere = [_rewards(unseen, each) for each in (torch.from_numpy(begun.action), action)]
+        elsewhere = [_rewards(held_out.lean, unseen, each) for each in (torch.from_numpy(begun.action), action)]
         for rewards in (curve, *elsewhere):
             rewards[~valid] = np.nan
         runs[label] = _Run(begun, held_out.score(_Chosen(action)), curve, *elsewhere)
@@ -150,7 +150,7 @@ def search(settings: Search) -> dict[str, Any]:
         "scenes": settings.scenes,
         "generator": held_out.core.generator.name,
         "action": settings.action,
-        "metric": held_out.core.metric.name,
+        "metric": metric,
         "patch_size": settings.patch_size,
         "widths": settings.widths if settings.patch_size is not None else settings.of_whole,
         "budgets": list(settings.budgets),
@@ -342,9 +342,8 @@ class _Run:
     found: NDArray[np.float64]
 
 
-def _rewards(views: Sequence[HeldOut], action: Tensor) -> NDArray[np.float64]:
+def _rewards(core: BlindSRCore, views: Sequence[HeldOut], action: Tensor) -> NDArray[np.float64]:
     """Score given codes `(N, d)` on several views of the scenes: the mean reward in each, `(N,)`."""
-    core = views[0].core.without_report()
     action = core.to_action(action, tuple(action.shape))
     rewards = []
     for view in views:
@@ -364,7 +363,7 @@ def _climb(
     held_out: HeldOut, views: Sequence[HeldOut], begun: Scored, settings: Search, step: float
 ) -> tuple[Tensor, NDArray[np.float64]]:
     """Search from the actions of `begun`: the best ones `(N, d)`, and the reward after each render `(N, R)`."""
-    core = held_out.core.without_report()  # starts and results are asked for the report, the search pays for none
+    core = held_out.lean  # starts and results are asked for the report, the search pays for none
     sizes = [len(part.lr) for part in held_out.parts]
     starts = core.to_action(begun.action, begun.action.shape).split(sizes)
     first = np.cumsum([0, *sizes]).tolist()  # each part's first scene

@@ -17,12 +17,12 @@ from tqdm import tqdm
 import generators
 from agents import policies
 from agents.part import parted
-from blindsr_env import images, kernels
+from blindsr_env import images, kernels, sharing
 from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
 from experiments.training import pick_device
 from generators.atomic import atomic_write
-from generators.tiles import OVERLAP, TILE, Tiled
+from generators.tiles import OVERLAP, TILE
 
 MADE_BY = "made_by.json"
 """Beside the pictures of a folder: what rendered them, so that only its own are kept."""
@@ -91,10 +91,9 @@ def upscale(settings: Upscale) -> list[Path]:
         CheckpointError: a file that cannot be used.
     """
     device = pick_device(settings.device)
-    generator = generators.load(settings.generator or _learned_on(settings), device=device)
     env = BlindSREnv(
         metric="psnr",  # none is asked for
-        generator=generator if settings.tile is None else Tiled(generator, settings.tile),
+        generator=sharing.tiled(settings.generator or _learned_on(settings), settings.tile, device),
         action=settings.action,
         device=device,
         split="test",
@@ -258,19 +257,21 @@ class _Note:
             pictures: whether some of the pictures are there.
             overwrite: whether they are rendered again.
         """
-        there = self.path.is_file()
-        if there and json.loads(self.path.read_text()) == self.made_by or not there and not pictures:
+        theirs = json.loads(self.path.read_text()) if self.path.is_file() else None
+        if theirs == self.made_by or theirs is None and not pictures:
             return self.write()
         if not overwrite:
-            whose = f"pictures made by other settings ({self._others()})" if there else "some of the pictures already"
+            whose = "some of the pictures already"
+            if theirs is not None:
+                whose = f"pictures made by other settings ({self._others(theirs)})"
             raise ValueError(
                 f"{self.path.parent} has {whose}: give another --output, or --overwrite to render all again"
             )
         self.path.unlink(missing_ok=True)
 
-    def _others(self) -> str:
+    def _others(self, theirs: dict[str, Any]) -> str:
         """Say which settings made what is there, where they differ."""
-        theirs = {"tile": None} | json.loads(self.path.read_text())  # there were no tiles at first
+        theirs = {"tile": None} | theirs  # there were no tiles at first
         changed = [key for key, value in self.made_by.items() if theirs.get(key) != value]
         return ", ".join(f"{key} {theirs.get(key)}, not {self.made_by[key]}" for key in changed)
 
