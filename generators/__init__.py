@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from generators import checkpoint
-from generators.amnet import AMNet, Architecture
+from generators.amnet import AMNet, Architecture, Modulation
 from generators.checkpoint import CheckpointError
 from generators.codec import KernelCodec
 from generators.nearest import unknown
@@ -131,7 +131,7 @@ def load(
     Args:
         name_or_path: one of `names()`, a checkpoint file, or None for `amnet`.
         device: where it runs.
-        dtype: of its weights and pictures.
+        dtype: of its convolutions and features; AMLayers' small layers, which name means and factors, stay float32.
 
     Returns:
         A module with `.scale`, `.codec`, `.name`; `sr = g(lr, action)` takes `(N, 3, h, w)` in [0, 1] and `(N, 15)`
@@ -155,4 +155,7 @@ def load(
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not a whole generator's checkpoint: copy or train it again") from error
     generator = generator.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for layer in generator.modules():
+        if isinstance(layer, Modulation):
+            layer.float()
     return generator.eval().requires_grad_(False)

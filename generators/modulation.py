@@ -64,6 +64,8 @@ def plain_moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def multiply_add(x: Tensor, mu: Tensor, a: Tensor, beta: Tensor, out: Tensor | None = None) -> Tensor:
     """Compute a (x - mu) + beta by its formula; as `modulate`, with a plain gradient, or into `out`, which may be x."""
+    if _is_half_on_cpu(x) and not torch.compiler.is_compiling() and not torch.is_grad_enabled():
+        return _normalise(x, mu, a, beta, torch.empty_like(x) if out is None else out)
     offset = torch.addcmul(beta, a, mu, value=-1)
     return torch.addcmul(offset.to(x.dtype)[:, :, None, None], x, a.to(x.dtype)[:, :, None, None], out=out)
 
@@ -74,6 +76,12 @@ def _measure(x: Tensor) -> tuple[Tensor, Tensor]:
         return x.mean(dim=(2, 3), dtype=torch.float32), x.var(dim=(2, 3), correction=0).float()
     if x.device.type != "cpu" or x.numel() == 0:
         return plain_moments(x)
+    if _is_half_on_cpu(x):
+        zero, one = (torch.full(x.shape[1:2], value, dtype=torch.float32) for value in (0.0, 1.0))
+        # Running statistics in float32, which stay as they are, have the sums taken in float32, without a copy of x.
+        each = [torch.batch_norm_update_stats(picture, zero, one, 0.0) for picture in x.split(1)]
+        mu, variance = (torch.stack(values) for values in zip(*each, strict=True))
+        return mu, variance
     wide = x.dtype if x.dtype == torch.float64 else torch.float32
     mu = x.mean(dim=(2, 3), dtype=wide)
     # A batch of one picture has that picture's variance for its own; but its mean, a plain running sum, is off by 1e-5.
@@ -81,6 +89,25 @@ def _measure(x: Tensor) -> tuple[Tensor, Tensor]:
     rough_mean, rough_variance = (torch.stack(values) for values in zip(*each, strict=True))
     error = rough_mean.sub_(mu)
     return mu, rough_variance.addcmul_(error, error, value=-1)
+
+
+def _is_half_on_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype.itemsize < 4 and x.numel() > 0
+
+
+def _normalise(x: Tensor, mu: Tensor, a: Tensor, beta: Tensor, out: Tensor) -> Tensor:
+    """Compute a (x - mu) + beta in half precision on a CPU, mu, a and beta in float32, into `out`, which may be x.
+
+    That is batch normalisation of a picture by given statistics. Plain multiplications and additions in half precision
+    take twice as long there, and round a and beta.
+    """
+    one, unused = torch.ones_like(mu[0]), mu.new_empty(0)
+    pictures = zip(x.split(1), out.split(1), mu, a.to(mu.dtype), beta.to(mu.dtype), strict=True)
+    for picture, into, mean, factor, offset in pictures:
+        torch.ops.aten.native_batch_norm.out(
+            picture, factor, offset, mean, one, False, 0.0, 0.0, out=into, save_mean=unused, save_invstd=unused
+        )
+    return out
 
 
 def _sums(gradient: Tensor, x: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
