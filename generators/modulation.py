@@ -64,7 +64,7 @@ def plain_moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def multiply_add(x: Tensor, mu: Tensor, a: Tensor, beta: Tensor, out: Tensor | None = None) -> Tensor:
     """Compute a (x - mu) + beta by its formula; as `modulate`, with a plain gradient, or into `out`, which may be x."""
-    if _is_half_on_cpu(x) and not torch.compiler.is_compiling() and not torch.is_grad_enabled():
+    if _is_half_on_cpu(x) and not torch.compiler.is_compiling():
         return _normalise(x, mu, a, beta, torch.empty_like(x) if out is None else out)
     offset = torch.addcmul(beta, a, mu, value=-1)
     return torch.addcmul(offset.to(x.dtype)[:, :, None, None], x, a.to(x.dtype)[:, :, None, None], out=out)

@@ -102,11 +102,17 @@ def test_statistics_under_autocast_are_float32():
         torch.testing.assert_close(moment.double(), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_on_a_gpu_loses_no_more_than_its_own_rounding(dtype):
-    x = (features(2, 8, 64, 64) * 0.05 + 3).to(dtype).cuda().contiguous(memory_format=torch.channels_last)
-    gradient = features(2, 8, 64, 64, dtype=dtype, seed=1).cuda()
+HALF = [
+    pytest.param(device, dtype, marks=pytest.mark.gpu if device == "cuda" else [])
+    for device in ("cpu", "cuda")
+    for dtype in (torch.float16, torch.bfloat16)
+]
+
+
+@pytest.mark.parametrize(("device", "dtype"), HALF)
+def test_half_precision_loses_no_more_than_its_own_rounding(device, dtype):
+    x = (features(2, 8, 64, 64) * 0.05 + 3).to(dtype).to(device).contiguous(memory_format=torch.channels_last)
+    gradient = features(2, 8, 64, 64, dtype=dtype, seed=1).to(device)
     exact, eps = x.double(), torch.finfo(dtype).eps
     mu, variance = modulation.moments(x)
     torch.testing.assert_close(mu.double(), exact.mean((2, 3)), rtol=1e-6, atol=0)
@@ -119,18 +125,32 @@ def test_half_precision_on_a_gpu_loses_no_more_than_its_own_rounding(dtype):
     assert ((product - centred.sum((2, 3))).abs() < 2 * eps * spread).all()
 
 
-@pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_a_layer_in_half_precision_on_a_gpu_is_near_the_formula(dtype):
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_multiply_add_in_half_precision_rounds_only_its_result(dtype, layout, overwrite):
+    x = features(3, 8, 5, 7, dtype=dtype, layout=layout)
+    before = x.clone()
+    mu, a, beta = (features(3, 8, dtype=torch.float32, layout=torch.contiguous_format, seed=seed) for seed in (1, 2, 3))
+    exact = [each.double()[:, :, None, None] for each in (mu, a, beta)]
+    expected = exact[1] * (x.double() - exact[0]) + exact[2]
+    y = modulation.modulate(x, mu, a, beta, overwrite=overwrite)
+    assert y.is_contiguous(memory_format=layout)
+    torch.testing.assert_close(y.double(), expected, rtol=torch.finfo(dtype).eps / 2, atol=1e-6)
+    assert (y is x) if overwrite else torch.equal(x, before)
+
+
+@pytest.mark.parametrize(("device", "dtype"), HALF)
+def test_a_layer_in_half_precision_is_near_the_formula(device, dtype):
     torch.manual_seed(0)
     layer = AMLayer(8)
     x, code = features(2, 8, 32, 32, dtype=torch.float32), torch.randn(2, CODE_LENGTH).requires_grad_()
     weight = features(2, 8, 32, 32, dtype=torch.float32, seed=1)
     expected = plainly(layer, x, code)
     (slope,) = torch.autograd.grad((expected * weight).sum(), code)
-    half, near = copy.deepcopy(layer).to("cuda", dtype), code.detach().to("cuda", dtype).requires_grad_()
-    y = half(x.to("cuda", dtype).requires_grad_(), near)
-    (gradient,) = torch.autograd.grad((y * weight.to("cuda", dtype)).sum(), near)
+    half, near = copy.deepcopy(layer).to(device, dtype), code.detach().to(device, dtype).requires_grad_()
+    y = half(x.to(device, dtype).requires_grad_(), near)
+    (gradient,) = torch.autograd.grad((y * weight.to(device, dtype)).sum(), near)
     eps = torch.finfo(dtype).eps
     assert (y.float().cpu() - expected).norm() < 4 * eps * expected.norm()
     assert (gradient.float().cpu() - slope).norm() < 8 * eps * slope.norm()
