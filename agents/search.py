@@ -15,7 +15,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from agents.config import per_component
-from blindsr_env.core import BlindSRCore, Scenes
+from blindsr_env.core import BlindSRCore
+from blindsr_env.scenes import Scenes
 
 SPREAD = {"code": (0.15,) * 8 + (0.05,), "free-code": (0.15,), "width": (0.15,)}
 """First deviation of the steps by action space, per component; the last value holds for the rest."""

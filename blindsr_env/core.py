@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -16,16 +16,16 @@ from torch import Tensor
 
 from blindsr_env import images as photos
 from blindsr_env import metrics, sharing
+from blindsr_env.actions import ActionSpace, checked
 from blindsr_env.degradation import blur, degrade, downsample, quantize
 from blindsr_env.exact import exact
 from blindsr_env.kernels import KERNEL_SIZE, gaussian, gaussian_profile
 from blindsr_env.metrics import Metric
 from blindsr_env.recording import Function, Recordings
-from blindsr_env.scenes import Degradation, SceneSampler
-from generators import AMNet
+from blindsr_env.scenes import Degradation, Scenes, SceneSampler
+from generators import AMNet, Tiled
 from generators.nearest import unknown
 
-ACTIONS = ("code", "free-code", "width")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 BROKEN_REWARD = -10.0
@@ -40,48 +40,6 @@ SLOPE_SCALE = 256
 
 MetricLike = str | Metric | metrics.Recipe
 DegradationLike = str | Mapping[str, Any] | Degradation | None
-
-
-@dataclass(frozen=True, eq=False)
-class Scenes:
-    """Scenes on the device, one a row.
-
-    Attributes:
-        hr: photos' crops, `(N, 3, S, S)` uint8.
-        lr: what the agent sees, `(N, h, w, 3)` uint8.
-        place: image, top, left and flip, `(N, 4)` int64.
-        width: kernel width in HR pixels, `(N,)` float32.
-        axes: widths along the kernel's two principal axes and the angle of the first, `(N, 3)` float32.
-        kernel: `(N, 21, 21)` float32.
-        code: the true kernel as the generator's action, `(N, 15)` float32.
-        true_action: the same in the environment's action space, `(N, d)` float32.
-        true_scores: the true code's picture under the metric and each of the report's, `(N, 1 + R)` float32.
-    """
-
-    hr: Tensor
-    lr: Tensor
-    place: Tensor
-    width: Tensor
-    axes: Tensor
-    kernel: Tensor
-    code: Tensor
-    true_action: Tensor
-    true_scores: Tensor
-
-    def _map(self, change: Callable[[str, Tensor], Tensor]) -> Scenes:
-        return Scenes(**{field.name: change(field.name, getattr(self, field.name)) for field in fields(self)})
-
-    def repeat(self, repeats: int) -> Scenes:
-        """Repeat each row `repeats` times in a row."""
-        return self if repeats == 1 else self._map(lambda _, x: x.repeat_interleave(repeats, dim=0))
-
-    def take(self, rows: Tensor) -> Scenes:
-        """Pick rows by an int64 index."""
-        return self._map(lambda _, x: x[rows])
-
-    def put(self, rows: Tensor, new: Scenes) -> Scenes:
-        """Return scenes with `rows` replaced; what was handed out before stays as it is."""
-        return self._map(lambda name, x: x.index_copy(0, rows, getattr(new, name)))
 
 
 class BlindSRCore:
@@ -122,13 +80,11 @@ class BlindSRCore:
         gradient: bool = False,
         cuda_graphs: bool = False,
     ) -> None:
-        if action not in ACTIONS:
-            raise ValueError(unknown("action space", action, ACTIONS))
         if dtype not in DTYPES:
             raise ValueError(unknown("dtype", dtype, DTYPES))
         if not isinstance(patch_size, int) or patch_size < 1:
             raise ValueError(f"patch_size must be a whole number above 0, got {patch_size!r}")
-        self.action, self.patch_size, self.dtype = action, patch_size, DTYPES[dtype]
+        self.patch_size, self.dtype = patch_size, DTYPES[dtype]
         self.device = sharing.device_of(device)
         if cuda_graphs and self.device.type != "cuda":
             raise ValueError(
@@ -137,6 +93,8 @@ class BlindSRCore:
         degradation = Degradation.parse(degradation)
         self.generator = sharing.generator(generator, self.device, self.dtype)
         self.codec, self.scale = self.generator.codec, self.generator.scale
+        self._actions = ActionSpace(action, self.codec)
+        self.action, self.action_space = self._actions.kind, self._actions.box
         self.crop = self.scale * patch_size
         if self.crop <= KERNEL_SIZE // 2:
             least = KERNEL_SIZE // 2 // self.scale + 1
@@ -152,12 +110,12 @@ class BlindSRCore:
                 "followed backwards, set differentiable = True on it"
             )
         self.report = tuple(self._metric(name) for name in report)
-        named = [m.name for m in (self.metric, *self.report)]
+        named = [m.name for m in self.metrics]
         for name in named:
             if named.count(name) > 1:
                 raise ValueError(f"the metric {name!r} is named twice: name each once in metric and report together")
-        zeta = [-1.0 if m.lower_is_better else 1.0 for m in (self.metric, *self.report)]
-        self._zeta = torch.tensor(zeta, device=self.device)  # (1 + R,)
+        zeta = [-1.0 if m.lower_is_better else 1.0 for m in self.metrics]
+        self.zeta = torch.tensor(zeta, device=self.device)  # (1 + R,)
         self._recordings = Recordings() if cuda_graphs else None
         self.pool = sharing.pool(images, split, self.device, self.crop)
         self.sampler = SceneSampler(
@@ -170,7 +128,6 @@ class BlindSRCore:
             width_range=self.codec.width_range,
         )
         self.observation_space = gymnasium.spaces.Box(0, 255, (patch_size, patch_size, 3), np.uint8)
-        self.action_space = gymnasium.spaces.Box(-1, 1, (1 if action == "width" else self.codec.t,), np.float32)
 
     def _metric(self, name: MetricLike) -> Metric:
         metric = metrics.get(name, scale=self.scale)
@@ -182,10 +139,15 @@ class BlindSRCore:
             )
         return metric
 
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The reward's metric and each of the report's, in the order in which pictures are scored."""
+        return (self.metric, *self.report)
+
     def without_report(self) -> BlindSRCore:
         """Give this core with the reward's metric alone; it plays the same scenes, for less."""
         lean = copy.copy(self)
-        lean.report, lean._zeta = (), self._zeta[:1]
+        lean.report, lean.zeta = (), self.zeta[:1]
         lean._recordings = copy.copy(self._recordings)
         return lean
 
@@ -260,8 +222,10 @@ class BlindSRCore:
         swapped = (flip & 1) << 1 | (flip & 2) >> 1
         both = torch.where(before >= 4, (before ^ swapped) ^ (flip & 4), before ^ flip)
         hr = hr.contiguous(memory_format=torch.channels_last)
-        isotropic = self.sampler.degradation.kind == "isotropic"
-        kernel = gaussian_profile(scenes.width.double()).float() if isotropic else scenes.kernel
+        width = scenes.width.double()
+        # Of a Gaussian the profile does, and gives the LR that `scenes` gave; but options may have fixed other kernels.
+        is_gaussian = torch.allclose(gaussian(width).float(), scenes.kernel, rtol=0, atol=1e-6)
+        kernel = gaussian_profile(width).float() if is_gaussian else scenes.kernel
         lr = _levels(degrade(hr.float().div_(255), kernel, self.scale))
         (scores,) = self._call(self._score_code, lr, hr, scenes.code)
         return replace(scenes, hr=hr, lr=lr, place=torch.stack([image, top, left, both], dim=1), true_scores=scores)
@@ -287,7 +251,7 @@ class BlindSRCore:
         seen = _levels(lr)
         code = self.codec.encode(kernel)
         (scores,) = self._call(self._score_code, seen, hr, code)
-        true_action = self.true_action(code, width)
+        true_action = self._actions.of(code, width)
         return Scenes(hr, seen, place, width.float(), axes.float(), kernel.float(), code, true_action, scores)
 
     @torch.no_grad()
@@ -312,7 +276,7 @@ class BlindSRCore:
             scores, gradient = self._call(self._score_and_climb, scenes.lr, scenes.hr, action)
         else:
             (scores,) = self._call(self._score_action, scenes.lr, scenes.hr, action)
-        gain = self._zeta * (scores - scenes.true_scores[:, : scores.shape[1]])
+        gain = self.zeta * (scores - scenes.true_scores[:, : scores.shape[1]])
         invalid = ~torch.isfinite(scenes.true_scores[:, 0])
         broken = ~torch.isfinite(scores[:, 0]) & ~invalid
         info = {
@@ -354,7 +318,7 @@ class BlindSRCore:
         with torch.inference_mode(False), torch.enable_grad():
             seen, hr, action = (x.clone() if x.is_inference() else x for x in (seen, hr, action))
             action = action.detach().requires_grad_()
-            sr = self._sr(seen, self._code(action), free=self.action == "free-code")
+            sr = self._sr(seen, self._actions.generator_input(action), free=self.action == "free-code")
             reference = hr.float() / 255 if self.metric.needs_reference else None
             with exact(self.device):
                 score = self.metric(sr, reference)
@@ -363,7 +327,7 @@ class BlindSRCore:
                         f"the metric {self.metric.name!r} says differentiable = True, but its scores have no "
                         "gradient: its call must not detach them"
                     )
-                (gradient,) = torch.autograd.grad(SLOPE_SCALE * self._zeta[0] * score.sum(), action)
+                (gradient,) = torch.autograd.grad(SLOPE_SCALE * self.zeta[0] * score.sum(), action)
                 gradient /= SLOPE_SCALE
         with torch.no_grad():
             others = self.scores(sr.detach(), hr, self.report)
@@ -387,34 +351,8 @@ class BlindSRCore:
         return info
 
     def to_action(self, action: Any, shape: tuple[int, ...]) -> Tensor:
-        """Check an action, or a batch of them, and bring it to the device.
-
-        Args:
-            action: NumPy array, tensor or nested list of numbers.
-            shape: what it must have.
-
-        Returns:
-            float32 tensor of that shape on the device, not clipped.
-
-        Raises:
-            ValueError: another shape, no numbers, or NaN or infinity among them. For a tensor on a GPU the last check
-                does not wait for the device: CUDA itself then reports a failed assertion at a later call, and the
-                process's CUDA context is lost.
-        """
-        if not isinstance(action, Tensor):
-            try:
-                action = torch.from_numpy(np.array(action, dtype=np.float32))  # a copy: the caller's array may change
-            except (TypeError, ValueError):
-                raise ValueError(f"an action must be numbers of shape {shape}, got {action!r:.80}") from None
-        if tuple(action.shape) != shape:
-            raise ValueError(f"an action must have shape {shape}, got {tuple(action.shape)}")
-        action = action.detach().to(torch.float32)
-        if action.is_cuda:
-            torch._assert_async(torch.isfinite(action).all(), "an action must be finite, got NaN or infinity")
-        elif not torch.isfinite(action).all():
-            count = int((~torch.isfinite(action)).sum())
-            raise ValueError(f"an action must be finite, got {count} NaN or infinite of {action.numel()} numbers")
-        return self._move(action)
+        """Check an action, or a batch of them, and bring it to the device; see `actions.checked`."""
+        return self._move(checked(action, shape))
 
     def to_device(self, array: NDArray[Any]) -> Tensor:
         """Copy a host array to the device without waiting for it."""
@@ -449,7 +387,7 @@ class BlindSRCore:
             "true": _levels(true),
             "hr": scenes.hr.permute(0, 2, 3, 1),
             "kernel": scenes.kernel,
-            "chosen": self._chosen_kernel(action),
+            "chosen": self._actions.kernel(action),
             "scores": self.scores(sr, scenes.hr),
             "true_scores": scenes.true_scores,
         }
@@ -466,7 +404,7 @@ class BlindSRCore:
         Returns:
             `(N, 3, s h, s w)`, 8-bit levels as float32 in [0, 1].
         """
-        return self._sr(seen, self._code(action.clamp(-1, 1)), free=self.action == "free-code")
+        return self._sr(seen, self._actions.generator_input(action.clamp(-1, 1)), free=self.action == "free-code")
 
     @torch.no_grad()
     def render_code(self, seen: Tensor, code: Tensor) -> Tensor:
@@ -485,7 +423,7 @@ class BlindSRCore:
     def _sr(self, seen: Tensor, code: Tensor, free: bool = False) -> Tensor:
         """Render LR `(N, h, w, 3)` uint8 to what a viewer sees: `(N, 3, S, S)`, 8-bit levels as float32 in [0, 1]."""
         lr = seen.permute(0, 3, 1, 2).float() / 255  # channels_last, as the observation lies in memory
-        if not isinstance(self.generator, AMNet):  # which takes photos in float32 whatever its own dtype is
+        if not isinstance(self.generator, AMNet | Tiled):  # which take photos in float32 whatever their own dtype is
             lr = lr.to(self.dtype)
         with exact(self.device):
             sr = self.generator.render(lr, code) if free else self.generator(lr, code)
@@ -506,32 +444,12 @@ class BlindSRCore:
         Returns:
             `(N, M)` float32.
         """
-        every = (self.metric, *self.report) if by is None else by
+        every = self.metrics if by is None else by
         if not every:
             return sr.new_empty(len(sr), 0)
         reference = hr.float() / 255 if any(m.needs_reference for m in every) else None
         with exact(self.device):
             return torch.stack([m(sr, reference if m.needs_reference else None) for m in every], dim=1).float()
-
-    def _code(self, action: Tensor) -> Tensor:
-        """The generator's input for actions in the box: only a width has to become a kernel first."""
-        return self.codec.encode(self._chosen_kernel(action)) if self.action == "width" else action
-
-    def _chosen_kernel(self, action: Tensor) -> Tensor:
-        """Kernels that actions name, `(N, 21, 21)`."""
-        if self.action == "width":
-            low, high = self.codec.width_range
-            return gaussian(low + (action[:, 0].double() + 1) / 2 * (high - low))
-        if self.action == "free-code":
-            action = action / self.codec.code(torch.ones_like(action))
-        return self.codec.decode(action)
-
-    def true_action(self, code: Tensor, width: Tensor) -> Tensor:
-        """Give true kernels in the environment's action space: codes `(N, 15)`, widths `(N,)` -> `(N, d)` float32."""
-        if self.action == "width":
-            low, high = self.codec.width_range
-            return (2 * (width - low) / (high - low) - 1).float()[:, None]
-        return self.codec.code(code) if self.action == "free-code" else code
 
 
 def _levels(pictures: Tensor) -> Tensor:

@@ -13,8 +13,9 @@ from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from numpy.typing import NDArray
 
 from blindsr_env import rendering
-from blindsr_env.core import BlindSRCore, DegradationLike, MetricLike, Scenes
+from blindsr_env.core import BlindSRCore, DegradationLike, MetricLike
 from blindsr_env.images import Source
+from blindsr_env.scenes import Scenes
 
 
 class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
@@ -177,8 +178,8 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
             ValueError: an unknown or impossible option.
         """
         self._check_open()
+        fixed = self._core.sampler.fix(options, 1)  # first: a refused reset changes nothing
         super().reset(seed=seed)
-        fixed = self._core.sampler.fix(options, 1)
         self._scene, self._action = self._core.scenes([self.np_random], fixed), None
         info = _plain(self._core.info(self._scene))
         info["image_name"] = self.image_names[info["image"]]
@@ -204,7 +205,7 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
             raise ResetNeeded("an episode of BlindSR is one step long: call reset() before each step()")
         assert self.action_space.shape is not None
         action = self._core.to_action(action, self.action_space.shape)
-        self._action = action[None]  # (1, d)
+        self._action = action[None].clone()  # (1, d); kept for `render`, and the caller may use its tensor again
         reward, info = self._core.play(self._scene, self._action)
         if self.render_mode == "human":
             self._show()

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blindsr_env.core import BlindSRCore, Scenes
+from blindsr_env.core import BlindSRCore
+from blindsr_env.scenes import Scenes
 from generators.nearest import unknown
 
 Picture = NDArray[np.uint8]
@@ -48,8 +49,7 @@ def pictures(
     if played is None:
         played = np.full(len(scenes.lr), actions is not None)
     shown = core.pictures(scenes, scenes.true_action if actions is None else actions)
-    names = [metric.name for metric in (core.metric, *core.report)]
-    zeta = [-1 if metric.lower_is_better else 1 for metric in (core.metric, *core.report)]
+    names, zeta = [metric.name for metric in core.metrics], core.zeta.tolist()
     place, width = scenes.place.cpu().numpy(), scenes.width.cpu().numpy()
     return tuple(
         _compose(
@@ -63,7 +63,7 @@ def pictures(
     )
 
 
-def _compose(shown: dict[str, NDArray[Any]], played: bool, title: str, names: list[str], zeta: list[int]) -> Picture:
+def _compose(shown: dict[str, NDArray[Any]], played: bool, title: str, names: list[str], zeta: list[float]) -> Picture:
     side = shown["hr"].shape[0]
     factor = -(-SMALLEST_PANEL // side)
     blank = np.full_like(shown["hr"], BLANK)

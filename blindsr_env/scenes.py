@@ -1,14 +1,15 @@
-"""Scenes on the host: which photo, which crop, which kernel (paper, Eq. 1), drawn from streams or fixed by options."""
+"""Scenes: which photo, which crop, which kernel (paper, Eq. 1), drawn from streams or fixed by options."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from blindsr_env.kernels import KERNEL_SIZE, anisotropic
 from generators.nearest import unknown
@@ -81,6 +82,48 @@ class Degradation:
                     raise ValueError(unknown("degradation field", key, known))
             return cls(**value)
         raise TypeError(f"degradation must be a name, a dict or a Degradation, got {type(value).__name__}")
+
+
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """A batch of scenes on the device, one a row.
+
+    Attributes:
+        hr: photos' crops, `(N, 3, S, S)` uint8.
+        lr: what the agent sees, `(N, h, w, 3)` uint8.
+        place: image, top, left and flip, `(N, 4)` int64.
+        width: kernel width in HR pixels, `(N,)` float32.
+        axes: widths along the kernel's two principal axes and the angle of the first, `(N, 3)` float32.
+        kernel: `(N, 21, 21)` float32.
+        code: the true kernel as the generator's action, `(N, 15)` float32.
+        true_action: the same in the environment's action space, `(N, d)` float32.
+        true_scores: the true code's picture under the metric and each of the report's, `(N, 1 + R)` float32.
+    """
+
+    hr: Tensor
+    lr: Tensor
+    place: Tensor
+    width: Tensor
+    axes: Tensor
+    kernel: Tensor
+    code: Tensor
+    true_action: Tensor
+    true_scores: Tensor
+
+    def _map(self, change: Callable[[str, Tensor], Tensor]) -> Scenes:
+        return Scenes(**{field.name: change(field.name, getattr(self, field.name)) for field in fields(self)})
+
+    def repeat(self, repeats: int) -> Scenes:
+        """Repeat each row `repeats` times in a row."""
+        return self if repeats == 1 else self._map(lambda _, x: x.repeat_interleave(repeats, dim=0))
+
+    def take(self, rows: Tensor) -> Scenes:
+        """Pick rows by an int64 index."""
+        return self._map(lambda _, x: x[rows])
+
+    def put(self, rows: Tensor, new: Scenes) -> Scenes:
+        """Return scenes with `rows` replaced; what was handed out before stays as it is."""
+        return self._map(lambda name, x: x.index_copy(0, rows, getattr(new, name)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,12 +238,15 @@ class SceneSampler:
         low, high = self.width_range
         return low + uniform * (high - low)
 
-    def fix(self, options: Mapping[str, Any] | None, scenes: int) -> dict[str, NDArray[Any]]:
+    def fix(
+        self, options: Mapping[str, Any] | None, scenes: int, known: Sequence[str] = OPTIONS
+    ) -> dict[str, NDArray[Any]]:
         """Read what `options` of reset fix.
 
         Args:
             options: any of `OPTIONS`, each as one value for all scenes or as a sequence of `scenes` values.
             scenes: how many there are.
+            known: the names to list where one is unknown.
 
         Returns:
             Arrays whose first axis is `scenes` long.
@@ -211,7 +257,7 @@ class SceneSampler:
         fixed: dict[str, NDArray[Any]] = {}
         for key, value in (options or {}).items():
             if key not in OPTIONS:
-                raise ValueError(unknown("reset option", key, (*OPTIONS, "reset_mask")))
+                raise ValueError(unknown("reset option", key, known))
             if value is not None:
                 fixed[key] = getattr(self, f"_fix_{key}")(value, scenes)
         if "width" in fixed and "kernel" in fixed:

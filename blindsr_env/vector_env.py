@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blindsr_env import rendering
-from blindsr_env.core import BlindSRCore, DegradationLike, MetricLike, Scenes
+from blindsr_env.core import BlindSRCore, DegradationLike, MetricLike
 from blindsr_env.images import Source
+from blindsr_env.scenes import OPTIONS, Scenes
 from generators.nearest import unknown
 
 OUTPUTS = ("numpy", "torch")
@@ -160,7 +161,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         mask = self._reset_mask(options)
         groups = mask[:: self.repeats]
         options = {key: value for key, value in (options or {}).items() if key != "reset_mask"}
-        fixed = self._core.sampler.fix(options, len(groups))
+        fixed = self._core.sampler.fix(options, len(groups), known=(*OPTIONS, "reset_mask"))
         if self._scenes is None and not mask.all():
             raise ResetNeeded("the first reset must be of all rows: leave reset_mask out")
         self._seed(seed, groups)
@@ -335,7 +336,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
     def _show(self, scenes: Scenes, actions: Tensor | None, played: NDArray[np.bool_]) -> None:
         """Remember what `render` is to draw."""
         if self.render_mode is not None:
-            self._shown = (scenes, actions, played)
+            self._shown = (scenes, None if actions is None else actions.clone(), played)
         if self.render_mode == "human":
             self._show_window()
 

@@ -15,9 +15,10 @@ from tqdm import tqdm
 
 from agents.policies import Policy
 from blindsr_env import images
-from blindsr_env.core import BlindSRCore, MetricLike, Scenes
+from blindsr_env.core import BlindSRCore, MetricLike
 from blindsr_env.env import BlindSREnv
 from blindsr_env.images import ImageError, Source
+from blindsr_env.scenes import Scenes
 from experiments.disjoint import refuse_common
 from experiments.intervals import bootstrap, over_photos
 

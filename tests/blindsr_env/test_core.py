@@ -100,6 +100,13 @@ def test_kernels_are_not_turned_with_the_photos(make):
     assert (turned.lr.permute(0, 3, 1, 2).double() / 255 - lr).abs().max() < 1.01 / 255
 
 
+def test_a_kernel_that_options_fixed_blurs_the_turned_photo_too(make):
+    core = make()
+    kernel = anisotropic(*torch.tensor([[0.6], [3.0], [0.7]], dtype=torch.float64))[0].numpy()
+    scenes = core.scenes(streams(2), core.sampler.fix({"kernel": kernel}, 2))
+    assert torch.equal(core.turned(scenes, 0).lr, scenes.lr)
+
+
 def test_what_cannot_be_turned(make):
     core = make()
     with pytest.raises(ValueError, match="flip must be 0 to 7, got 8"):

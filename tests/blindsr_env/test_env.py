@@ -116,6 +116,29 @@ def test_a_refused_action_leaves_the_episode_running(env):
     assert env.step(torch.zeros(15))[2] is True
 
 
+def test_a_refused_reset_changes_nothing(env):
+    env.reset(seed=0)
+    scene = env.reset()[1]
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="flip"):
+        env.reset(seed=6, options={"flip": 9})
+    again = env.reset()[1]
+    assert np.array_equal(again["crop"], scene["crop"]) and again["width"] == scene["width"]
+    with pytest.raises(ValueError, match=r"unknown reset option 'reset_mask'(?!.*did you mean 'reset_mask')"):
+        env.reset(options={"reset_mask": [True]})
+
+
+def test_a_tensor_may_be_used_again_after_the_step(tiny_generator, tiny_photos):
+    settings = dict(metric="psnr", generator=tiny_generator, images=tiny_photos, patch_size=24)
+    env = gymnasium.make("BlindSR-v0", render_mode="rgb_array", **settings)
+    env.reset(seed=0)
+    action = torch.full((15,), 0.5)
+    env.step(action)
+    shown = env.render()
+    action.zero_()
+    assert np.array_equal(env.render(), shown)
+
+
 def test_closed(env):
     env.reset()
     env.close()

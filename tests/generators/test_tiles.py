@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import generators
 from blindsr_env.env import BlindSREnv
 from generators.tiles import Tiled
 
@@ -99,6 +100,17 @@ def test_environments_take_it_for_the_generator(tiny_generator, tiny_photos):
         env.reset(seed=1)
         rewards.append(env.step(np.zeros(15, np.float32))[4]["score"])
     assert rewards[0] != rewards[1] and rewards[0] == pytest.approx(rewards[1], abs=3)
+
+
+def test_photos_keep_their_precision_where_weights_have_half(tiny_checkpoint, tiny_photos):
+    half = generators.load(tiny_checkpoint, dtype=torch.bfloat16)
+    common = dict(metric="psnr", images=tiny_photos, patch_size=24, dtype="bfloat16")
+    pictures = []
+    for generator in (half, Tiled(half, 24, 4)):  # of one tile, which is the generator itself
+        env = BlindSREnv(generator=generator, **common)
+        env.reset(seed=1)
+        pictures.append(env.core.render(torch.from_numpy(env.reset(seed=1)[0])[None], torch.zeros(1, 15)))
+    assert torch.equal(*pictures)
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(16, 8), (0, 0), (16, -1)])
