@@ -21,8 +21,7 @@ PAPER_MULTIPLY_ADDS = 6.6e9
 """Of AMNet-RL on a 64x64 photo (paper, Table 6)."""
 
 MEMORY_ROWS = 20
-"""Rows of the environment of `memory`."""
-
+"""Rows of the vector environment that `memory` watches."""
 
 PRECISION_NOISE = 0.1
 """Deviation of the actions of `precision` from the true ones: as far as agents explore."""
@@ -189,7 +188,7 @@ def _memory(settings: Bench, device: torch.device) -> dict[str, Any]:
     env = contestants.tiny_env(MEMORY_ROWS, device)
     env.reset(seed=settings.seed)
     action = torch.zeros(env.action_space.shape, device=device)
-    calls = -(-settings.memory_steps // MEMORY_ROWS)
+    calls = -(-settings.memory_steps // env.num_envs)
     settled = -(-calls // 100)
     start = 0
     for done in tqdm(range(calls), desc="memory", unit="step"):
@@ -198,7 +197,8 @@ def _memory(settings: Bench, device: torch.device) -> dict[str, Any]:
         env.step(action)
     end = memory_now(device)
     start = start or end
-    figures: dict[str, Any] = {"rows": MEMORY_ROWS, "steps": calls * MEMORY_ROWS, "first": settled * MEMORY_ROWS}
+    rows = env.num_envs
+    figures: dict[str, Any] = {"rows": rows, "steps": calls * rows, "first": settled * rows}
     return figures | {"bytes_after_first": start, "bytes_at_the_end": end, "growth": end / start - 1}
 
 

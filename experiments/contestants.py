@@ -169,9 +169,12 @@ def blind(generator: str | None, batch: int, size: int, dtype: str, device: torc
 
 
 def tiny_env(rows: int, device: torch.device) -> Any:
-    """An environment whose step costs next to nothing, to watch memory over many steps; it resets itself."""
+    """Make a vector environment of `rows` rows whose step costs next to nothing, to watch memory over many steps.
+
+    It resets itself.
+    """
     network = AMNet(Architecture(blocks=1, width=4), KernelCodec.isotropic(), name="tiny").eval().requires_grad_(False)
-    return vector_env(1, device, generator=network.to(device), patch_size=8, metric="psnr", autoreset_mode="same step")
+    return vector_env(rows, device, generator=network.to(device), patch_size=8, metric="psnr", autoreset_mode="same step")
 
 
 def crops(count: int, device: torch.device, seed: int) -> Tensor:

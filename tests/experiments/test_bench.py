@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from blindsr_env import metrics
-from experiments.bench import Bench, bench
+from experiments.bench import MEMORY_ROWS, Bench, bench
+from experiments.contestants import tiny_env
 from experiments.stopwatch import Contestant, count_flops, race
 
 QUICK = {"batch": 2, "singles": 1, "patch_size": 24, "envs": (1, 2), "inference_batches": (1,), "rounds": 2}
@@ -65,7 +66,9 @@ def test_generator_inference_precision_and_memory(run):
     assert figures["inference"]["multiply_adds_of_one_photo"] > 382_627 * 0.9 * 64 * 64  # the predictor's alone
     moved = [figures["precision"][f"mean_absolute_difference_of_the_reward_in_{d}"] for d in ("float16", "bfloat16")]
     assert all(0 < difference < 1 for difference in moved)
-    assert (figures["memory"]["steps"], figures["memory"]["first"]) == (400, 20)
+    memory = figures["memory"]
+    assert (memory["rows"], memory["steps"], memory["first"]) == (MEMORY_ROWS, 400, MEMORY_ROWS)
+    assert tiny_env(3, torch.device("cpu")).action_space.shape == (3, 15)  # the rows asked for
     assert abs(figures["memory"]["growth"]) < 0.5 and figures["memory"]["bytes_after_first"] > 2**20
 
 
