@@ -84,7 +84,7 @@ class GroupPG(SteppedAgent[GroupPGConfig]):
             ratio = likelihood_ratio(mean, action, eps, self.noise)
             loss = -surrogate(ratio, better, config.clip).mean()
             self.descend("actor", loss)
-        figures["ratio"] = (ratio.detach() - 1).abs().mean()
+        figures["ratio_deviation"] = (ratio.detach() - 1).abs().mean()
         return following, figures
 
 

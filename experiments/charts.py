@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from agents.part import parted
-from experiments import paper, search
+from experiments import findings, paper
 from experiments.sheets import PLACES, Result, Sheet, of_the_paper, read
 from generators.atomic import atomic_write
 
@@ -205,7 +205,7 @@ def searches(results: list[Result]) -> Any:
         return None
     figure, panels = _panels(len(runs), side=1.5 * SIDE)
     for axes, figures in zip(panels, runs, strict=True):
-        search.draw(axes, figures)
+        findings.draw(axes, figures)
     return figure
 
 

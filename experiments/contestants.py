@@ -174,7 +174,9 @@ def tiny_env(rows: int, device: torch.device) -> Any:
     It resets itself.
     """
     network = AMNet(Architecture(blocks=1, width=4), KernelCodec.isotropic(), name="tiny").eval().requires_grad_(False)
-    return vector_env(rows, device, generator=network.to(device), patch_size=8, metric="psnr", autoreset_mode="same step")
+    return vector_env(
+        rows, device, generator=network.to(device), patch_size=8, metric="psnr", autoreset_mode="same step"
+    )
 
 
 def crops(count: int, device: torch.device, seed: int) -> Tensor:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from blindsr_env.metrics import parts
 from experiments.held_out import HeldOut, Scored
-from experiments.plots import gallery
+from experiments.pictures import gallery
 
 SHOWN = 3
 """Best scenes, and worst."""

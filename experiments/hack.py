@@ -22,7 +22,7 @@ from experiments.counts import at_least_1
 from experiments.extremes import captions
 from experiments.held_out import HeldOut, Scored, check_common, check_disjoint
 from experiments.intervals import Interval, bootstrap, over_photos
-from experiments.plots import gallery
+from experiments.pictures import gallery
 from experiments.run_folder import vacant, write_results
 from experiments.training import pick_device
 

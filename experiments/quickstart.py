@@ -15,7 +15,7 @@ from experiments.counts import at_least_1
 from experiments.extremes import captions, extremes
 from experiments.held_out import HeldOut, Scored, check_disjoint
 from experiments.intervals import Interval, bootstrap, over_photos
-from experiments.plots import comparison
+from experiments.pictures import comparison
 from experiments.run_folder import RunFolder
 from experiments.train_agent import FREE, TrainAgent, learn
 

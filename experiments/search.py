@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,17 +17,13 @@ from blindsr_env import images, sharing
 from blindsr_env.core import DTYPES, BlindSRCore
 from experiments import labels, paper
 from experiments.counts import at_least_1
+from experiments.findings import ALWAYS, BLIND, plot, table
 from experiments.held_out import HeldOut, Scored
-from experiments.intervals import Interval, bootstrap, over_photos
+from experiments.intervals import bootstrap, over_photos
 from experiments.normalised import LEAST, normalised
 from experiments.run_folder import vacant, write_results
 from experiments.training import pick_device
-from generators.atomic import atomic_write
 
-ALWAYS = ("true-code", "predictor")
-"""Where the searches begin whose better result of a scene is its best known code: 1 in the normalised score."""
-
-BLIND = ("mean-code", "random")
 BLIND_STEP = 3.0
 """First step, in units of the search's spread, from a start that knows nothing of its scene."""
 
@@ -218,100 +213,6 @@ def _held_out(settings: Search) -> HeldOut:
     return HeldOut.whole(photos[:count], settings.of_whole, environment=environment, **common)
 
 
-def table(figures: dict[str, Any]) -> str:
-    """Lay figures out as text: a line a start, its reward at each budget, then the share of what can be won."""
-    starts = figures["starts"]
-    wide = max(len("renders an image"), *map(len, starts))
-    budgets = "".join(f"{budget:>8}" for budget in figures["budgets"])
-    lines = [
-        f"{figures['generator']}, actions {figures['action']}, {figures['metric']}, {figures['scenes']} scenes of "
-        f"{len(figures['photos'])} {'whole ' * (figures.get('patch_size', 0) is None)}photos{_views(figures)}",
-        "reward over the true code, and its share of the best known code's "
-        f"(the better of the searches from {' and '.join(ALWAYS)})",
-        f"{'renders an image':<{wide}}{budgets}  | {budgets}",
-    ]
-    for name, of in starts.items():
-        reward = "".join(f"{entry['mean']:>+8.3f}" for entry in of["reward"])
-        share = "".join(f"{'-':>8}" if entry is None else f"{entry['mean']:>8.2f}" for entry in of["normalised"])
-        lines.append(f"{name:<{wide}}{reward}  | {share}")
-    seen = ", on the photos as they are" if figures.get("views", 1) > 1 else ""
-    lines.append(f"price: gain over the true code of the start, then of the best code found{seen}")
-    for name, of in starts.items():
-        prices = []
-        for metric, gain in of["price"]["start"].items():
-            title, unit = labels.in_units(metric)
-            begun, found = (Interval(**each).times(unit).mean for each in (gain, of["price"]["found"][metric]))
-            prices.append(f"{title} {begun:+.4g} then {found:+.4g}")
-        lines.append(f"{name:<{wide}}  {'; '.join(prices)}")
-    lines.append("share of what can be won that a start takes by itself, with one render [95% over photos]")
-    for name, of in starts.items():
-        if name != "true-code" and of["normalised"][0] is not None:
-            lines.append(f"{name:<{wide}}  {Interval(**of['normalised'][0])}")
-    if "best_unseen" in figures:  # files of before 2026-11-26 lack it
-        lines += _on_unseen(figures, wide)
-    return "\n".join(lines)
-
-
-def _on_unseen(figures: dict[str, Any], wide: int) -> list[str]:
-    """Say what starts and found codes win on the same photos transposed, which no search saw."""
-    best = Interval(**figures["best_unseen"])
-    lines = [
-        "the same codes on the same photos transposed, four ways that no search saw: reward [95% over photos],",
-        f"and the start's share of what the best known code earns there, {best}",
-        f"{'':<{wide}}{'start':>8}{'found':>8}  {'found over start':<24}  share",
-    ]
-    for name, of in figures["starts"].items():
-        start, found, more = (Interval(**of["unseen"][key]) for key in ("start", "found", "more"))
-        share = of["unseen"]["normalised"]
-        shown = "" if name == "true-code" else "-" if share is None or not best.low > 0 else str(Interval(**share))
-        lines.append(f"{name:<{wide}}{start.mean:>+8.3f}{found.mean:>+8.3f}  {more!s:<24}  {shown}".rstrip())
-    return lines
-
-
-def plot(path: Path, figures: dict[str, Any]) -> None:
-    """Draw reward against renders an image.
-
-    Args:
-        path: PNG to write.
-        figures: of `search`.
-    """
-    from matplotlib.figure import Figure  # half a second to import, and only pictures need it
-
-    figure = Figure(figsize=(6.4, 4.2), dpi=130, layout="constrained")
-    draw(figure.add_subplot(), figures)
-    with atomic_write(path) as partial:
-        figure.savefig(partial)
-
-
-def draw(axes: Any, figures: dict[str, Any]) -> None:
-    """Draw reward against renders an image, a line a start; dotted, what a policy wins by itself.
-
-    Args:
-        axes: Matplotlib's, to draw on.
-        figures: of `search`.
-    """
-    for index, (name, of) in enumerate(figures["starts"].items()):
-        mean, low, high = (np.array([entry[key] for entry in of["reward"]]) for key in ("mean", "low", "high"))
-        label = "search from scratch (mean code)" if name == "mean-code" else f"search from {name}"
-        axes.plot(np.arange(len(of["curve"])) + 1, of["curve"], color=f"C{index}", label=label)
-        bars = np.nan_to_num(np.stack([mean - low, high - mean])).clip(0)  # of one photo there is no interval
-        axes.errorbar(figures["budgets"], mean, bars, fmt="o", markersize=3, capsize=2, color=f"C{index}", alpha=0.6)
-        if name not in ("true-code", *BLIND):
-            axes.axhline(of["curve"][0], color=f"C{index}", linestyle=":", label=f"{name} alone")
-    axes.set_xscale("log")
-    axes.set_xticks(figures["budgets"], [str(budget) for budget in figures["budgets"]])
-    axes.minorticks_off()
-    axes.set_xlabel("renders an image")
-    axes.set_ylabel(f"reward over the true code ({figures['metric']})")
-    axes.set_title(
-        f"{figures['generator']}, {figures['action']}: best code found, mean and 95% interval over photos"
-        + _views(figures),
-        fontsize=9,
-    )
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-
-
 class _Chosen:
     """Actions that were found before, handed out scene after scene."""
 
@@ -351,12 +252,6 @@ def _rewards(core: BlindSRCore, views: Sequence[HeldOut], action: Tensor) -> NDA
         rewards.append(torch.cat([core.play(part, own)[0] for part, own in parts]))
     mean: NDArray[np.float64] = torch.stack(rewards).double().mean(0).cpu().numpy()
     return mean
-
-
-def _views(figures: dict[str, Any]) -> str:
-    """Say that a render is several, where it is."""
-    views = figures.get("views", 1)
-    return "" if views == 1 else f", {views} views of each in a render"
 
 
 def _climb(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import hack, labels, paper, search
+from experiments import findings, hack, labels, paper
 from experiments.intervals import Interval
 from experiments.ranking import ranked
 from experiments.sheets import PLACES, Result, of_the_paper, place, read
@@ -226,7 +226,7 @@ def hacking(results: list[Result]) -> str:
 def searches(results: list[Result]) -> str:
     """Lay out rewards against renders an image, and their share of the best known code's."""
     runs = [result.figures for result in results if result.figures.get("kind") == "search"]
-    parts = [f"```text\n{search.table(figures)}\n```" for figures in runs]
+    parts = [f"```text\n{findings.table(figures)}\n```" for figures in runs]
     return "\n\n".join(["# What a search wins by its renders", *parts]) + "\n" if parts else ""
 
 

@@ -15,7 +15,7 @@ import generators
 from experiments import options
 from experiments.training import Trainer, TrainingSettings, fuse, origin, pick_device, place, record, train
 from experiments.validation import Validation
-from generators.growth import deafen, grow
+from generators.growth import grow, ignore_unused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ def _first(settings: TrainGenerator) -> generators.AMNet:
     start = generators.load(settings.init)
     network = grow(start, fresh.architecture, settings.arch, torch.Generator().manual_seed(settings.seed))
     if settings.code_noise > 0:
-        deafen(network)
+        ignore_unused(network)
     return network
 
 

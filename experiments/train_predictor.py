@@ -37,8 +37,8 @@ class TrainPredictor(TrainingSettings):
     init: str | None = None
 
 
-DARKEST = 1e-6
-"""Added to a squared error before its logarithm: pictures that are right to a quarter of a grey level count no more."""
+MSE_FLOOR = 1e-6
+"""Added to the mean squared error before its logarithm: beyond a quarter of a grey level, accuracy earns nothing."""
 
 
 class PredictorTrainer(Trainer):
@@ -84,7 +84,7 @@ class PredictorTrainer(Trainer):
             return F.l1_loss(self._render(lr).float(), hr)
         if self._kind == "psnr":
             error = (self._render(lr).float() - hr).square().mean((1, 2, 3))  # (N,)
-            return 10 * (error + DARKEST).log10().mean()  # minus the mean PSNR, dB
+            return 10 * (error + MSE_FLOOR).log10().mean()  # minus the mean PSNR, dB
         # Errors count as far as they reach G: in the code, not in the action, whose last components hardly do.
         codec = self.generator.codec
         return F.mse_loss(codec.code(self._predict(lr).float()), codec.code(codec.encode(kernel)))

@@ -258,7 +258,7 @@ def train(
                 mean_loss.zero_()
                 trainer.norm.zero_()
                 if meter is not None:
-                    _show(bar, log, trainer, loss, meter, figures)
+                    _report_progress(bar, log, trainer, loss, meter, figures)
             if validate is not None and ranks.first and (trainer.done % settings.validate_every == 0 or last):
                 with meter.paused() if meter is not None else nullcontext():
                     figures = validate()
@@ -319,7 +319,9 @@ def _meter(trainer: Trainer) -> Meter:
     return Meter(settings.batch_size, trainer.flops(), rate, device)
 
 
-def _show(bar: Any, log: Any, trainer: Trainer, loss: float, meter: Meter, figures: dict[str, float]) -> None:
+def _report_progress(
+    bar: Any, log: Any, trainer: Trainer, loss: float, meter: Meter, figures: dict[str, float]
+) -> None:
     rates = meter.read()
     shown = [f"loss {loss:.4f}"]
     if rates:

@@ -71,10 +71,11 @@ def grow(small: AMNet, architecture: Architecture, name: str, rng: torch.Generat
 
 
 @torch.no_grad()
-def deafen(network: AMNet) -> None:
-    """Let a network ignore the code's components that true kernels hardly use: those with a gain below 1, in place.
+def ignore_unused(network: AMNet) -> None:
+    """Make a network ignore, in place, the code's components that true kernels hardly use: those with a gain below 1.
 
-    The others tell it all: `amnet_s` changes by less than 0.03 dB. Training with noise on them keeps it so.
+    The other components carry all that matters: `amnet_s` changes by less than 0.03 dB. Training with noise on the
+    unused ones keeps the network insensitive to them.
     """
     used = network.gain >= 1
     for layer in network.modules():

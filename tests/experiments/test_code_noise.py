@@ -5,7 +5,7 @@ import torch
 
 import generators
 from experiments.train_generator import GeneratorTrainer
-from generators.growth import deafen
+from generators.growth import ignore_unused
 
 
 def first_losses(trainer, steps=1):
@@ -13,10 +13,10 @@ def first_losses(trainer, steps=1):
 
 
 def test_a_generator_that_starts_from_another_hears_no_noise(settings):
-    """It is deafened, so its first loss is that of the deafened network without noise, to the bit."""
+    """It ignores unused components, so its first loss is that of such a network without noise, to the bit."""
     noisy = GeneratorTrainer(settings(init="amnet_s", code_noise=1.0))
     quiet = GeneratorTrainer(settings(init="amnet_s"))
-    deafen(quiet.network)
+    ignore_unused(quiet.network)
     assert first_losses(noisy) == first_losses(quiet)
 
 
@@ -25,7 +25,7 @@ def test_noise_reaches_a_network_that_hears(settings):
     assert first_losses(noisy) != first_losses(quiet)
 
 
-def test_training_with_noise_makes_a_network_deaf(settings):
+def test_training_with_noise_makes_a_network_ignore_it(settings):
     """The weights of the unused components shrink; without noise they stay."""
 
     def heard(code_noise):

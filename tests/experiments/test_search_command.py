@@ -8,8 +8,9 @@ import torch
 
 from blindsr_env import images, metrics
 from experiments import cli
+from experiments.findings import ALWAYS
 from experiments.held_out import HeldOut
-from experiments.search import ALWAYS, Search, search
+from experiments.search import Search, search
 from experiments.train_agent import TrainAgent, train_agent
 
 

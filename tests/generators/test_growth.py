@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from generators import AMNet, Architecture, KernelCodec
-from generators.growth import deafen, grow
+from generators.growth import grow, ignore_unused
 
 
 def network(modulation="amlayer", blocks=2, width=4, seed=0):
@@ -19,7 +19,7 @@ def scenes(seed=1):
 
 @pytest.mark.parametrize("modulation", ["amlayer", "adain"])
 @pytest.mark.parametrize("blocks, width", [(2, 4), (2, 12), (5, 4), (5, 8)])
-def test_the_larger_network_renders_the_same(modulation, blocks, width):
+def test_the_larger_mutedrenders_the_same(modulation, blocks, width):
     small = network(modulation).double()
     lr, action = scenes()
     large = grow(small, Architecture(blocks, width, 4, modulation), "large", torch.Generator().manual_seed(0))
@@ -53,7 +53,7 @@ def test_new_blocks_learn():
     assert new.conv1.weight.grad.abs().max() > 0
 
 
-def test_the_smaller_network_and_the_callers_random_numbers_stay():
+def test_the_smaller_mutedand_the_callers_random_numbers_stay():
     small = network()
     before = {name: tensor.clone() for name, tensor in small.state_dict().items()}
     state = torch.get_rng_state()
@@ -78,14 +78,14 @@ def test_what_does_not_hold_the_smaller_one_is_refused(architecture, cause):
 
 
 @pytest.mark.parametrize("modulation", ["amlayer", "adain"])
-def test_a_deafened_network_ignores_the_unused_components(modulation):
-    deaf = network(modulation)
-    deafen(deaf)
+def test_a_mutedtold_so_ignores_the_unused_components(modulation):
+    muted = network(modulation)
+    ignore_unused(muted)
     lr, code = scenes()
-    unused = (deaf.gain < 1).float()
+    unused = (muted.gain < 1).float()
     with torch.no_grad():
-        before, after = deaf.render(lr, code), deaf.render(lr, code + unused)
-        moved = deaf.render(lr, code + 1 - unused)
+        before, after = muted.render(lr, code), muted.render(lr, code + unused)
+        moved = muted.render(lr, code + 1 - unused)
     assert unused.sum() == 8
     assert torch.equal(after, before)
     assert not torch.allclose(moved, before)

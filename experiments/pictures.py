@@ -1,4 +1,4 @@
-"""Pictures of results."""
+"""Comparisons drawn as pictures: renderings side by side, each with its scores."""
 
 from __future__ import annotations
 
