@@ -41,11 +41,12 @@ class AgentConfig:
     """What every agent needs to know.
 
     Attributes:
-        noise: exploration's deviation, one or more values; the last holds for the action's remaining components.
-        actor_lr: learning rate of the actor's Adam.
-        lr_final: learning rates decay exponentially to this share over `learn`.
-        average: decay of the moving average of the actor's weights, which is what `predict` uses; 0 for none.
-        max_grad_norm: gradients are clipped to this length.
+        noise: standard deviation of the exploration noise, one or more values; the last one holds for all remaining
+            components of the action.
+        actor_lr: learning rate of the actor (Adam).
+        lr_final: the learning rates decay exponentially to this share of themselves over `learn`.
+        average: decay of the moving average of the actor's weights, which `predict` uses; 0 for none.
+        max_grad_norm: gradient-norm clip.
 
     Raises:
         ValueError: a value of another type, or out of its range; the message names the setting and both.

@@ -42,19 +42,20 @@ class DDPGConfig(AgentConfig):
     """DDPG's settings. The defaults are the recipe for a CPU, where a render costs far more than an update.
 
     Attributes:
-        critic_loss: `"eq10"` or `"eq11"`.
-        critic_lr: learning rate of the critics' Adam.
-        critics: how many; the actor climbs the least of them, which keeps it from the errors of one.
+        critic_loss: the paper's loss without (`"eq10"`) or with the sign penalty (`"eq11"`).
+        critic_lr: learning rate of the critics (Adam).
+        critics: number of critics; the actor climbs the lowest estimate, which protects it from the errors of any one.
         critic_width: channels of a CNN critic.
         hidden: width of the critics' last layers.
-        frozen_trunk: the actor's trunk stays; its head and MLP critics learn on the trunk's pooled features.
-        batch_size: transitions of an update; the first one waits for as many.
-        replay_size: transitions kept, of 12 KiB each for images of 64x64, less with a frozen trunk.
-        critic_updates: for each step of the environment.
-        actor_updates: for each step of the environment.
-        actor_starts: transitions in the replay before the actor's first update: until then only the critic learns.
-            A full replay is enough. It holds again for an agent that was saved without its replay.
-        noise_final: the noise decays exponentially to this share over `learn`.
+        frozen_trunk: keep the actor's trunk fixed: only its head learns, and MLP critics work on the trunk's pooled
+            features.
+        batch_size: transitions per update; the first update waits for that many.
+        replay_size: transitions kept, 12 KiB each for 64x64 images, less with a frozen trunk.
+        critic_updates: updates of the critics per environment step.
+        actor_updates: updates of the actor per environment step.
+        actor_starts: transitions in the replay before the actor's first update; until then only the critics learn. A
+            full replay is enough. It applies again to an agent that was saved without its replay.
+        noise_final: the exploration noise decays exponentially to this share of itself over `learn`.
     """
 
     critic_loss: str = "eq11"

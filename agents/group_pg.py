@@ -27,12 +27,13 @@ class GroupPGConfig(AgentConfig):
     """Settings of the group-relative policy gradient, which learns only where it explores: `noise` is above 0.
 
     Attributes:
-        lr_final: learning rates decay exponentially to this share over `learn`.
-        average: decay of the moving average of the actor's weights, which is what `predict` uses.
-        epochs: updates with each step's renders.
-        clip: the ratio of new to old probability counts within 1 +- clip.
-        spread_floor: added to a scene's deviation: smaller differences are the metric's noise.
-        advantage_clip: advantages are cut to +- this.
+        lr_final: the learning rates decay exponentially to this share of themselves over `learn`.
+        average: decay of the moving average of the actor's weights, which `predict` uses; 0 for none.
+        epochs: updates with the renders of each step.
+        clip: the ratio of new to old probability is clipped to 1 +- this.
+        spread_floor: added to the standard deviation of a scene's rewards before dividing by it: smaller differences
+            are noise of the metric.
+        advantage_clip: advantages are clipped to +- this.
     """
 
     lr_final: float = 0.1

@@ -34,9 +34,10 @@ class PathwiseConfig(AgentConfig):
     """Settings of the pathwise policy gradient.
 
     Attributes:
-        lr_final: learning rates decay exponentially to this share over `learn`.
-        average: decay of the moving average of the actor's weights, which is what `predict` uses.
-        slope_clip: a scene's gradient is cut to this length: few scenes are steep, and they would outvote the rest.
+        lr_final: the learning rates decay exponentially to this share of themselves over `learn`.
+        average: decay of the moving average of the actor's weights, which `predict` uses; 0 for none.
+        slope_clip: norm to which each scene's reward gradient is clipped: a few scenes are steep and would outvote the
+            rest.
     """
 
     noise: tuple[float, ...] = (0.1,) * 8 + (0.03,)

@@ -37,12 +37,13 @@ class SB3Config(AgentConfig):
     """Settings of an algorithm of Stable-Baselines3.
 
     Attributes:
-        noise: first deviations of PPO's, A2C's and SAC's actions, which then learn them; DDPG's and TD3's action noise.
-        actor_lr: the library's `learning_rate`, of all its networks.
-        average: none of the library's algorithms has one; 0.
-        max_grad_norm: PPO's and A2C's; the others do not clip.
-        reach: how far from the predictor's action an agent can go, in each component.
-        arguments: further ones of the library's class, such as `{gradient_steps: 4}`.
+        noise: initial standard deviations of the actions of PPO, A2C and SAC, which then learn them; action noise of
+            DDPG and TD3.
+        actor_lr: the library's `learning_rate`, for all of the algorithm's networks.
+        average: must be 0: the library's algorithms have no moving average.
+        max_grad_norm: gradient-norm clip of PPO and A2C; the others do not clip.
+        reach: how far from the predictor's action the agent can go, in each component.
+        arguments: further arguments of the library's class, such as `{gradient_steps: 4}`.
     """
 
     noise: tuple[float, ...] = (0.1,) * 8 + (0.03,)

@@ -32,22 +32,26 @@ class Bench:
     """Settings of `blindsr bench`.
 
     Attributes:
-        parts: any of `generator` (bare forward passes), `niqe`, `env` (reset and step beside the bare forward pass),
-            `loops` (whole episodes against other ways to run them), `precision` (rewards in half precision),
-            `inference` (predictor and generator, the paper's Table 6), `memory` (growth over many steps).
-        batch: LR patches of a bare forward pass, pictures of 256x256 that NIQE scores at once, rows of `loops`.
-        envs: rows of the vector environments of `env`, one measurement each.
-        singles: single environments of `loops`, whose time grows with their number; scenes of `precision`.
-        patch_size: LR side, pixels.
-        inference_batches: photos of 64x64 at once in `inference`.
-        memory_steps: steps of `memory`, over all rows; growth counts after the first hundredth.
-        rounds: how often each is timed; one more round warms up.
-        rival: the metric that NIQE is timed against; `pyiqa:niqe@FILE` takes its weights from a file.
-        generator: name or checkpoint.
-        dtype: of the rendering in `env` and `inference`.
-        device: `auto`, `cpu` or `cuda`.
-        output: results file, JSON; None writes none.
-        seed: of the scenes.
+        parts: what to measure, any of `generator` (bare forward passes), `niqe`, `env` (reset and step beside the bare
+            forward pass), `loops` (whole episodes against other ways to run them), `precision` (rewards in half
+            precision), `inference` (predictor and generator, the paper's Table 6) and `memory` (growth over many
+            steps).
+        batch: batch size: LR patches of a forward pass, 256x256 pictures that NIQE scores at once, parallel
+            environments of `loops`.
+        envs: numbers of parallel environments in `env`, each measured by itself.
+        singles: single environments in `loops`, where time grows with their number, and scenes of `precision`.
+        patch_size: side of the LR patches, in pixels.
+        inference_batches: batch sizes of 64x64 photos in `inference`.
+        memory_steps: total steps of `memory`, over all parallel environments; growth is counted after the first
+            hundredth.
+        rounds: how often each contestant is timed, after one round to warm up.
+        rival: metric that NIQE is timed against; `pyiqa:niqe@FILE` takes its weights from a file.
+        generator: generator that renders, a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`) or a checkpoint
+            file.
+        dtype: precision of rendering in `env` and `inference`.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
+        output: results file, JSON; null writes none.
+        seed: random seed of the scenes.
     """
 
     parts: tuple[str, ...] = ("generator", "niqe", "env", "loops", "precision", "inference", "memory")

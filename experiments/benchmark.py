@@ -19,18 +19,18 @@ from experiments.training import pick_device
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark(TrainAgent):
-    """Settings of `blindsr benchmark`: those of `train-agent`, whose `seed` is the first of several, and these.
+    """Settings of `blindsr benchmark`, which extend those of `blindsr train-agent`.
 
     Attributes:
-        output: folder of the runs, `seed_0` and so on, and of `benchmark.json`. Seeds that are trained already are not
-            trained again.
-        seeds: how many agents, that differ in their seed alone.
-        name: what tables call them; None for algorithm and metric.
-        test: held-out HR photos, rendered whole, as `images` of `evaluate`: a folder, several, or several with names;
-            None for the built-in ones.
-        widths: kernel widths, HR pixels; each photo is degraded with each.
-        metrics: that pictures are scored by; None for the reward's, NIQE, PSNR and grid.
-        beside: agents trained before to compare with, as `recipes` of `evaluate`: `{sac: 'runs/sac/seed_*'}`.
+        output: folder of the runs (`seed_0`, `seed_1` and so on) and of the results, `benchmark.json`. Seeds that are
+            already trained are not trained again.
+        seeds: number of agents, which differ only in their random seed; `seed` is the first one's.
+        name: what tables call these agents; without it, algorithm and metric.
+        test: held-out HR photos, which are rendered whole: a folder, several as `[A, B]`, or several with names,
+            `{Set5: A, Set14: B}`; without it, the built-in ones.
+        widths: kernel widths (standard deviation, HR pixels); every photo is degraded with each.
+        metrics: metrics to score the pictures with; without it, those of the reward, NIQE, PSNR and grid.
+        beside: trained agents to compare with, by name, as `recipes` of `evaluate`: `{sac: 'runs/sac/seed_*'}`.
     """
 
     output: str = "runs/benchmark"

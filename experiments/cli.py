@@ -1,6 +1,6 @@
 """The `blindsr` command: one subcommand a module, settings from a YAML file and from the command line.
 
-Our own modules are imported when they are needed: torch takes seconds, and the list of commands should not wait for it.
+Our own modules are imported when they are needed: torch takes seconds to load, and `blindsr --help` should not wait.
 """
 
 from __future__ import annotations
@@ -10,50 +10,104 @@ import os
 import re
 import sys
 import warnings
+from argparse import Action
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
+
+CONFIG = "NAME|FILE.yaml"
+"""What `--config` takes, in the help."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """Where a subcommand lives; imported only when it is asked for.
+    """Where a subcommand lives; imported only when it is called.
 
     Attributes:
         module: in `experiments`.
         settings: its frozen dataclass of settings.
         function: takes the settings.
         summary: one line for the help.
+        configs: names of the shipped configs that are made for it.
     """
 
     module: str
     settings: str
     function: str
     summary: str
+    configs: tuple[str, ...] = ()
 
 
-COMMANDS: dict[str, Command] = {
-    "quickstart": Command("quickstart", "Quickstart", "quickstart", "train an agent with NIQE on built-in photos"),
-    "train-generator": Command("train_generator", "TrainGenerator", "train_generator", "train G with the true code"),
-    "train-gan": Command("train_gan", "TrainGan", "train_gan", "train AMGAN from AMNet, against a discriminator"),
-    "train-predictor": Command("train_predictor", "TrainPredictor", "train_predictor", "train the predictor (Eq. 3)"),
-    "train-agent": Command("train_agent", "TrainAgent", "train_agent", "train an agent on BlindSR-v0"),
-    "benchmark": Command("benchmark", "Benchmark", "benchmark", "train several seeds, score them on whole photos"),
-    "evaluate": Command("evaluate", "Evaluate", "evaluate", "score policies on a folder of photos"),
-    "upscale": Command("upscale", "Upscale", "upscale", "render your own low-resolution photos"),
-    "hack": Command("hack", "Hack", "hack", "measure what one constant offset of the true code wins"),
-    "leaderboard": Command(
-        "leaderboard", "Leaderboard", "leaderboard", "rank policies by what they gain, and its price"
-    ),
-    "tables": Command("tables", "Tables", "tables", "lay results out beside the paper's, as Markdown"),
-    "plot": Command("charts", "Plot", "plot", "draw results beside the paper's"),
-    "ship": Command("ship", "Ship", "ship", "write a generator's weights in half precision"),
-    "search": Command("search", "Search", "search", "search each image's best code, from policies and from scratch"),
-    "data": Command("data", "Data", "data", "say what a folder of photos is good for"),
-    "bench": Command("bench", "Bench", "bench", "measure speed: metrics, renders, environments"),
+AGENTS = ("ddpg_cpu", "ddpg_paper", "group_pg_cpu", "pathwise", "pathwise_cpu", "sb3_cpu")
+"""Shipped configs of agents."""
+
+GROUPS: dict[str, dict[str, Command]] = {
+    "start": {
+        "quickstart": Command(
+            "quickstart", "Quickstart", "quickstart", "train an agent on built-in photos in a few minutes"
+        ),
+        "upscale": Command("upscale", "Upscale", "upscale", "upscale your own low-resolution photos"),
+        "data": Command("data", "Data", "data", "check a folder of photos before training on it"),
+    },
+    "train": {
+        "train-generator": Command(
+            "train_generator",
+            "TrainGenerator",
+            "train_generator",
+            "train a super-resolution network that is told the blur kernel",
+            ("amnet", "amnet_cpu", "amnet_s"),
+        ),
+        "train-gan": Command(
+            "train_gan",
+            "TrainGan",
+            "train_gan",
+            "train a generator further against a discriminator, for sharper pictures",
+            ("amgan", "amgan_s_cpu"),
+        ),
+        "train-predictor": Command(
+            "train_predictor",
+            "TrainPredictor",
+            "train_predictor",
+            "train a network that recognizes the blur kernel in a photo",
+            ("predictor_s", "predictor_s_image"),
+        ),
+        "train-agent": Command(
+            "train_agent",
+            "TrainAgent",
+            "train_agent",
+            "train an agent to choose the kernel code that a quality metric likes best",
+            AGENTS,
+        ),
+        "ship": Command("ship", "Ship", "ship", "save a trained generator in half precision"),
+    },
+    "evaluate": {
+        "evaluate": Command("evaluate", "Evaluate", "evaluate", "score predictors and agents on whole photos"),
+        "benchmark": Command(
+            "benchmark",
+            "Benchmark",
+            "benchmark",
+            "train an agent with several random seeds and score all of them on whole photos",
+            AGENTS,
+        ),
+        "search": Command("search", "Search", "search", "search for each photo's best code, to compare agents with"),
+        "hack": Command(
+            "hack", "Hack", "hack", "measure how far one constant change of the code can fool a quality metric"
+        ),
+        "bench": Command("bench", "Bench", "bench", "measure speed and memory"),
+    },
+    "analyze": {
+        "leaderboard": Command(
+            "leaderboard", "Leaderboard", "leaderboard", "rank agents by their gain, with its price in other metrics"
+        ),
+        "tables": Command("tables", "Tables", "tables", "make Markdown tables of results, beside the paper's figures"),
+        "plot": Command("charts", "Plot", "plot", "draw charts of results, beside the paper's figures"),
+    },
 }
+"""Commands by name, in groups as the help lists them."""
+
+COMMANDS: dict[str, Command] = {name: command for group in GROUPS.values() for name, command in group.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,7 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(command: Command, name: str, rest: Sequence[str]) -> int:
     try:
         module = importlib.import_module(f"experiments.{command.module}")
-        settings = parse(getattr(module, command.settings), rest, prog=f"blindsr {name}", summary=command.summary)
+        kind = getattr(module, command.settings)
+        settings = parse(kind, rest, prog=f"blindsr {name}", summary=command.summary, configs=command.configs)
         getattr(module, command.function)(settings)
     except KeyboardInterrupt:
         return _fail("interrupted", code=130)
@@ -92,7 +147,9 @@ def _run(command: Command, name: str, rest: Sequence[str]) -> int:
     return 0
 
 
-def parse(settings: type, arguments: Sequence[str], *, prog: str, summary: str = "") -> Any:
+def parse(
+    settings: type, arguments: Sequence[str], *, prog: str, summary: str = "", configs: Sequence[str] = ()
+) -> Any:
     """Read settings from `--config FILE.yaml` and from options, which win.
 
     Args:
@@ -100,6 +157,7 @@ def parse(settings: type, arguments: Sequence[str], *, prog: str, summary: str =
         arguments: of the command line.
         prog: shown in the help.
         summary: shown in the help.
+        configs: shipped ones that the help names.
 
     Returns:
         An instance of `settings`.
@@ -110,8 +168,17 @@ def parse(settings: type, arguments: Sequence[str], *, prog: str, summary: str =
     """
     from experiments.arguments import completed
 
-    parser = ArgumentParser(prog=prog, description=summary, exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--config", action="config", help="a YAML file of settings, or the name of one that ships")
+    file = CONFIG if configs else "FILE.yaml"
+    parser = ArgumentParser(
+        prog=prog,
+        usage=f"{prog} [--config {file}] [--KEY VALUE ...]",
+        description=summary,
+        formatter_class=_Help,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    shipped = f", or the name of a shipped config: {', '.join(configs)}" if configs else ""
+    parser.add_argument("--config", action="config", metavar=file, help=f"YAML file of settings{shipped}")
     parser.add_class_arguments(settings)
     try:
         parsed = parser.parse_args(completed(settings, arguments))
@@ -119,6 +186,25 @@ def parse(settings: type, arguments: Sequence[str], *, prog: str, summary: str =
         raise ValueError(_explain(str(error), [field.name for field in fields(settings)])) from None
     values = {field.name: parsed[field.name] for field in fields(settings)}
     return settings(**values)
+
+
+class _Help(DefaultHelpFormatter):
+    """Shows what is required and every default, as one would type it; the texts say what else is allowed."""
+
+    def _get_help_string(self, action: Action) -> str:
+        text = super()._get_help_string(action)
+        if "type: %(type)s" not in text:
+            return text
+        if action.required:
+            return f"{action.help} (required)"
+        return action.help or "" if action.default is None else f"{action.help} (default: {_plain(action.default)})"
+
+
+def _plain(value: Any) -> str:
+    """Write a default as YAML on one line."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_plain(each) for each in value)}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _explain(message: str, known: list[str]) -> str:
@@ -149,9 +235,20 @@ _PLAIN = {  # what jsonargparse says, and what it means to users
 
 def _overview() -> str:
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
-    usage = "usage: blindsr COMMAND [--config FILE.yaml] [--KEY VALUE ...]"
-    return "\n".join([usage, "", *lines, "", "blindsr COMMAND --help lists its keys"])
+    lines = [
+        "Blind image super-resolution as a reinforcement-learning problem, after Hui et al., Learning the",
+        "Non-differentiable Optimization for Blind Super-Resolution (CVPR 2021).",
+        "",
+        f"usage: blindsr COMMAND [--config {CONFIG}] [--KEY VALUE ...]",
+        "",
+        "examples:",
+        "  blindsr quickstart",
+        "  blindsr upscale --images photo.jpg --policy amgan_rl --output sharp.png",
+    ]
+    for group, commands in GROUPS.items():
+        lines += ["", f"{group}:", *(f"  {name:<{width}}  {each.summary}" for name, each in commands.items())]
+    lines += ["", "`blindsr COMMAND --help` lists a command's settings; `blindsr --version` shows the version."]
+    return "\n".join(lines)
 
 
 def _say(message: Warning | str, *_: Any) -> None:

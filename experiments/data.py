@@ -22,10 +22,11 @@ class Data:
     """Settings of `blindsr data`.
 
     Attributes:
-        images: folder of HR photos; None for the built-in ones of the training split.
-        held_out: folders of photos to score on, none of which may be among them.
-        scale: of the degradation.
-        patch_sizes: LR sides of patches, to count the photos that are large enough for each.
+        images: folder of HR photos; without it, the built-in training photos.
+        held_out: folders of photos that are only scored on: the command fails if one of them is among the training
+            photos.
+        scale: upscaling factor.
+        patch_sizes: sides of LR patches, in pixels; for each, the photos that are large enough are counted.
     """
 
     images: str | None = None

@@ -36,26 +36,32 @@ class Evaluate:
     """Settings of `blindsr evaluate`.
 
     Attributes:
-        policies: any of `true-code`, `predictor`, `mean-code`, `random`, `shared-offset`, files of predictors, agents
-            and offsets, and `module:function` for those of other libraries (see `agents.policies.load`).
-        images: folder of HR photos, or one file; several as `[A, B]`, or as `{Set5: A, Set14: B}` with names of their
-            own; None for the held-out built-in ones.
-        widths: kernel widths, HR pixels; every photo is degraded with each.
-        metrics: names of metrics.
-        generator: name or checkpoint; None for `amnet`.
-        generators: several of them, instead of `generator`; the first is what the others are compared with.
-        tiles: sides of the tiles, LR pixels, that larger photos are rendered in (see `generators.tiles`); null for
-            whole photos, as in the paper. With several, `[null, 64]`, each generator is scored in each way, and each
-            further way is compared with the first.
-        predictor: checkpoint behind `predictor` and `shared-offset`; None for the one that ships.
-        action: action space that the policies act in: `code`, `free-code` or `width`.
-        recipes: agents that differ in their seed alone, by the name of their recipe: files, folders of runs, or a
-            pattern of them: `{eq10: 'runs/eq10_*', eq11: 'runs/eq11_*'}`. They are scored like policies, and each
-            recipe's gain is given with an interval over seeds and photos, beside the first recipe's.
-        offset_metric: the reward that `shared-offset` is learned for, on the built-in training photos.
-        output: results file, JSON; None writes none. Where it holds other settings' results, the next is `NAME_2.json`.
-        device: `auto`, `cpu` or `cuda`.
-        seed: of the random policy, of the offset and of the intervals.
+        policies: what chooses the code: any of `true-code` (the true kernel's), `predictor`, `mean-code`, `random`,
+            `shared-offset` (one constant for all photos), shipped agents such as `amgan_rl`, files or run folders of
+            predictors, agents and offsets, and `module:function` for a policy of another library (see
+            `agents.policies.load`).
+        images: HR photos: a folder or a file; several as `[A, B]`, or with names of your own as `{Set5: A, Set14: B}`.
+            Without it, the built-in held-out photos.
+        widths: kernel widths (standard deviation, HR pixels); every photo is degraded with each.
+        metrics: metrics to score the pictures with.
+        generator: generator that renders, a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`) or a checkpoint
+            file; without it, `amnet`.
+        generators: several generators instead of one; the others are compared with the first.
+        tiles: sides of the tiles, in LR pixels, in which larger photos are rendered (see `generators.tiles`); null
+            renders photos whole, as the paper does. With several, such as `[null, 64]`, each generator is scored in
+            each way, and each further way is compared with the first.
+        predictor: checkpoint that `predictor` and `shared-offset` use; without it, the shipped one.
+        action: what the policies choose. `code`: 15 numbers that describe the blur kernel, scaled so that Gaussian
+            kernels fill 80% of the box [-1, 1]; `free-code`: the same 15 numbers, scaled so that they also reach codes
+            that no kernel has; `width`: one number, the Gaussian's width.
+        recipes: agents that differ only in their random seed, by the name of their recipe: files, run folders, or a
+            pattern of them, as in `{eq10: 'runs/eq10_*', eq11: 'runs/eq11_*'}`. They are scored like policies; each
+            recipe's gain comes with an interval over seeds and photos, and is compared with the recipes before it.
+        offset_metric: reward that `shared-offset` is learned for, on the built-in training photos.
+        output: results file, JSON; null writes none. If it holds results of other settings, the new ones go to
+            `NAME_2.json`.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
+        seed: random seed of the random policy, the offset and the intervals.
     """
 
     policies: tuple[str, ...] = ("true-code", "predictor", "mean-code")

@@ -35,19 +35,21 @@ class Hack:
     """Settings of `blindsr hack`.
 
     Attributes:
-        generators: names or files, one or several; the first is what the others are compared with.
-        actions: action spaces that the offset lives in, of `code` and `free-code`.
-        metric: M of the reward.
-        images: folder of HR photos to learn the offset on; None for the built-in ones.
-        held_out: folder of HR photos to score it on; None for the built-in ones.
-        scenes: held-out scenes, spread evenly over the photos.
-        renders: budget of the learning for each generator and action space, in actions rendered.
-        num_envs: renders at once.
-        repeats: of them, those that share a scene; even.
-        patch_size: LR side of a scene.
-        output: results file, JSON; the pictures go beside it.
-        device: `auto`, `cpu` or `cuda`.
-        seed: of the learning and of the intervals.
+        generators: one generator or several, each a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`) or a
+            checkpoint file; the others are compared with the first.
+        actions: action spaces of the offset: `code` (what kernels reach), `free-code` (also codes that no kernel has),
+            or both.
+        metric: reward metric, for example `niqe` or `niqe+0.1*psnr`.
+        images: folder of HR photos on which the offset is learned; without it, the built-in ones.
+        held_out: folder of HR photos on which it is scored; without it, the built-in ones.
+        scenes: number of held-out scenes, spread evenly over the photos.
+        renders: total renders (training budget) for each generator and action space.
+        num_envs: parallel environments.
+        repeats: how many parallel environments share each scene; an even number.
+        patch_size: side of a scene's LR patch, in pixels.
+        output: results file, JSON; the pictures are written beside it.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
+        seed: random seed of learning and of the intervals.
     """
 
     generators: list[str] | str = "amnet"

@@ -22,9 +22,9 @@ class Leaderboard:
 
     Attributes:
         results: results files of `blindsr evaluate` and `blindsr benchmark`, or folders of them.
-        metric: to rank by; the others are shown beside it as its price.
-        set: show this set of photos alone.
-        generator: show this generator alone.
+        metric: metric to rank by; the others are shown beside it as the price.
+        set: show only this set of photos.
+        generator: show only this generator.
     """
 
     results: list[str] | str = "results"

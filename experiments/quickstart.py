@@ -25,18 +25,20 @@ class Quickstart:
     """Settings of `blindsr quickstart`.
 
     Attributes:
-        renders: how many actions the agent may render while it learns; the default takes about three minutes on two
-            cores.
-        output: folder of the agent, its log, the figures and the pictures; an agent found in it learns on.
-        images: folder of HR photos to learn on; None for the built-in ones.
-        held_out: folder of photos to score on, never learned on; None for the built-in ones.
-        scenes: held-out scenes, spread evenly over the photos.
-        patch_size: LR side of a scene; 72 is 3x3 blocks of NIQE, and with fewer NIQE is another metric than on photos.
-        metric: M of the reward.
-        algorithm: `pathwise`, which climbs the metric's own gradient; `group-pg` for metrics that have none.
-        generator: name or checkpoint.
-        device: `auto`, `cpu` or `cuda`.
-        seed: of the agent.
+        renders: total renders (training budget); the default takes about three minutes on two cores.
+        output: folder of the agent, its log, the figures and the pictures; if it already holds an agent, that one
+            learns on.
+        images: folder of HR photos to train on; without it, the built-in ones.
+        held_out: folder of HR photos to score on, which are never trained on; without it, the built-in ones.
+        scenes: number of held-out scenes, spread evenly over the photos.
+        patch_size: side of a scene's LR patch, in pixels. 72 makes 3x3 of NIQE's blocks; with fewer, NIQE behaves
+            differently than on whole photos.
+        metric: reward metric, for example `niqe` or `niqe+0.1*psnr`.
+        algorithm: `pathwise`, which follows the metric's own gradient, or `group-pg`, for metrics without one.
+        generator: generator that renders, a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`) or a checkpoint
+            file.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
+        seed: random seed of the agent.
     """
 
     renders: int = 1_600

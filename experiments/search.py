@@ -38,27 +38,32 @@ class Search:
 
     Attributes:
         starts: where searches begin, besides the true code and the prediction: `mean-code` (a search from scratch),
-            `random`, and files of predictors, agents and offsets.
-        budgets: renders an image at which the reward is read off; 1 is the start alone.
-        population: candidates of an image in a generation, an even number.
-        views: 1 to 4 views of each scene, the photo as it is, mirrored, upside down and both, that the searched reward
-            is the mean over; a render is one of each. What the codes win on the four transposed views, which are never
-            searched, is reported as well: what they win on searched ones may be the luck of those very pixels.
-        scenes: how many held-out scenes; of whole photos the first ones, as many as have so many scenes.
-        metric: M of the reward; a mixture as `niqe+0.1*psnr`, or by name: `{niqe: 1, psnr: 0.1}`.
-        images: folder of held-out HR photos; None for the built-in ones of the test split.
-        generator: name or checkpoint.
-        predictor: checkpoint behind `predictor`; None for the one that ships.
-        action: action space: `code`, `free-code` or `width`.
-        patch_size: LR side of a scene; null for whole photos.
-        widths: kernel widths, HR pixels: a whole photo has a scene with each, a crop one of them by chance; null for
-            0.2, 1.3 and 2.6 of whole photos, and for crops any of the generator's range.
-        report: metrics that show the price.
-        dtype: of the rendering, `float32`, `float16` or `bfloat16`.
-        cuda_graphs: on a GPU, launch renders and scores as recorded graphs; see `BlindSREnv`.
-        output: results file, JSON, beside which the plot is written as PNG; None writes neither.
-        device: `auto`, `cpu` or `cuda`.
-        seed: of the search and of the intervals.
+            `random`, shipped agents such as `amgan_rl_s`, and files or run folders of predictors, agents and offsets.
+        budgets: numbers of renders per image at which the reward is reported; 1 is the start alone.
+        population: candidates per image and generation; an even number.
+        views: number of views of each scene, 1 to 4 (the photo as it is, mirrored, upside down, and both), over which
+            the searched reward is averaged; a render covers all of them. What the codes gain on the four transposed
+            views, which are never searched, is reported too: a gain on searched views may be the luck of those very
+            pixels.
+        scenes: number of held-out scenes. Of whole photos the first ones are taken, as many as make up so many scenes.
+        metric: reward metric, for example `niqe` or `niqe+0.1*psnr`, which may also be written `{niqe: 1, psnr: 0.1}`.
+        images: folder of held-out HR photos; without it, the built-in ones.
+        generator: generator that renders, a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`) or a checkpoint
+            file.
+        predictor: checkpoint that `predictor` uses; without it, the shipped one.
+        action: what is searched. `code`: 15 numbers that describe the blur kernel, scaled so that Gaussian kernels fill
+            80% of the box [-1, 1]; `free-code`: the same 15 numbers, scaled so that they also reach codes that no
+            kernel has; `width`: one number, the Gaussian's width.
+        patch_size: side of a scene's LR patch, in pixels; null for whole photos.
+        widths: kernel widths (standard deviation, HR pixels). A whole photo makes one scene with each; a crop gets one
+            of them at random. Without it, 0.2, 1.3 and 2.6 for whole photos, and anything in the generator's range for
+            crops.
+        report: further metrics, which show the price of the reward.
+        dtype: precision of rendering, `float32`, `float16` or `bfloat16`.
+        cuda_graphs: on a GPU, launch rendering and scoring as recorded CUDA graphs, which is faster; see `BlindSREnv`.
+        output: results file, JSON, beside which the plot is written as a PNG; null writes neither.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
+        seed: random seed of the searches and the intervals.
     """
 
     starts: tuple[str, ...] = ("mean-code",)

@@ -24,16 +24,16 @@ class Ship:
     """Settings of `blindsr ship`.
 
     Attributes:
-        generator: a training's checkpoint.
-        images: folder of HR photos to compare both precisions on; not those that figures are reported on.
-        output: the file to write.
-        widths: kernel widths of the comparison.
-        tolerance: largest change of the mean PSNR at any width, dB; weights stay in float32 above it.
-        device: `auto`, `cpu` or `cuda`.
+        generator: checkpoint of a trained generator.
+        images: folder of HR photos on which both precisions are compared; not those that results are reported on.
+        output: file to write.
+        widths: kernel widths (standard deviation, HR pixels) of the comparison.
+        tolerance: largest acceptable change of the mean PSNR at any width, in dB; above it the weights stay in float32.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
     """
 
     generator: str = "runs/generator/generator.safetensors"
-    images: str = "data/val"
+    images: str
     output: str = "generator.safetensors"
     widths: tuple[float, ...] = paper.WIDTHS
     tolerance: float = 0.005

@@ -31,7 +31,7 @@ class Tables:
 
     Attributes:
         results: results files of `blindsr evaluate`, `hack` and `search`, or folders of them.
-        output: folder for the tables, one Markdown file each; None only prints them.
+        output: folder for the tables, one Markdown file each; null only prints them.
     """
 
     results: list[str] | str = "results"

@@ -30,30 +30,35 @@ class TrainAgent:
     """Settings of `blindsr train-agent`.
 
     Attributes:
-        algorithm: `ddpg` (the paper's), `group-pg` (group-relative policy gradient), `pathwise` (the reward's own
-            gradient, for metrics that have one), or Stable-Baselines3's `sb3-ppo`, `sb3-a2c`, `sb3-sac`, `sb3-td3`,
-            `sb3-ddpg`.
-        agent: the algorithm's own settings, by name; see `DDPGConfig` of `agents.ddpg`, `GroupPGConfig` of
-            `agents.group_pg`, `PathwiseConfig` of `agents.pathwise` and `SB3Config` of `agents.sb3_agents`.
-        actor: a predictor's checkpoint to start from, or `predictor`, `predictor_s` for an untrained one; None for the
-            predictor that ships.
-        total_timesteps: renders of actions in all.
-        num_envs: rows of the environment.
-        repeats: rows that share a scene; `group-pg` needs an even number.
-        metric: M of the reward; a mixture as `niqe+0.1*psnr`, or by name: `{niqe: 1, psnr: 0.1}`.
-        images: folder of HR photos to train on; None for the built-in ones.
-        held_out: folder of photos to score the agent on at the end; None for the built-in ones.
-        held_out_scenes: how many scenes of them.
-        generator: name or checkpoint.
-        action: action space: `code`, `free-code` or `width`.
-        patch_size: LR side of a scene.
-        dtype: of the rendering while it learns, `float32`, `float16` or `bfloat16`; held-out scenes are rendered in
-            float32.
-        cuda_graphs: on a GPU, launch the environment's work as recorded graphs; see `BlindSREnv`.
-        output: the run's folder; a run found in it is resumed.
-        checkpoint_seconds: time between saved agents.
-        device: `auto`, `cpu` or `cuda`.
-        seed: of scenes, exploration and updates.
+        algorithm: `ddpg` (the paper's), `group-pg` (group-relative policy gradient), `pathwise` (follows the reward's
+            own gradient; for metrics that have one), or one of Stable-Baselines3's: `sb3-ppo`, `sb3-a2c`, `sb3-sac`,
+            `sb3-td3`, `sb3-ddpg`.
+        agent: settings of the algorithm, for example `--agent.actor_lr 1e-4`. To list them: `python -m pydoc
+            agents.ddpg.DDPGConfig`, `agents.group_pg.GroupPGConfig`, `agents.pathwise.PathwiseConfig` or
+            `agents.sb3_agents.SB3Config`.
+        actor: network to start from: the checkpoint of a predictor, or `predictor` or `predictor_s` for one with random
+            weights. Without it, training starts from the shipped predictor.
+        total_timesteps: total renders (training budget).
+        num_envs: parallel environments.
+        repeats: how many parallel environments share each scene; `group-pg` needs an even number.
+        metric: reward metric, for example `niqe` or `niqe+0.1*psnr`, which may also be written `{niqe: 1, psnr: 0.1}`.
+            The reward is how much better the picture scores than one rendered with the true kernel's code.
+        images: folder of HR photos to train on; without it, the built-in ones.
+        held_out: folder of HR photos on which the agent is scored at the end; without it, the built-in ones.
+        held_out_scenes: number of held-out scenes.
+        generator: generator that renders, a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`) or a checkpoint
+            file.
+        action: what the agent chooses. `code`: 15 numbers that describe the blur kernel, scaled so that Gaussian
+            kernels fill 80% of the box [-1, 1]; `free-code`: the same 15 numbers, scaled so that they also reach codes
+            that no kernel has; `width`: one number, the Gaussian's width.
+        patch_size: side of a scene's LR patch, in pixels.
+        dtype: precision of rendering during training, `float32`, `float16` or `bfloat16`; held-out scenes are rendered
+            in float32.
+        cuda_graphs: on a GPU, launch rendering and scoring as recorded CUDA graphs, which is faster; see `BlindSREnv`.
+        output: folder of the run; if it already holds one, that run is resumed.
+        checkpoint_seconds: seconds between saved checkpoints of the agent.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
+        seed: random seed of scenes, exploration and updates.
     """
 
     algorithm: str = "group-pg"

@@ -28,21 +28,22 @@ TERMS = ("l1", "perceptual", "adversarial", "grid", "discriminator", "realness_h
 
 @dataclass(frozen=True, kw_only=True)
 class TrainGan(TrainGenerator):
-    """Settings of `blindsr train-gan`: those of `train-generator`, and these.
+    """Settings of `blindsr train-gan`, which extend those of `blindsr train-generator`.
 
     Attributes:
-        init: the AMNet to start from, a name or a checkpoint.
-        perceptual: weight file of VGG19 or SqueezeNet 1.1 for the perceptual loss; needed unless its weight is 0.
-        l1_weight: of L1 between SR and HR.
-        perceptual_weight: of the perceptual loss.
-        adversarial_weight: of the realness adversarial loss.
-        grid_weight: of `grid`, the share of SR's fine detail that repeats with the pixel shuffle. Without it the
-            cheapest texture for G is a printed pattern: `grid` reached 16 times a photo's own in 500 steps, and NIQE
-            liked it.
-        discriminator_width: D's channels at full size.
-        outcomes: levels of realness that D tells apart.
-        discriminator_learning_rate: D's highest one, with G's schedule.
-        discriminator_warmup: first steps, in which D learns alone and G stays as it is.
+        init: AMNet to start from: a name (`amnet`, `amnet_l`, `amnet_s`) or a checkpoint file.
+        perceptual: file with the weights of VGG19 or SqueezeNet 1.1 for the perceptual loss; required unless
+            `perceptual_weight` is 0.
+        l1_weight: weight of the L1 loss.
+        perceptual_weight: weight of the perceptual loss.
+        adversarial_weight: weight of the realness adversarial loss.
+        grid_weight: weight of the grid loss, the share of the picture's fine detail that repeats with the pixel
+            shuffle. Without it the generator's cheapest texture is a printed pattern: within 500 steps `grid` reached
+            16 times a photo's own, and NIQE liked it.
+        discriminator_width: channels of the discriminator at full resolution.
+        outcomes: number of realness levels that the discriminator distinguishes.
+        discriminator_learning_rate: peak learning rate of the discriminator, which follows the generator's schedule.
+        discriminator_warmup: initial steps during which only the discriminator learns.
     """
 
     output: str = "runs/gan"

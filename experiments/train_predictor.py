@@ -22,11 +22,13 @@ class TrainPredictor(TrainingSettings):
     """Settings of `blindsr train-predictor`.
 
     Attributes:
-        network: `predictor` (the paper's, 383K parameters) or `predictor_s` (for CPUs).
-        generator: name or checkpoint of the frozen generator.
-        loss: `image`, L1 between G(LR, predicted action) and HR (Eq. 3); `psnr`, the same with each picture's PSNR, so
-            that soft pictures, whose errors are small, count as much as sharp ones; `code`, squared error of the code.
-        init: a predictor's checkpoint to start from.
+        network: `predictor`, the paper's with 383K parameters, or `predictor_s`, a small one for CPUs.
+        generator: generator whose code is predicted, a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`) or a
+            checkpoint file; its weights stay fixed.
+        loss: `image`, the L1 distance between the HR photo and the picture rendered with the predicted code (the
+            paper's Eq. 3); `psnr`, the same with each picture's PSNR, so that soft pictures, whose errors are small,
+            count as much as sharp ones; or `code`, the squared error of the code itself.
+        init: checkpoint of a predictor to start from; without it, training starts from random weights.
     """
 
     output: str = "runs/predictor"

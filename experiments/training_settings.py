@@ -15,31 +15,36 @@ class TrainingSettings:
     """Settings that every supervised training has.
 
     Attributes:
-        data: folders of HR photos to train on; all of them are held on the device.
-        output: the run's folder; a run found in it is resumed.
-        steps: optimiser steps in all.
-        batch_size: patches a step, over all processes: under torchrun they share it equally, so that a config means the
-            same training on one GPU and on eight.
-        patch_size: LR side of a patch, pixels.
-        learning_rate: the highest one.
-        schedule: `cosine` to 1% of it after a linear warm-up, or the paper's `halving`: constant, halved every
-            `halve_every` steps.
-        warmup: steps of the warm-up of `cosine`.
-        halve_every: steps between halvings of `halving`.
-        betas: Adam's.
-        clip_norm: the gradient's largest norm.
-        ema: decay of the weights' running mean, which is what is shipped.
-        validation: folder of HR photos for PSNR while training; none without it.
-        validation_widths: kernel widths of it.
+        data: folders of high-resolution (HR) training photos; all photos are kept in the device's memory.
+        output: folder of the run; if it already holds one, that run is resumed.
+        steps: total number of optimizer steps.
+        batch_size: patches per step. Under torchrun the processes divide them equally, so a config means the same
+            training on one GPU and on eight.
+        patch_size: side of the low-resolution (LR) training patches, in pixels.
+        learning_rate: peak learning rate.
+        schedule: how the learning rate changes: `cosine`, a linear warm-up followed by a cosine decay to 1% of the
+            peak, or `halving`, the paper's: constant, but halved every `halve_every` steps.
+        warmup: warm-up steps of the `cosine` schedule.
+        halve_every: steps between halvings of the `halving` schedule.
+        betas: Adam betas.
+        clip_norm: gradient-norm clip.
+        ema: decay of the exponential moving average of the weights; the averaged weights are the ones that are saved
+            for use.
+        validation: folder of HR photos on which PSNR is measured during training; without it there is no validation.
+        validation_widths: validation kernel widths (standard deviation, HR pixels).
         validate_every: steps between validations.
-        checkpoint_seconds: time between saved states.
-        compile: fuse the network with torch.compile (on the CPU it needs a C++ compiler). True is its `default` mode;
-            on GPUs `reduce-overhead` replays CUDA graphs, and `max-autotune` also tries several kernels for each layer.
-        amp: autocast to bfloat16, for GPUs.
-        device: `auto`, `cpu` or `cuda`; under torchrun each process takes the GPU of its local rank.
-        soften: widest Gaussian, HR pixels, that half of the HR crops are blurred by beforehand; 0 for none.
-        shrink: factors below 1; copies of the photos made smaller by each, and so sharper, are trained on as well.
-        seed: of weights, crops and kernels.
+        checkpoint_seconds: seconds between saved checkpoints.
+        compile: compile the network with torch.compile (on a CPU this needs a C++ compiler). `true` is its `default`
+            mode; on GPUs `reduce-overhead` replays CUDA graphs, and `max-autotune` also tries several kernels for each
+            layer.
+        amp: train in mixed precision (autocast to bfloat16). It pays on GPUs, and on CPUs with AMX or AVX512-BF16,
+            which train 2 to 4 times as fast with it.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`; under torchrun each process takes the
+            GPU of its local rank.
+        soften: blur half of the HR crops beforehand by a Gaussian of random width up to this (HR pixels), so that the
+            network also learns from soft photos; 0 to leave all crops as they are.
+        shrink: also train on copies of the photos reduced by these factors, each below 1: reduced photos are sharper.
+        seed: random seed of initial weights, crops and kernels.
     """
 
     data: list[str]

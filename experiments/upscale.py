@@ -36,20 +36,25 @@ class Upscale:
     """Settings of `blindsr upscale`.
 
     Attributes:
-        images: a low-resolution photo, or a folder of them. Transparency is laid on white, 16 bits become 8.
-        output: folder for the pictures, `NAME_x4.png` each; or, of one photo, the picture's file. None for a folder in
-            `upscaled/`, named after generator and policy.
-        overwrite: whether pictures that are there already are rendered again; those of a folder's photos are kept
-            otherwise, so that the same command goes on where it was stopped. What made them stands in `made_by.json`.
-        policy: who chooses the code: `predictor`, `mean-code`, an agent that ships (`amgan_rl`, `amgan_rl_niqe`,
-            `amgan_rl_s`), the file or run's folder of a predictor or agent, or `module:function` of your own; with
-            `@0.5` behind it, half of the way from the prediction to that; None for `predictor`.
-        width: the Gaussian kernel's width in pixels of the result, where it is known; then no policy is asked.
-        generator: name or checkpoint; None for the one that the agent learned on, or else `amnet`.
-        action: action space that the policy acts in: `code`, `free-code` or `width`.
-        tile: side, in pixels of the photo, of the tiles that larger photos are rendered in; null renders them whole,
-            with a lower PSNR and more memory. See `generators.tiles`.
-        device: `auto`, `cpu` or `cuda`.
+        images: a low-resolution photo, or a folder of them. Transparent photos are laid on white; 16-bit photos become
+            8-bit.
+        output: folder for the pictures, which are called `NAME_x4.png`; or, for a single photo, the picture's file.
+            Without it, a folder in `upscaled/` named after the generator and the policy.
+        overwrite: render pictures again that already exist. Otherwise those of a folder's photos are kept, so that the
+            same command continues where it was stopped. `made_by.json` records what made them.
+        policy: what chooses the code: `predictor`, `mean-code`, a shipped agent (`amgan_rl`, `amgan_rl_niqe`,
+            `amgan_rl_s`), the file or run folder of a predictor or an agent, or `module:function` of your own.
+            `NAME@0.5` goes half of the way from the prediction to what NAME chooses. Without it, `predictor`.
+        width: width of the Gaussian blur kernel (standard deviation, pixels of the result) if you know it; it replaces
+            the policy.
+        generator: generator that renders, a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`) or a checkpoint
+            file; without it, the one that the agent was trained on, or `amnet`.
+        action: what the policy chooses. `code`: 15 numbers that describe the blur kernel, scaled so that Gaussian
+            kernels fill 80% of the box [-1, 1]; `free-code`: the same 15 numbers, scaled so that they also reach codes
+            that no kernel has; `width`: one number, the Gaussian's width.
+        tile: side, in pixels of the photo, of the tiles in which larger photos are rendered; null renders them whole,
+            which costs PSNR and memory. See `generators.tiles`.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
     """
 
     images: str

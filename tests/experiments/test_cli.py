@@ -1,6 +1,7 @@
 """The `blindsr` command: what is mistyped gives exit code 2 and one line that helps, never a traceback."""
 
 import importlib
+import re
 import warnings
 from pathlib import Path
 
@@ -141,6 +142,29 @@ def test_every_command_has_help(name, capsys):
     assert end.value.code == 0 and out.startswith(f"usage: blindsr {name}") and command.summary in out
     for field in settings.__dataclass_fields__:
         assert f"--{field}" in out
+    words = " ".join(out.split())
+    assert all(config in words.partition("--print_config")[0] for config in command.configs)
+    assert not re.search(r"\btype: |Union\[|\| null|default: null|\(None", words), "types are noise to users"
+
+
+def test_the_help_shows_defaults_as_one_types_them(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train-generator", "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    for option, ending in (
+        ("seed", "(default: 0)"),
+        ("clip_norm", "(default: 1.0)"),
+        ("amp", "(default: false)"),
+        ("betas", "(default: [0.9, 0.99])"),
+        ("data+ [ITEM,...]", "(required)"),
+        ("validation", "no validation."),
+    ):
+        assert re.split(r" --\w", words.partition(f" --{option} ")[2])[0].endswith(ending)
+
+
+def test_the_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert re.fullmatch(r"blindsr \d+\.\d+\S*\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
@@ -148,6 +172,7 @@ def test_overview(arguments, capsys):
     assert cli.main(arguments) == 0
     out = capsys.readouterr().out
     assert all(name in out and command.summary in out for name, command in cli.COMMANDS.items())
+    assert "CVPR 2021" in out and "blindsr quickstart" in out and "--version" in out
 
 
 @pytest.mark.parametrize(
@@ -180,17 +205,9 @@ def test_mistakes_of_the_program_are_not_hidden(monkeypatch):
 
 
 def test_shipped_configs_are_valid():
-    folder = Path(cli.__file__).parent / "configs"
-    configs = sorted(folder.glob("*.yaml"))
-    assert configs
-    kinds = {
-        "amnet": ("train-generator", "TrainGenerator"),
-        "amgan": ("train-gan", "TrainGan"),
-        "predictor": ("train-predictor", "TrainPredictor"),
-    }
-    agent = ("train-agent", "TrainAgent")
-    for path in configs:
-        name, settings = next((kinds[kind] for kind in kinds if path.stem.startswith(kind)), agent)
-        module = importlib.import_module(f"experiments.{cli.COMMANDS[name].module}")
-        parsed = cli.parse(getattr(module, settings), ["--config", str(path)], prog=name)
-        assert parsed.output == f"runs/{path.stem}"
+    shipped = {path.stem for path in (Path(cli.__file__).parent / "configs").glob("*.yaml")}
+    assert shipped == {config for command in cli.COMMANDS.values() for config in command.configs}
+    for name, command in cli.COMMANDS.items():
+        settings = getattr(importlib.import_module(f"experiments.{command.module}"), command.settings)
+        for config in command.configs:
+            assert cli.parse(settings, ["--config", config], prog=name).output == f"runs/{config}"

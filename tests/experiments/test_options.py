@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiments import cli, options
+from experiments.data import Data
 from experiments.ship import Ship
 from experiments.train_gan import TrainGan
 from experiments.train_generator import TrainGenerator, train_generator
@@ -82,7 +83,13 @@ def test_values_become_of_their_type():
 
 
 def test_settings_without_a_required_one_are_read():
-    assert options.read(Ship, ["--widths", "[2]", "--tolerance", "1e-2"]) == Ship(widths=(2.0,), tolerance=0.01)
+    assert options.read(Data, ["--patch_sizes", "[48]", "--scale", "2"]) == Data(patch_sizes=(48,), scale=2)
+
+
+def test_ship_has_no_photos_of_its_own():
+    with pytest.raises(ValueError, match="missing setting images"):
+        options.read(Ship, ["--tolerance", "1e-2"])
+    assert options.read(Ship, ["--images", "photos"]) == Ship(images="photos")
 
 
 def test_a_config_without_settings(tmp_path):
@@ -106,7 +113,7 @@ def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
     def interrupted(settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sys.argv", ["ship"])
+    monkeypatch.setattr("sys.argv", ["ship", "--images", "photos"])
     with pytest.raises(SystemExit) as end:
         options.main(Ship, interrupted)
     assert end.value.code == 130 and capsys.readouterr().err == "interrupted\n"
