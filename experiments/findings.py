@@ -22,23 +22,23 @@ BLIND = ("mean-code", "random")
 
 
 def table(figures: dict[str, Any]) -> str:
-    """Lay figures out as text: a line a start, its reward at each budget, then the share of what can be won."""
+    """Lay figures out as text: for each start its reward at each budget, then its share of the best known gain."""
     starts = figures["starts"]
-    wide = max(len("renders an image"), *map(len, starts))
+    wide = max(len("renders per image"), *map(len, starts))
     budgets = "".join(f"{budget:>8}" for budget in figures["budgets"])
     lines = [
         f"{figures['generator']}, actions {figures['action']}, {figures['metric']}, {figures['scenes']} scenes of "
         f"{len(figures['photos'])} {'whole ' * (figures.get('patch_size', 0) is None)}photos{_views(figures)}",
-        "reward over the true code, and its share of the best known code's "
+        "reward over the true code, then its share of the best known code's reward "
         f"(the better of the searches from {' and '.join(ALWAYS)})",
-        f"{'renders an image':<{wide}}{budgets}  | {budgets}",
+        f"{'renders per image':<{wide}}{budgets}  | {budgets}",
     ]
     for name, of in starts.items():
         reward = "".join(f"{entry['mean']:>+8.3f}" for entry in of["reward"])
         share = "".join(f"{'-':>8}" if entry is None else f"{entry['mean']:>8.2f}" for entry in of["normalised"])
         lines.append(f"{name:<{wide}}{reward}  | {share}")
     seen = ", on the photos as they are" if figures.get("views", 1) > 1 else ""
-    lines.append(f"price: gain over the true code of the start, then of the best code found{seen}")
+    lines.append(f"price: gain of the start over the true code, then of the best code found{seen}")
     for name, of in starts.items():
         prices = []
         for metric, gain in of["price"]["start"].items():
@@ -46,21 +46,23 @@ def table(figures: dict[str, Any]) -> str:
             begun, found = (Interval(**each).times(unit).mean for each in (gain, of["price"]["found"][metric]))
             prices.append(f"{title} {begun:+.4g} then {found:+.4g}")
         lines.append(f"{name:<{wide}}  {'; '.join(prices)}")
-    lines.append("share of what can be won that a start takes by itself, with one render [95% over photos]")
+    lines.append(
+        "share of the best known reward that a start gets by itself, with one render [95% interval over photos]"
+    )
     for name, of in starts.items():
         if name != "true-code" and of["normalised"][0] is not None:
             lines.append(f"{name:<{wide}}  {Interval(**of['normalised'][0])}")
-    if "best_unseen" in figures:  # files of before 2026-11-26 lack it
+    if "best_unseen" in figures:  # files from before 2026-11-26 lack it
         lines += _on_unseen(figures, wide)
     return "\n".join(lines)
 
 
 def _on_unseen(figures: dict[str, Any], wide: int) -> list[str]:
-    """Say what starts and found codes win on the same photos transposed, which no search saw."""
+    """Say what starts and found codes gain on the same photos transposed, which no search saw."""
     best = Interval(**figures["best_unseen"])
     lines = [
-        "the same codes on the same photos transposed, four ways that no search saw: reward [95% over photos],",
-        f"and the start's share of what the best known code earns there, {best}",
+        "the same codes on the photos transposed, four views that no search saw: reward [95% interval over photos],",
+        f"and the start's share of the best known code's reward there, {best}",
         f"{'':<{wide}}{'start':>8}{'found':>8}  {'found over start':<24}  share",
     ]
     for name, of in figures["starts"].items():
@@ -72,7 +74,7 @@ def _on_unseen(figures: dict[str, Any], wide: int) -> list[str]:
 
 
 def plot(path: Path, figures: dict[str, Any]) -> None:
-    """Draw reward against renders an image.
+    """Draw reward against renders per image.
 
     Args:
         path: PNG to write.
@@ -87,7 +89,7 @@ def plot(path: Path, figures: dict[str, Any]) -> None:
 
 
 def draw(axes: Any, figures: dict[str, Any]) -> None:
-    """Draw reward against renders an image, a line a start; dotted, what a policy wins by itself.
+    """Draw reward against renders per image, a line for each start; dotted, what a policy gains by itself.
 
     Args:
         axes: Matplotlib's, to draw on.
@@ -97,14 +99,14 @@ def draw(axes: Any, figures: dict[str, Any]) -> None:
         mean, low, high = (np.array([entry[key] for entry in of["reward"]]) for key in ("mean", "low", "high"))
         label = "search from scratch (mean code)" if name == "mean-code" else f"search from {name}"
         axes.plot(np.arange(len(of["curve"])) + 1, of["curve"], color=f"C{index}", label=label)
-        bars = np.nan_to_num(np.stack([mean - low, high - mean])).clip(0)  # of one photo there is no interval
+        bars = np.nan_to_num(np.stack([mean - low, high - mean])).clip(0)  # a single photo has no interval
         axes.errorbar(figures["budgets"], mean, bars, fmt="o", markersize=3, capsize=2, color=f"C{index}", alpha=0.6)
         if name not in ("true-code", *BLIND):
             axes.axhline(of["curve"][0], color=f"C{index}", linestyle=":", label=f"{name} alone")
     axes.set_xscale("log")
     axes.set_xticks(figures["budgets"], [str(budget) for budget in figures["budgets"]])
     axes.minorticks_off()
-    axes.set_xlabel("renders an image")
+    axes.set_xlabel("renders per image")
     axes.set_ylabel(f"reward over the true code ({figures['metric']})")
     axes.set_title(
         f"{figures['generator']}, {figures['action']}: best code found, mean and 95% interval over photos"
@@ -116,6 +118,6 @@ def draw(axes: Any, figures: dict[str, Any]) -> None:
 
 
 def _views(figures: dict[str, Any]) -> str:
-    """Say that a render is several, where it is."""
+    """Say how many views a render covers, if several."""
     views = figures.get("views", 1)
-    return "" if views == 1 else f", {views} views of each in a render"
+    return "" if views == 1 else f", each render covers {views} views"

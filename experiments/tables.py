@@ -1,6 +1,6 @@
-"""The paper's tables in Markdown, from results files alone, with the published figures beside ours.
+"""Markdown tables made from results files alone, with the paper's figures beside ours.
 
-What results files hold: `experiments.sheets`.
+`experiments.sheets` says what results files hold.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import findings, hack, labels, paper
+from experiments import findings, labels, offsets, paper
 from experiments.intervals import Interval
 from experiments.ranking import ranked
 from experiments.sheets import PLACES, Result, of_the_paper, place, read
@@ -22,7 +22,18 @@ COSTS = {
     "lpips": "LPIPS gain",
     "grid": "grid gain, 1e-3",
 }
-"""Metrics that show the price of a won NIQE, and what columns call them."""
+"""Metrics that show the price of a NIQE gain, and what columns call them."""
+
+INTERVALS = (
+    "Intervals are 95%: for a single policy a percentile bootstrap over photos (Student's t for fewer than ten "
+    "photos), for a recipe Student's t over seeds and photos (two-way analysis of variance, random effects). The "
+    "interval of a single agent, or of a recipe with one seed, covers photos alone and contains no variance between "
+    "seeds."
+)
+"""How the intervals are made, for the head of a page; see `experiments.intervals`."""
+
+BOLD = "Bold: the interval lies above 0."
+"""What bold print means, here and nowhere anything else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +50,13 @@ class Tables:
 
 
 def tables(settings: Tables) -> dict[str, str]:
-    """Make every table that the results have figures for, print them and write them.
+    """Make every table for which the results hold figures, print them and write them.
 
     Returns:
         Markdown by name.
 
     Raises:
-        ValueError: no results, a file that is none, or two files that disagree.
+        ValueError: no results, a file that holds none, or two files that disagree.
     """
     results = read(settings.results)
     made = {name: text for name, make in TABLES.items() if (text := make(results))}
@@ -83,9 +94,10 @@ def table1(results: list[Result]) -> str:
                 rows.append([title, f"{name}, ours", *_each(values), " / ".join(_each(less, "+"))])
     widths = [f"width {width:g}" for width in paper.WIDTHS]
     return _document(
-        "Table 1: the true code",
-        "PSNR of the luminance, border 4, dB, mean over whole photos; x4, the true kernel's code.",
-        ["set", "network", *widths, "less the paper's AMNet"],
+        "Table 1: PSNR with the true kernel's code",
+        "Mean over whole photos, in dB, at scale 4; PSNR is measured on the luminance without a border of 4 pixels. "
+        "Every network is given the code of the true kernel.",
+        ["set", "network", *widths, "difference from the paper's AMNet"],
         rows,
     )
 
@@ -110,19 +122,19 @@ def table4(results: list[Result]) -> str:
                 paired = f"{Interval(**by_width[sheet.widths.index(paper.ADAIN_WIDTH)])} over {difference['against']}"
             kind = {"amlayer": "AMLayer", "adain": "AdaIN"}[layer[sheet.generator]]
             rows.append(
-                [sheet.set, sheet.generator, kind, f"{psnr:.2f}", "" if ssim is None else f"{ssim:.4f}", paired, ""]
+                [sheet.set, sheet.generator, kind, f"{psnr:.2f}", "" if ssim is None else f"{ssim:.4f}", paired]
             )
     return _document(
         "Table 4: AMLayer against AdaIN",
-        f"Width {paper.ADAIN_WIDTH:g}, the true code, mean over whole photos; difference with its 95% interval, paired "
-        "by photo. The paper's figures are not known to us: the column stays empty.",
-        ["set", "generator", "layer", "PSNR, dB", "SSIM", "PSNR difference, dB", "the paper's PSNR"],
+        f"Mean over whole photos at kernel width {paper.ADAIN_WIDTH:g}, with the true kernel's code. Differences are "
+        "paired by photo and come with their 95% interval.",
+        ["set", "generator", "layer", "PSNR, dB", "SSIM", "PSNR difference, dB"],
         rows,
     )
 
 
 def niqe_gains(results: list[Result]) -> str:
-    """Rank policies by how much lower than the true code's their NIQE is, and lay out what it costs."""
+    """Rank policies by how much they lower NIQE below the true code's, and lay out the price."""
     entries = ranked((sheet for sheet in of_the_paper(results) if sheet.widths == paper.WIDTHS), "niqe")
     rows = []
     for number, entry in enumerate(entries):
@@ -131,41 +143,44 @@ def niqe_gains(results: list[Result]) -> str:
             rows.append([entry.set, "AMGAN, the paper", "unbounded", "AMGAN-RL", f"{theirs:+.3f}", *[""] * 5])
         less = "" if theirs is None else f"{entry.gains['niqe'].mean - theirs:+.3f}"
         costs = [
-            str(entry.gains[metric].times(labels.in_units(metric)[1])) if metric in entry.gains else ""
+            _marked(entry.gains[metric].times(labels.in_units(metric)[1])) if metric in entry.gains else ""
             for metric in COSTS
         ]
-        rows.append([entry.set, entry.generator, entry.action, entry.title, str(entry.gains["niqe"]), less, *costs])
+        rows.append([entry.set, entry.generator, entry.action, entry.title, _marked(entry.gains["niqe"]), less, *costs])
     return _document(
-        "NIQE below the true code's",
-        f"Whole photos, widths {', '.join(f'{width:g}' for width in paper.WIDTHS)}; gains over the same generator's "
-        "picture with the true code, 95% interval over photos, of recipes over seeds and photos; positive is better. "
-        "Ranked within each generator and action space; the paper's row leads each set.",
-        ["set", "generator", "actions", "policy", "NIQE gain", "less the paper's", *COSTS.values()],
+        "NIQE gains over the true kernel's code",
+        f"Means over whole photos at kernel widths {', '.join(f'{width:g}' for width in paper.WIDTHS)}. A gain is the "
+        "improvement over the same generator's picture with the true kernel's code; positive is better. Policies are "
+        "ranked within each generator and action space; the paper's row comes first in each set.\n\n"
+        f"{INTERVALS} {BOLD}",
+        ["set", "generator", "action space", "policy", "NIQE gain", "minus the paper's gain", *COSTS.values()],
         rows,
     )
 
 
 def recipes(results: list[Result]) -> str:
-    """Lay out recipes' gains over the true code, in all and at each width, and their differences."""
+    """Lay out recipes' gains over the true code, overall and at each width, and how recipes differ."""
     gains, differences = [], []
     for sheet in of_the_paper(results):
         for name, recipe in sheet.recipes.items():
             for metric, entry in recipe["metrics"].items():
                 called, unit = labels.in_units(metric)
                 place = [sheet.set, sheet.generator, sheet.action, name]
-                by_width = "; ".join(str(_interval(each, unit)) for each in entry["gain_by_width"])
-                gain = str(_interval(entry["gain"], unit)) + _broken(entry)
+                by_width = "; ".join(_marked(_interval(each, unit)) for each in entry["gain_by_width"])
+                gain = _marked(_interval(entry["gain"], unit)) + _broken(entry)
                 gains.append([*place, str(len(recipe["agents"])), called, gain, by_width])
                 differences += [
-                    [*place, other, called, str(_interval(over, unit))] for other, over in entry["over"].items()
+                    [*place, other, called, _marked(_interval(over, unit))] for other, over in entry["over"].items()
                 ]
-    about = "Whole photos; 95% intervals over seeds and photos, of one seed over photos alone; positive is better."
-    place = ["set", "generator", "actions", "recipe"]
+    about = (
+        "A recipe is a way to train; its seeds are agents that differ only in their random seed. Means over whole "
+        f"photos; gains over the true kernel's code, positive is better.\n\n{INTERVALS} {BOLD}"
+    )
+    paired = "Gain of the recipe minus that of the other one, paired by photo; intervals and bold as above."
+    place = ["set", "generator", "action space", "recipe"]
     parts = (
-        _document(
-            "Recipes", f"Gain over the true code. {about}", [*place, "seeds", "metric", "gain", "by width"], gains
-        ),
-        _document("Recipes against each other", about, [*place, "over", "metric", "difference"], differences),
+        _document("Recipes", about, [*place, "seeds", "metric", "gain", "gain at each width"], gains),
+        _document("Recipes compared", paired, [*place, "compared with", "metric", "difference"], differences, "##"),
     )
     return "\n".join(part for part in parts if part)
 
@@ -186,15 +201,23 @@ def gaussian8(results: list[Result]) -> str:
             less = "" if theirs is None else f"{mean - theirs:+.2f}"
             rows.append([sheet.set, sheet.generator, name, f"{mean:.2f}", gain, less])
     return _document(
-        "Gaussian8",
-        "PSNR of the luminance, border 4, dB, mean over whole photos and the widths 1.8, 2.0, ..., 3.2.",
-        ["set", "generator", "policy", "PSNR, dB", "over the true code, dB", "less the paper's AMNet-RL"],
+        "Gaussian8: PSNR of blind super-resolution",
+        "Mean over whole photos and the kernel widths 1.8, 2.0, ..., 3.2; PSNR is measured on the luminance without a "
+        "border of 4 pixels. Gains over the true kernel's code come with a 95% interval over photos.",
+        [
+            "set",
+            "generator",
+            "policy",
+            "PSNR, dB",
+            "gain over the true code, dB",
+            "difference from the paper's AMNet-RL, dB",
+        ],
         rows,
     )
 
 
 def comparison(results: list[Result]) -> str:
-    """Lay out generators against each other with the true code, in every metric of runs that score several."""
+    """Compare generators with the true code, in every metric of the runs that score several."""
     rows = [
         [
             each["set"],
@@ -209,25 +232,25 @@ def comparison(results: list[Result]) -> str:
         for metric, entry in each["policies"]["true-code"].items()
     ]
     return _document(
-        "Generators against each other",
-        "The true code, mean over whole photos and all widths of the run; gain with its 95% interval, paired by photo, "
-        "positive is better (lower NIQE, higher PSNR); grid in thousandths.",
-        ["set", "generator", "against", "metric", "gain"],
+        "Generators compared",
+        "Gain of one generator over another, both with the true kernel's code: mean over whole photos and all kernel "
+        "widths of the run, paired by photo, with a 95% interval over photos. Positive is better (lower NIQE, higher "
+        "PSNR); grid is in thousandths.",
+        ["set", "generator", "compared with", "metric", "gain"],
         rows,
     )
 
 
 def hacking(results: list[Result]) -> str:
-    """Lay out what one constant offset of the true code wins on each generator."""
-    parts = [hack.table(result.figures) for result in results if result.figures.get("kind") == "hack"]
-    return "\n\n".join(["# What one constant wins", *parts]) + "\n" if parts else ""
+    """Lay out what one constant offset of the true code gains on each generator."""
+    return offsets.page([result.figures for result in results if result.figures.get("kind") == "hack"])
 
 
 def searches(results: list[Result]) -> str:
-    """Lay out rewards against renders an image, and their share of the best known code's."""
+    """Lay out rewards against renders per image, and their share of the best known code's."""
     runs = [result.figures for result in results if result.figures.get("kind") == "search"]
     parts = [f"```text\n{findings.table(figures)}\n```" for figures in runs]
-    return "\n\n".join(["# What a search wins by its renders", *parts]) + "\n" if parts else ""
+    return "\n\n".join(["# What searches gain with their renders", *parts]) + "\n" if parts else ""
 
 
 TABLES: dict[str, Callable[[list[Result]], str]] = {
@@ -240,24 +263,31 @@ TABLES: dict[str, Callable[[list[Result]], str]] = {
     "hacking": hacking,
     "search": searches,
 }
-"""By the name of the Markdown file; each gives "" where the results have no figures for it."""
+"""By the name of the Markdown file; each gives "" if the results hold no figures for it."""
 
 
-def _document(title: str, about: str, header: list[str], rows: list[list[str]]) -> str:
-    """Give a Markdown page with one table, or "" without rows; a row that stands there twice is given once."""
+def _document(title: str, about: str, header: list[str], rows: list[list[str]], level: str = "#") -> str:
+    """Give a Markdown page with one table, or "" without rows; repeated rows and empty columns are left out."""
     if not rows:
         return ""
-    once = list(dict.fromkeys(tuple(row) for row in rows))
-    lines = ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *once)]
-    return "\n".join([f"# {title}", "", about, "", *lines, ""])
+    kept = [column for column in range(len(header)) if any(row[column] for row in rows)]
+    once = dict.fromkeys(tuple(row[column] for column in kept) for row in rows)
+    shown = [[header[column] for column in kept], ["---"] * len(kept), *once]
+    lines = ["| " + " | ".join(cells) + " |" for cells in shown]
+    return "\n".join([f"{level} {title}", "", about, "", *lines, ""])
 
 
 def _interval(entry: dict[str, Any], unit: float = 1.0) -> Interval:
     return Interval(entry["mean"], entry["low"], entry["high"], entry["count"]).times(unit)
 
 
+def _marked(interval: Interval) -> str:
+    """Write an interval, in bold where it lies above 0."""
+    return f"**{interval}**" if interval.low > 0 else str(interval)
+
+
 def _broken(entry: dict[str, Any]) -> str:
-    """Say how many pictures are left out, where there are any."""
+    """Say how many pictures are left out, if any."""
     return f" ({entry['broken']} pictures broken and left out)" if entry.get("broken") else ""
 
 

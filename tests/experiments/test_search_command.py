@@ -55,7 +55,7 @@ def test_figures_follow_from_the_rewards(settings, tmp_path, capsys):
     picture = images.read(tmp_path / "out" / "search.png")
     assert picture.shape[1] > 500 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
     printed = capsys.readouterr().out
-    assert "mean-code" in printed and "renders an image" in printed and "price" in printed
+    assert "mean-code" in printed and "renders per image" in printed and "price" in printed
 
 
 def test_one_is_the_better_search_of_each_scene(settings, monkeypatch):
@@ -168,7 +168,7 @@ def test_transposed_views_judge_what_was_found(settings, capsys, monkeypatch, vi
         share is None if best.mean() < 1e-3 else share["mean"] == pytest.approx(of_predicted[:, 0].mean() / best.mean())
     )
     printed = capsys.readouterr().out
-    assert "photos transposed" in printed and ("4 views of each in a render" in printed) == (views == 4)
+    assert "photos transposed" in printed and ("each render covers 4 views" in printed) == (views == 4)
 
 
 def test_a_scene_without_a_score_on_some_view_counts_nowhere(settings, monkeypatch):

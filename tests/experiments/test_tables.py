@@ -152,9 +152,10 @@ def test_table4_pairs_the_layers_at_its_width(make):
     made = make(both={"sheets": sheets, "differences": [difference]})
     rows = made["table4"]
     check_layout(rows)
-    assert rows[2] == ["Set5", "amnet", "AMLayer", "31.50", "", "", ""]
+    assert rows[0] == ["set", "generator", "layer", "PSNR, dB", "PSNR difference, dB"], "no column stays empty"
+    assert rows[2] == ["Set5", "amnet", "AMLayer", "31.50", ""]
     paired = "-0.300 [-0.310, -0.280] over amnet"
-    assert rows[3] == ["Set5", "amnet_adain", "AdaIN", "31.20", "", paired, ""]
+    assert rows[3] == ["Set5", "amnet_adain", "AdaIN", "31.20", paired]
     assert made["generators"][2] == ["Set5", "amnet_adain", "amnet", "psnr", "-0.100 [-0.110, -0.080]"]
 
 
@@ -164,16 +165,18 @@ def test_niqe_gains_beside_the_papers(make):
     one["policies"]["true-code"]["niqe"] = entry([5.0, 5.0, 5.0])
     rows = make(agents=one)["niqe_gains"]
     check_layout(rows)
-    assert rows[2] == ["Set5", "AMGAN, the paper", "unbounded", "AMGAN-RL", "+0.226", *[""] * 5]
+    assert rows[2] == ["Set5", "AMGAN, the paper", "unbounded", "AMGAN-RL", "+0.226", "", ""], (
+        "no column without figures"
+    )
     agent["niqe"]["broken"] = 2
     assert make(agents=one)["niqe_gains"][3][3] == "agent (2 pictures broken and left out)"
-    gain, cost = "+0.400 [+0.390, +0.420]", "-0.500 [-0.510, -0.480]"
-    assert rows[3] == ["Set5", "amgan", "code", "agent", gain, "+0.174", cost, "", "", ""]
+    gain, cost = "**+0.400 [+0.390, +0.420]**", "-0.500 [-0.510, -0.480]"  # in bold where the interval is above 0
+    assert rows[3] == ["Set5", "amgan", "code", "agent", gain, "+0.174", cost]
     del agent["niqe"]["broken"]
     more = {**one, "policies": {**one["policies"], "agent": {**agent, "ssim": entry([0.9] * 3, 0.01)}}}
     more["policies"]["true-code"] = {**one["policies"]["true-code"], "ssim": entry([0.9] * 3)}
     both = make(a=one, b=more, agents=one)["niqe_gains"]  # once, with all that is known of it
-    assert both[3:] == [["Set5", "amgan", "code", "agent", gain, "+0.174", cost, "+0.010 [+0.000, +0.030]", "", ""]]
+    assert both[3:] == [["Set5", "amgan", "code", "agent", gain, "+0.174", cost, "+0.010 [+0.000, +0.030]"]]
 
 
 def test_niqe_gains_are_ranked_within_generator_and_space(make):
@@ -213,12 +216,12 @@ def test_recipes_stand_for_their_seeds(make):
     check_layout(made["niqe_gains"])
     assert [row[3] for row in made["niqe_gains"][3:]] == ["a, 2 seeds", "b, 2 seeds", "other"]
     (best,) = (row for row in made["niqe_gains"] if row[3] == "a, 2 seeds")
-    assert best[4:6] == ["+0.400 [+0.390, +0.420]", "+0.174"]
+    assert best[4:6] == ["**+0.400 [+0.390, +0.420]**", "+0.174"]
     assert best[-1] == "+0.400 [-9.600, +20.400]"  # grid in thousandths
     rows = [row for row in made["recipes"] if row[0] == "Set5"]
     assert [row[3:7] for row in rows[:4:2]] == [
-        ["a", "2", "niqe", "+0.400 [+0.390, +0.420]"],
-        ["b", "2", "niqe", "+0.200 [+0.190, +0.220]"],
+        ["a", "2", "niqe", "**+0.400 [+0.390, +0.420]**"],
+        ["b", "2", "niqe", "**+0.200 [+0.190, +0.220]**"],
     ]
     assert rows[1][5] == "grid, 1e-3" and rows[0][7].count(";") == 2
     assert [row[3:] for row in rows[4:]] == [["b", "a", "niqe", "-0.200 [-0.210, -0.180]"]]
@@ -259,11 +262,14 @@ def test_hacking(make):
             }
         ],
     }
-    rows = make(hack=figures)["hacking"]
+    other = {**figures, "generators": {"third": generator(0.1)}, "differences": []}
+    rows = make(hack=figures, later=other)["hacking"]
     gain = "+1.500 [+1.490, +1.520]"
     assert rows[2] == ["plain", "free-code", gain, "-0.500 [-0.510, -0.480]", "7.000", "0.030", "30.00"]
-    assert rows[6][:4] == ["hard", "plain", "PSNR of the true code, dB", "-0.040 [-0.050, -0.020]"]
-    assert rows[7][2:] == ["niqe gain in free-code", "-1.200 [-1.210, -1.180]", "0.20"]
+    assert [row[0] for row in rows[2:5]] == ["plain", "hard", "third"], "one table for all runs alike"
+    assert (make.folder / "out" / "hacking.md").read_text().count("was learned to improve niqe") == 1
+    assert rows[7][:4] == ["hard", "plain", "PSNR of the true code, dB", "-0.040 [-0.050, -0.020]"]
+    assert rows[8][2:] == ["niqe gain in free-code", "-1.200 [-1.210, -1.180]", "0.20"]
 
 
 def test_mistakes_are_named(tmp_path, capsys):
