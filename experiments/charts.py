@@ -1,24 +1,23 @@
-"""Charts of results files, beside the paper's figures: what the tables say, to be seen at a glance."""
+"""Charts of results files, beside the paper's figures: what the tables say, at a glance."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from agents.part import parted
 from experiments import findings, paper
+from experiments import price as prices
 from experiments.sheets import PLACES, Result, Sheet, of_the_paper, read
 from generators.atomic import atomic_write
+from generators.nearest import unknown
 
 SIDE = 3.2
 """Inches of a panel."""
-
-MARKERS = "osD^vPX"
-"""As many as have no factor in common with the ten colours, so that seventy pairs differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +27,24 @@ class Plot:
     Attributes:
         results: results files of `blindsr evaluate`, `hack` and `search`, or folders of them.
         output: folder for the charts, PNG.
+        charts: charts to draw: `true_code`, `price`, `learning`, `hacking`, `search`; without it, all of them.
+        set: show only this set of photos.
+        generator: show only this generator.
+        policies: show only policies and recipes with these names; `*` stands for anything, as in `'amgan_rl*'`.
     """
 
     results: list[str] | str = "results"
     output: str = "results"
+    charts: tuple[str, ...] = ()
+    set: str | None = None
+    generator: str | None = None
+    policies: tuple[str, ...] = ("*",)
+
+    def __post_init__(self) -> None:
+        """Refuse unknown charts."""
+        for chart in self.charts:
+            if chart not in CHARTS:
+                raise ValueError(unknown("chart", chart, CHARTS))
 
 
 def plot(settings: Plot) -> list[Path]:
@@ -45,8 +58,8 @@ def plot(settings: Plot) -> list[Path]:
     """
     results = read(settings.results)
     drawn = []
-    for name, draw in CHARTS.items():
-        figure = draw(results)
+    for name in settings.charts or CHARTS:
+        figure = CHARTS[name](results, settings)
         if figure is not None:
             drawn.append(Path(settings.output) / f"{name}.png")
             with atomic_write(drawn[-1]) as partial:
@@ -58,10 +71,10 @@ def plot(settings: Plot) -> list[Path]:
     return drawn
 
 
-def true_code(results: list[Result]) -> Any:
+def true_code(results: list[Result], settings: Plot) -> Any:
     """PSNR with the true code against the kernel width: a panel a set, a line a generator, the paper's dashed."""
     by_set: dict[str, list[Sheet]] = {}
-    for sheet in of_the_paper(results):
+    for sheet in _sheets(results, settings):
         if "psnr" in sheet.policies["true-code"] and len(sheet.widths) > 1:
             by_set.setdefault(sheet.set, []).append(sheet)
     if not by_set:
@@ -85,54 +98,51 @@ def true_code(results: list[Result]) -> Any:
     return figure
 
 
-def price(results: list[Result]) -> Any:
-    """NIQE gain against PSNR gain, both over the true code: a panel a set, a point a policy, with 95% intervals."""
+def price(results: list[Result], settings: Plot) -> Any:
+    """NIQE gain against PSNR change, both over the true code: a panel a set, a point a policy, with 95% intervals."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.lines import Line2D
+
     by_set: dict[str, list[Sheet]] = {}
-    for sheet in of_the_paper(results):
+    for sheet in _sheets(results, settings):
         if {"niqe", "psnr"} <= set(sheet.policies["true-code"]) and len(sheet.policies) > 1:
             by_set.setdefault(sheet.set, []).append(sheet)
     if not by_set:
         return None
-    figure, panels = _panels(len(by_set))
-    where = {f"{sheet.generator}, {sheet.action}" for found in by_set.values() for sheet in found}
-    numbers: dict[str, int] = {}
-    for axes, (title, found) in zip(panels, by_set.items(), strict=True):
-        drawn = set()  # a policy may stand in several files
-        ways: dict[str, dict[float, tuple[float, float]]] = {}  # points by their share, of each policy
-        for sheet in found:
-            for name, of_metric in [*sheet.singles.items(), *((n, r["metrics"]) for n, r in sheet.recipes.items())]:
-                across, up = of_metric["psnr"]["gain"], of_metric["niqe"]["gain"]
-                label = name if len(where) == 1 else f"{sheet.generator}, {sheet.action}: {name}"
-                if label in drawn:
-                    continue
-                drawn.add(label)
-                whole, share = parted(label)
-                ways.setdefault(whole, {})[1.0 if share is None else share] = across["mean"], up["mean"]
-                number = numbers.setdefault(label, len(numbers))
-                look = {
-                    "fmt": MARKERS[number % len(MARKERS)],
-                    "color": f"C{(number + number // 10) % 10}",
-                    "capsize": 2,
-                }
-                axes.errorbar(across["mean"], up["mean"], yerr=_ends(up), xerr=_ends(across), label=label, **look)
-        for way in ways.values():  # the shares of one policy are joined
-            points = np.array([way[share] for share in sorted(way)])
-            axes.plot(points[:, 0], points[:, 1], color="0.6", lw=1, zorder=1)
-        if title in paper.AMGAN_RL_NIQE_GAIN:
-            axes.axhline(paper.AMGAN_RL_NIQE_GAIN[title], color="k", ls="--", alpha=0.5, label="AMGAN-RL, the paper")
-        axes.plot(0, 0, "k+", label="the true code")
-        named = f"{title}: {next(iter(where))}" if len(where) == 1 else title
-        axes.set(title=named, xlabel="PSNR gain, dB", ylabel="NIQE gain")
-    known = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(known.values(), known.keys(), fontsize=7, loc="outside right center")
-    figure.set_figwidth(figure.get_figwidth() + SIDE)
+    points = {title: prices.points(found) for title, found in by_set.items()}
+    direct = len(points) == 1 and all(len(each) <= prices.DIRECT for each in points.values())
+    figure, panels = _panels(len(points), side=1.3 * SIDE)
+    looks: dict[str, int] = {}
+    for axes, (title, every) in zip(panels, points.items(), strict=True):
+        prices.draw(axes, title, every, looks, direct)
+    named = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    about = {
+        "several seeds; bars: 95% interval over seeds and photos": {"marker": "o", "ls": ""},
+        "one agent, a single seed; bars: 95% interval over photos alone": {
+            "marker": "o",
+            "ls": "",
+            "markerfacecolor": "white",
+        },
+        "shares of the way from the prediction to what an agent chooses": {"ls": "-"},
+    }
+    handles = {label: Line2D([], [], color="0.35", **look) for label, look in about.items()}  # type: ignore[arg-type]
+    where = "outside lower center" if direct else "outside right center"
+    figure.set_figwidth(800 / figure.dpi if direct else figure.get_figwidth() + SIDE)
+    every_handle = {**named, **handles}
+    figure.set_figheight(max(figure.get_figheight(), 0.5 + 0.16 * len(every_handle)))
+    figure.legend(every_handle.values(), every_handle.keys(), fontsize=7.5, loc=where)
+    if direct:
+        FigureCanvasAgg(figure)
+        figure.draw_without_rendering()  # fixes the layout, so that labels know where points lie
+        ((axes, every),) = zip(panels, points.values(), strict=True)
+        prices.label(axes, every, looks)
     return figure
 
 
-def learning(results: list[Result]) -> Any:
+def learning(results: list[Result], settings: Plot) -> Any:
     """Learning curves, mean and range over seeds: a panel for each reward, one for the critics' sign agreement."""
     panels_of: dict[str, dict[str, dict[str, Any]]] = {}
-    for sheet in of_the_paper(results):
+    for sheet in _sheets(results, settings):
         for name, recipe in sheet.recipes.items():
             for what, curve in recipe.get("curves", {}).items():
                 title = f"reward, {curve['metric']}" if what == "reward" else what.replace("_", " ")
@@ -156,7 +166,7 @@ def learning(results: list[Result]) -> Any:
     return figure
 
 
-def hacking(results: list[Result]) -> Any:
+def hacking(results: list[Result], settings: Plot) -> Any:
     """What one constant offset wins: a row a metric, a panel each for it, PSNR and grid, a pair of bars a generator."""
     runs = [result for result in results if result.figures.get("kind") == "hack"]
     by_metric: dict[str, dict[str, dict[str, Any]]] = {}
@@ -198,7 +208,7 @@ def _draw_hack(panels: list[Any], metric: str, entries: dict[str, dict[str, Any]
         axes.axhline(0, color="k", lw=0.8)
 
 
-def searches(results: list[Result]) -> Any:
+def searches(results: list[Result], settings: Plot) -> Any:
     """Reward against renders an image: a panel a run."""
     runs = [result.figures for result in results if result.figures.get("kind") == "search"]
     if not runs:
@@ -209,7 +219,7 @@ def searches(results: list[Result]) -> Any:
     return figure
 
 
-CHARTS: dict[str, Callable[[list[Result]], Any]] = {
+CHARTS: dict[str, Callable[[list[Result], Plot], Any]] = {
     "true_code": true_code,
     "price": price,
     "learning": learning,
@@ -217,6 +227,23 @@ CHARTS: dict[str, Callable[[list[Result]], Any]] = {
     "search": searches,
 }
 """By the name of the PNG; each gives a Matplotlib figure, or None where the results have no figures for it."""
+
+
+def _sheets(results: list[Result], settings: Plot) -> list[Sheet]:
+    """Take the sheets that the settings show, each with the policies that they show."""
+    found = []
+    for sheet in of_the_paper(results):
+        if settings.set in (None, sheet.set) and settings.generator in (None, sheet.generator):
+            recipes = {name: recipe for name, recipe in sheet.recipes.items() if _shown(name, settings)}
+            kept = {name for name in sheet.singles if _shown(name, settings)}
+            kept |= {"true-code", *(agent for recipe in recipes.values() for agent in recipe["agents"])}
+            policies = {name: entry for name, entry in sheet.policies.items() if name in kept}
+            found.append(replace(sheet, recipes=recipes, policies=policies))
+    return found
+
+
+def _shown(name: str, settings: Plot) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in settings.policies)
 
 
 def _panels(count: int, rows: int = 1, side: float = SIDE) -> tuple[Any, list[Any]]:

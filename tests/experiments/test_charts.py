@@ -47,17 +47,23 @@ def result(figures):
 def test_psnr_by_width_joins_a_generators_files_and_shows_the_paper():
     other = {**SHEET, "widths": [1.8], "policies": {"true-code": {"psnr": entry([32.05])}}}
     more = {**SHEET, "widths": [1.8, 3.0], "policies": {"true-code": {"psnr": entry([32.05, 31.0])}}}
-    figure = charts.true_code([result(SHEET), result(more), result(other)])
+    figure = charts.true_code([result(SHEET), result(more), result(other)], Plot())
     lines = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
     assert lines["amnet"] == [[0.2, 32.0], [1.3, 32.1], [1.8, 32.05], [2.6, 31.9], [3.0, 31.0]]
     assert lines["AMNet, the paper"] == [list(pair) for pair in paper.AMNET_PSNR["Set5"].items()]
 
 
+def shown(axes):
+    """Give the points of a price chart, in the order drawn."""
+    return [line for line in axes.lines if len(line.get_xdata()) == 1 and line.get_marker() not in ("+", "|", "_")]
+
+
 def test_price_has_a_point_a_policy_with_its_intervals():
-    (axes,) = charts.price([result(SHEET)]).axes
+    (axes,) = charts.price([result(SHEET)], Plot()).axes
     (bars,) = axes.containers
-    point, _, (across, up) = bars.lines
-    assert point.get_xydata().tolist() == [[-1.0, 0.5]]
+    _, _, (across, up) = bars.lines
+    (point,) = shown(axes)
+    assert point.get_xydata().tolist() == [[-1.0, 0.5]] and point.get_markerfacecolor() == "white", "a single agent"
     np.testing.assert_allclose(across.get_segments()[0], [[-1.1, 0.5], [-0.8, 0.5]])
     np.testing.assert_allclose(up.get_segments()[0], [[-1.0, 0.4], [-1.0, 0.7]])
 
@@ -65,20 +71,53 @@ def test_price_has_a_point_a_policy_with_its_intervals():
 def test_a_policy_of_several_files_is_one_point_and_the_eleventh_has_another_marker():
     (name,) = [name for name in SHEET["policies"] if name != "true-code"]
     many = {f"p{i}": SHEET["policies"][name] for i in range(11)} | {"true-code": SHEET["policies"]["true-code"]}
-    (axes,) = charts.price([result(SHEET), result({**SHEET, "policies": many}), result(SHEET)]).axes
+    several = {**SHEET, "set": "Set14"}  # of several sets a legend names the points
+    results = [result(SHEET), result({**SHEET, "policies": many}), result(SHEET), result(several)]
+    axes, _ = charts.price(results, Plot()).axes
     assert len(axes.containers) == 12
-    looks = [(bars.lines[0].get_marker(), bars.lines[0].get_color()) for bars in axes.containers]
-    assert len(set(looks)) == 12
-    assert set(axes.get_legend_handles_labels()[1]) >= {"p0", name}, (
-        "one generator and action space: they are the title"
-    )
-    assert axes.get_title().endswith(f": {SHEET['generator']}, code")
-    other = charts.price([result(SHEET), result({**SHEET, "generator": "other"})])
+    assert len({(point.get_marker(), point.get_color()) for point in shown(axes)}) == 12
+    assert set(axes.get_legend_handles_labels()[1]) >= {"p0", name}, "one generator: it is in the title"
+    assert f"on Set5 (generator {SHEET['generator']});" in axes.get_title()
+    other = charts.price([result(SHEET), result({**SHEET, "generator": "other"}), result(several)], Plot())
     assert f"other, code: {name}" in other.axes[0].get_legend_handles_labels()[1]
 
 
+def test_price_joins_the_shares_of_an_agent_from_the_prediction_and_labels_them():
+    def at(psnr, niqe):
+        return {"psnr": entry([31.0] * 3, psnr), "niqe": entry([4.5] * 3, niqe)}
+
+    names = {"predictor": at(-0.1, -0.1), "rl": at(-2.0, 1.0), "rl@0.5": at(-1.0, 0.6), "rl@0.25": at(-0.5, 0.3)}
+    sheet = {**SHEET, "policies": {"true-code": SHEET["policies"]["true-code"], **names}}
+    figure = charts.price([result(sheet)], Plot())
+    (axes,) = figure.axes
+    (way,) = [line for line in axes.lines if len(line.get_xdata()) == 4]
+    assert way.get_xydata().tolist() == [[-0.1, -0.1], [-0.5, 0.3], [-1.0, 0.6], [-2.0, 1.0]]
+    labels = {text.get_text(): text.xy for text in axes.texts}
+    assert labels["1/2"] == (-1.0, 0.6) and labels["1/4"] == (-0.5, 0.3) and labels["rl"] == (-2.0, 1.0)
+    assert labels["true code"] == (0.0, 0.0) and any("PSNR unknown" in text for text in labels), "the paper's line"
+    assert len({point.get_color() for point in shown(axes)}) == 2, "a colour an agent, grey for the predictor"
+    renderer = figure.canvas.get_renderer()
+    boxes = [text.get_window_extent(renderer) for text in axes.texts]
+    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+
+
+def test_plot_shows_what_is_asked_for(tmp_path):
+    sheets = {f"{kind}{i}": SHEET["policies"]["agent"] for kind in ("a", "b") for i in range(2)}
+    one = {**SHEET, "policies": {"true-code": SHEET["policies"]["true-code"], **sheets}}
+    results = [result(one), result({**one, "set": "Set14"}), result({**one, "generator": "other"})]
+    (axes,) = charts.price(results, Plot(set="Set5", policies=("a0",))).axes
+    assert {text.get_text() for text in axes.texts} >= {"amnet, code: a0", "other, code: a0"}
+    (axes,) = charts.price(results, Plot(set="Set5", generator="amnet", policies=("a*", "b1"))).axes
+    assert {text.get_text() for text in axes.texts} >= {"a0", "a1", "b1"} and len(shown(axes)) == 3
+    (tmp_path / "a.json").write_text(json.dumps({"figures": one, "config": {}}))
+    drawn = plot(Plot(results=str(tmp_path), output=str(tmp_path), charts=("price",)))
+    assert [path.name for path in drawn] == ["price.png"] and images.read(drawn[0]).shape[1] == 800
+    with pytest.raises(ValueError, match="unknown chart 'prize': did you mean 'price'"):
+        Plot(charts=("prize",))
+
+
 def test_hacking_has_a_bar_a_generator_and_space():
-    figure = charts.hacking([result(HACK)])
+    figure = charts.hacking([result(HACK)], Plot())
     heights = [[bar.get_height() for bar in axes.patches] for axes in figure.axes]
     assert heights == [[1.5] * 3, [-0.5] * 3, [7.0] * 3]
     centres = [bar.get_x() + bar.get_width() / 2 for bar in figure.axes[0].patches]
@@ -89,23 +128,22 @@ def test_hacking_has_a_row_a_metric_and_tells_files_apart():
     louder = {**HACKED, "reward": {**interval(2.5), "low": 2.5000001}}  # an end above the mean, by rounding
     again = {**HACK, "generators": {"plain": {"true_code": {"grid": 3e-5}, "actions": {"code": louder}}}}
     runs = [result(HACK), Result("again.json", again, {}), Result("ssim.json", {**again, "metric": "ssim"}, {})]
-    figure = charts.hacking([*runs, Result("copy.json", HACK, {})])
+    figure = charts.hacking([*runs, Result("copy.json", HACK, {})], Plot())
     titles = [axes.get_title() for axes in figure.axes]
     assert titles[0] == "niqe gain" and titles[3] == "ssim gain" and len(titles) == 6
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert labels == ["plain", "hard", "plain (again)"]
     assert sorted(bar.get_height() for bar in figure.axes[0].patches) == [1.5, 1.5, 1.5, 2.5]
     with pytest.raises(ValueError, match="two files again.json"):
-        charts.hacking(
-            [*runs[:2], Result("again.json", {**again, "generators": {"plain": HACK["generators"]["hard"]}}, {})]
-        )
+        other = {**again, "generators": {"plain": HACK["generators"]["hard"]}}
+        charts.hacking([*runs[:2], Result("again.json", other, {})], Plot())
 
 
 def test_search_has_a_line_a_start_and_its_policy_alone_dotted():
     start = {"reward": [interval(0.5), interval(1.0)], "curve": [0.5, 0.7, 1.0]}
     figures = {"kind": "search", "generator": "g", "action": "code", "metric": "niqe", "budgets": [1, 3]}
     figures["starts"] = {"true-code": start, "agent.safetensors": start}
-    (axes,) = charts.searches([result(figures)]).axes
+    (axes,) = charts.searches([result(figures)], Plot()).axes
     lines = {line.get_label(): line for line in axes.lines}
     assert lines["search from agent.safetensors"].get_xydata().tolist() == [[1, 0.5], [2, 0.7], [3, 1.0]]
     assert lines["agent.safetensors alone"].get_linestyle() == ":" and "true-code alone" not in lines
@@ -113,7 +151,7 @@ def test_search_has_a_line_a_start_and_its_policy_alone_dotted():
 
 def test_other_scales_do_not_stand_beside_the_paper():
     twice = {**SHEET, "architecture": {"scale": 2}}
-    assert charts.true_code([result(twice)]) is None
+    assert charts.true_code([result(twice)], Plot()) is None
 
 
 def test_files_are_written_for_what_is_there(tmp_path, capsys):
@@ -127,7 +165,7 @@ def test_files_are_written_for_what_is_there(tmp_path, capsys):
 
 
 def test_nothing_to_draw():
-    assert all(draw([result({"timesteps": 3})]) is None for draw in charts.CHARTS.values())
+    assert all(draw([result({"timesteps": 3})], Plot()) is None for draw in charts.CHARTS.values())
 
 
 def test_learning_curves_and_prices_of_recipes():
@@ -138,16 +176,17 @@ def test_learning_curves_and_prices_of_recipes():
         "by_seed": [[0.0, 1.0, 2.0], [2.0, None, 4.0]],
     }
     gains = {"niqe": {"gain": interval(0.7)}, "psnr": {"gain": interval(-0.2)}}
-    recipe = {"agents": ["agent"], "metrics": gains, "curves": {"reward": curve}}
+    recipe = {"agents": ["agent", "agent/1"], "metrics": gains, "curves": {"reward": curve}}
     results = [Result("a.json", {**SHEET, "recipes": {"ours": recipe}}, {})]
-    (axes,) = charts.learning(results).axes
+    (axes,) = charts.learning(results, Plot()).axes
     assert axes.lines[0].get_xydata().tolist() == [[10.0, 1.0], [30.0, 3.0]]  # where all seeds have a figure
     assert axes.get_legend().get_texts()[0].get_text() == "amgan, code: ours, 2 seeds"
     assert axes.get_title() == "reward, niqe, while training"
-    (axes,) = charts.price(results).axes
-    drawn = [container.lines[0].get_xydata().tolist() for container in axes.containers]
-    assert drawn == [[[-0.2, 0.7]]]  # the recipe, and not its seeds
-    assert charts.learning([Result("a.json", SHEET, {})]) is None
+    (axes,) = charts.price(results, Plot()).axes
+    (point,) = shown(axes)
+    assert point.get_xydata().tolist() == [[-0.2, 0.7]]  # the recipe, and not its seeds
+    assert point.get_markerfacecolor() == point.get_color(), "filled: several seeds"
+    assert charts.learning([Result("a.json", SHEET, {})], Plot()) is None
     other = {**recipe, "curves": {"reward": {**curve, "by_seed": [[0.0, 0.0, 0.0]]}}}
     with pytest.raises(ValueError, match="different learning curves of amgan, code: ours"):
-        charts.learning([*results, Result("b.json", {**SHEET, "recipes": {"ours": other}}, {})])
+        charts.learning([*results, Result("b.json", {**SHEET, "recipes": {"ours": other}}, {})], Plot())
