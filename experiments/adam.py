@@ -1,4 +1,4 @@
-"""Adam's moments by the names of a network's parameters, as a training's state keeps them."""
+"""Adam's moments, named after a network's parameters as in a saved training state."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def moments(network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Give the first and the second moments; none of parameters that have taken no step."""
+    """Give the first and second moments; parameters that have not taken a step have none."""
     states = {name: optimizer.state[p] for name, p in network.named_parameters() if p in optimizer.state}
     first = {name: state["exp_avg"] for name, state in states.items()}
     return first, {name: state["exp_avg_sq"] for name, state in states.items()}
@@ -22,7 +22,7 @@ def restore(
     second: Mapping[str, Tensor],
     step: int,
 ) -> None:
-    """Go on from what `moments` gave after `step` of the optimiser's steps."""
+    """Restore what `moments` gave after `step` optimizer steps."""
     for name, parameter in network.named_parameters():
         if name in first:
             optimizer.state[parameter] = {

@@ -1,4 +1,4 @@
-"""What users may leave out on the command line: a config's folder, the brackets of one item, the value of a switch."""
+"""Shorthands of the command line: a config's bare name, a single item without brackets, a switch without a value."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from generators.nearest import unknown
 
 CONFIGS = Path(__file__).parent / "configs"
-"""The settings that ship."""
+"""Folder of the shipped configs."""
 
 
 def completed(settings: type, arguments: Sequence[str]) -> list[str]:
-    """Write arguments out: `--config amnet` as its file, `--data photos` as a list of it, `--amp` as `--amp true`.
+    """Expand shorthands: `--config amnet` to its file, `--data photos` to a list, `--amp` to `--amp true`.
 
     Args:
         settings: a dataclass of settings.
         arguments: of the command line; `--key=value` becomes two.
 
     Returns:
-        The arguments, for a parser that lets later ones win: configs come first, so that options do.
+        The arguments with configs first, for a parser that lets later ones win: options then override configs.
 
     Raises:
-        ValueError: a word that belongs to no option, or `--config` names neither a file nor a config that ships.
+        ValueError: a word belongs to no option, or `--config` names neither a file nor a shipped config.
     """
     hints = get_type_hints(settings)
     left = [part for argument in arguments for part in _parts(argument)]
@@ -76,7 +76,7 @@ def _alternatives(hint: Any) -> list[Any]:
 
 
 def _item(hint: Any) -> Any:
-    """Give the type of a list's items; None where values are no lists, or may be a lone text."""
+    """Give the type of a list's items; None if the values are not lists, or may also be a single string."""
     kinds = _alternatives(hint)
     lists = [kind for kind in kinds if get_origin(kind) in (list, tuple)]
     return get_args(lists[0])[0] if lists and str not in kinds else None

@@ -18,22 +18,22 @@ SHARP = 0.1
 class Batches:
     """Random crops of a pool, flipped, turned, blurred with random isotropic kernels and shrunk.
 
-    Photos count by their pixels, so that each is learned from as much as there is to see in it, though crops of one
-    that is hardly larger than a patch are much alike. Smaller ones are left out.
+    Photos are drawn in proportion to their pixels, so that each is used as much as it has to show, although crops of
+    one that is hardly larger than a patch look much alike. Photos smaller than a patch are left out.
 
     Args:
         pool: HR photos.
         scale: 2, 3 or 4.
-        patch_size: LR side of a patch, pixels.
-        batch_size: patches a batch.
-        width_range: kernel widths, uniform.
+        patch_size: side of an LR patch, in pixels.
+        batch_size: patches per batch.
+        width_range: kernel widths are drawn uniformly from it.
         soften: half of the HR crops, rounded down, are first blurred by a Gaussian of random width up to this, HR
             pixels. Photos differ in how sharp they are, and a predictor that takes softness for blur makes pictures
             ring.
         rng: on the pool's device; its state is the stream's state.
 
     Raises:
-        ImageError: no photo is as large as a patch.
+        ImageError: no photo is large enough for a patch.
     """
 
     def __init__(

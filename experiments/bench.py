@@ -70,7 +70,7 @@ class Bench:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse parts that are not there and counts below 1."""
+        """Refuse unknown parts and counts below 1."""
         for part in self.parts:
             if part not in PARTS:
                 raise ValueError(unknown("part of the benchmark", part, PARTS))
@@ -104,7 +104,7 @@ def bench(settings: Bench) -> dict[str, Any]:
 
 
 def _named(settings: Bench) -> dict[str, Any]:
-    """Give the settings with files by their names, since paths tell of a machine."""
+    """Give the settings with the bare names of files, since paths tell about a machine."""
     metric, at, weights = settings.rival.partition("@")
     files = {
         "generator": Path(settings.generator).name,

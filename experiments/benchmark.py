@@ -1,4 +1,4 @@
-"""One algorithm over several seeds, trained, then scored on whole held-out photos, as one command."""
+"""Benchmark of an algorithm: several seeds are trained, then scored on whole held-out photos, in one command."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class Benchmark(TrainAgent):
     beside: dict[str, recipes.Recipe] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be trained with, and names given twice."""
+        """Refuse invalid settings and a name that is already taken."""
         super().__post_init__()
         at_least_1(self, "seeds")
         if self.title in self.beside:
-            raise ValueError(f"{self.title!r} stands in beside as well: give another name")
+            raise ValueError(f"{self.title!r} is already a name in beside: give another name")
 
     @property
     def title(self) -> str:
@@ -80,13 +80,13 @@ class Benchmark(TrainAgent):
 
 
 def benchmark(settings: Benchmark) -> dict[str, Any] | None:
-    """Train the agents one after another, or go on where that stopped, and score all of them.
+    """Train the agents one after another, or continue where that stopped, and score all of them.
 
     Returns:
-        The figures, as `evaluate` gives them; None where a training was stopped.
+        The figures, as `evaluate` gives them; None if a training was stopped.
 
     Raises:
-        ValueError: as `train_agent` and `evaluate`; or a photo is for training and for the test.
+        ValueError: as `train_agent` and `evaluate`; or a photo is among both the training and the test photos.
     """
     runs = [settings.run(seed) for seed in range(settings.seed, settings.seed + settings.seeds)]
     evaluation = settings.evaluation([run.output for run in runs])

@@ -12,6 +12,7 @@ import numpy as np
 
 from experiments import findings, paper
 from experiments import price as prices
+from experiments.intervals import Interval
 from experiments.sheets import PLACES, Result, Sheet, of_the_paper, read
 from generators.atomic import atomic_write
 from generators.nearest import unknown
@@ -48,13 +49,13 @@ class Plot:
 
 
 def plot(settings: Plot) -> list[Path]:
-    """Draw every chart that the results have figures for.
+    """Draw the chosen charts for which the results hold figures.
 
     Returns:
         The files.
 
     Raises:
-        ValueError: no results, or a file that is none.
+        ValueError: there are no figures for a chart, or a file holds no results.
     """
     results = read(settings.results)
     drawn = []
@@ -72,7 +73,7 @@ def plot(settings: Plot) -> list[Path]:
 
 
 def true_code(results: list[Result], settings: Plot) -> Any:
-    """PSNR with the true code against the kernel width: a panel a set, a line a generator, the paper's dashed."""
+    """PSNR with the true code against kernel width: a panel per set, a line per generator, the paper's dashed."""
     by_set: dict[str, list[Sheet]] = {}
     for sheet in _sheets(results, settings):
         if "psnr" in sheet.policies["true-code"] and len(sheet.widths) > 1:
@@ -87,7 +88,7 @@ def true_code(results: list[Result], settings: Plot) -> Any:
         ):
             if title in published:
                 axes.plot(*zip(*published[title].items(), strict=True), style, label=label, alpha=0.5)
-        curves: dict[str, dict[float, float]] = {}  # several files may hold some of a generator's widths each
+        curves: dict[str, dict[float, float]] = {}  # a generator's widths may be spread over several files
         for sheet in found:
             means = sheet.policies["true-code"]["psnr"]["mean_by_width"]
             curves.setdefault(sheet.generator, {}).update(zip(sheet.widths, means, strict=True))
@@ -99,7 +100,7 @@ def true_code(results: list[Result], settings: Plot) -> Any:
 
 
 def price(results: list[Result], settings: Plot) -> Any:
-    """NIQE gain against PSNR change, both over the true code: a panel a set, a point a policy, with 95% intervals."""
+    """NIQE gain against PSNR change, both over the true code: a panel per set, a point per policy."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.lines import Line2D
 
@@ -140,14 +141,15 @@ def price(results: list[Result], settings: Plot) -> Any:
 
 
 def learning(results: list[Result], settings: Plot) -> Any:
-    """Learning curves, mean and range over seeds: a panel for each reward, one for the critics' sign agreement."""
+    """Learning curves, mean and range over seeds: a panel per reward, and one for the critics' sign agreement."""
     panels_of: dict[str, dict[str, dict[str, Any]]] = {}
     for sheet in _sheets(results, settings):
         for name, recipe in sheet.recipes.items():
             for what, curve in recipe.get("curves", {}).items():
                 title = f"reward, {curve['metric']}" if what == "reward" else what.replace("_", " ")
                 label = f"{curve['generator']}, {sheet.action}: {name}"
-                if panels_of.setdefault(title, {}).setdefault(label, curve) != curve:  # it is the same on all sets
+                # Every set's sheet holds the same curve.
+                if panels_of.setdefault(title, {}).setdefault(label, curve) != curve:
                     raise ValueError(f"two files have different learning curves of {label}: rename one recipe")
     if not panels_of:
         return None
@@ -167,7 +169,7 @@ def learning(results: list[Result], settings: Plot) -> Any:
 
 
 def hacking(results: list[Result], settings: Plot) -> Any:
-    """What one constant offset wins: a row a metric, a panel each for it, PSNR and grid, a pair of bars a generator."""
+    """Gain of one constant offset: a row per metric, panels for it, PSNR and grid, a pair of bars per generator."""
     runs = [result for result in results if result.figures.get("kind") == "hack"]
     by_metric: dict[str, dict[str, dict[str, Any]]] = {}
     for run in runs:
@@ -193,7 +195,7 @@ def _draw_hack(panels: list[Any], metric: str, entries: dict[str, dict[str, Any]
         at = [g + 0.8 * (s + 0.5) / len(spaces) - 0.4 for g, _ in there]
         of_psnr = [each["gain"].get("psnr", each["reward"]) for _, each in there]  # PSNR itself may be the reward
         for axes, found in ((panels[0], [each["reward"] for _, each in there]), (panels[1], of_psnr)):
-            ends = [list(side) for side in zip(*((*_ends(one)[0], *_ends(one)[1]) for one in found), strict=True)]
+            ends = np.concatenate([prices.ends(Interval(**one)) for one in found], axis=1)  # (2, generators)
             axes.bar(at, [one["mean"] for one in found], 0.8 / len(spaces), yerr=ends, label=space, capsize=2)
         panels[2].bar(at, [1e3 * each["scores"]["grid"] for _, each in there], 0.8 / len(spaces), label=space)
     panels[2].set_yscale("log")  # a printed grid is a hundred times the photo's own
@@ -209,7 +211,7 @@ def _draw_hack(panels: list[Any], metric: str, entries: dict[str, dict[str, Any]
 
 
 def searches(results: list[Result], settings: Plot) -> Any:
-    """Reward against renders an image: a panel a run."""
+    """Reward against renders per image: a panel per run."""
     runs = [result.figures for result in results if result.figures.get("kind") == "search"]
     if not runs:
         return None
@@ -226,7 +228,7 @@ CHARTS: dict[str, Callable[[list[Result], Plot], Any]] = {
     "hacking": hacking,
     "search": searches,
 }
-"""By the name of the PNG; each gives a Matplotlib figure, or None where the results have no figures for it."""
+"""By the name of the PNG; each gives a Matplotlib figure, or None if the results hold no figures for it."""
 
 
 def _sheets(results: list[Result], settings: Plot) -> list[Sheet]:
@@ -247,17 +249,8 @@ def _shown(name: str, settings: Plot) -> bool:
 
 
 def _panels(count: int, rows: int = 1, side: float = SIDE) -> tuple[Any, list[Any]]:
-    """Give a figure and its panels, row after row; `count` of them in each, `side` inches wide and high."""
+    """Give a figure and its panels, row by row; `count` in each row, `side` inches wide and high."""
     from matplotlib.figure import Figure  # half a second to import, and only charts need it
 
     figure = Figure(figsize=(side * count, side * rows), dpi=130, layout="constrained")
     return figure, list(figure.subplots(rows, count, squeeze=False).flat)
-
-
-def _ends(interval: dict[str, float]) -> list[list[float]]:
-    """Give what Matplotlib takes for an error bar: how far the interval's ends lie below and above the mean.
-
-    Rounding may leave an end on the wrong side of the mean, and one photo has no ends: both are drawn without length.
-    """
-    below, above = interval["mean"] - interval["low"], interval["high"] - interval["mean"]
-    return [[max(0.0, below)], [max(0.0, above)]]

@@ -1,4 +1,4 @@
-"""Contestants of `blindsr bench`: bare generators, metrics, environments, and the loop that one writes without them."""
+"""What `blindsr bench` times: bare generators, metrics, environments, and the loop one would write without them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from generators import AMNet, Architecture, KernelCodec
 
 
 def vector_env(rows: int, device: torch.device, **settings: Any) -> Any:
-    """Make the native vector environment, tensors in and out, that the caller resets."""
+    """Make the native vector environment with tensors in and out; the caller resets it."""
     fixed = {"device": str(device), "output": "torch", "autoreset_mode": "disabled"}
     return gymnasium.make_vec("BlindSR-v0", num_envs=rows, **(fixed | settings)).unwrapped
 
@@ -46,7 +46,7 @@ def forwards(generator: str | None, batch: int, size: int, device: torch.device)
 
 
 def scorers(batch: int, rival: str, device: torch.device, seed: int) -> list[Contestant]:
-    """NIQE of 256x256 pictures, ours and the rival's, where it is installed."""
+    """NIQE of 256x256 pictures: ours, and the rival's if it is installed."""
     pictures = crops(batch, device, seed)
     every = [metrics.get("niqe")]
     found = rival_metric(rival)
@@ -55,7 +55,7 @@ def scorers(batch: int, rival: str, device: torch.device, seed: int) -> list[Con
 
 
 def rival_metric(rival: str) -> metrics.Metric | None:
-    """Get the metric to race against, or say why there is none."""
+    """Get the metric to race against, or print why there is none."""
     try:
         return metrics.get(rival)
     except (ImportError, OSError) as error:
@@ -151,7 +151,7 @@ def _one_by_one(core: BlindSRCore, metric: metrics.Metric, count: int, seed: int
 
 
 def blind(generator: str | None, batch: int, size: int, dtype: str, device: torch.device) -> Contestant:
-    """The paper's AMNet-RL, predictor and generator, on LR photos of one size; its weights do not matter for speed."""
+    """The paper's AMNet-RL, predictor and generator, on LR photos of one size; weights do not matter for speed."""
     kind = getattr(torch, dtype)
     predictor = networks.build("predictor").eval().requires_grad_(False)
     predictor = predictor.to(device, kind).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

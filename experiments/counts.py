@@ -1,4 +1,4 @@
-"""Settings that count something."""
+"""Checks of settings that are counts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def at_least_1(settings: Any, *names: str) -> None:
-    """Raise a ValueError where a count is below 1; the message names the setting and its value."""
+    """Raise a ValueError if a count is below 1; the message names the setting and its value."""
     for name in names:
         if getattr(settings, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(settings, name)}")

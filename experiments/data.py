@@ -1,4 +1,4 @@
-"""What a folder of photos is good for, before hours of training are spent on it: `blindsr data`."""
+"""Check of a folder of photos before hours of training are spent on it: `blindsr data`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from experiments.counts import at_least_1
 from experiments.disjoint import digest, refuse_common
 
 NAMED = 5
-"""Pairs of equal photos that are named; the others are counted."""
+"""So many pairs of equal photos are named; further ones are only counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +35,14 @@ class Data:
     patch_sizes: tuple[int, ...] = (48, 64, 72, 96)
 
     def __post_init__(self) -> None:
-        """Refuse sizes of nothing."""
+        """Refuse a scale or patch sizes below 1."""
         at_least_1(self, "scale")
         if not self.patch_sizes or min(self.patch_sizes) < 1:
             raise ValueError(f"patch_sizes must be at least 1, got {list(self.patch_sizes)}")
 
 
 def data(settings: Data) -> dict[str, Any]:
-    """Read every photo, and say how many there are, how large, which serve, which stand there twice.
+    """Read every photo; print how many there are, how large, how many are usable, and which are duplicates.
 
     Returns:
         `photos`, `megapixels`, `shorter_side` (least, median and most, pixels), `usable` (photos by patch size),
@@ -72,9 +72,9 @@ def data(settings: Data) -> dict[str, Any]:
         side = settings.scale * patch
         print(f"  patch_size {patch:>3}, HR crops of {f'{side}x{side}':>9}: {count} large enough")
     for one, other in figures["equal"][:NAMED]:
-        print(f"  {other} is {one} once more")
+        print(f"  {other} is a duplicate of {one}")
     if len(figures["equal"]) > NAMED:
-        print(f"  and {len(figures['equal']) - NAMED} more are there twice")
+        print(f"  and {len(figures['equal']) - NAMED} more duplicates")
     for folder in settings.held_out:
         held_out = images.load(folder)
         refuse_common(photos, held_out)
@@ -84,7 +84,7 @@ def data(settings: Data) -> dict[str, Any]:
 
 
 def equal(photos: Sequence[Photo]) -> list[tuple[str, str]]:
-    """Pair the names of photos with those of earlier ones that are the same, pixel for pixel."""
+    """Pair the names of photos with those of earlier photos that are equal, pixel for pixel."""
     first: dict[str, str] = {}
     pairs = []
     for photo in photos:

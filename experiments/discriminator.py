@@ -24,11 +24,12 @@ GAIN = 1.8
 class Discriminator(nn.Module):
     """Convolutions only, so pictures of any size from 16x16; a distribution over realness for each patch.
 
-    It sees a picture less its 5x5 box mean. In what is left SR and HR differ; the rest they share, and L1 keeps it, so
-    D has not to learn to look past it: in short trials (other settings differed too) it told the two apart sooner.
+    It sees a picture minus its 5x5 box mean. SR and HR differ in what is left; the rest they share, L1 preserves it,
+    and D does not have to learn to ignore it: in short trials (other settings differed too) it told the two apart
+    sooner.
 
-    At each level a 4x4 convolution of stride 2, whose side is a multiple of the stride so that it meets every pixel
-    equally often, and one of 3x3.
+    Each level has a 4x4 convolution of stride 2, whose side is a multiple of the stride so that it covers every pixel
+    equally often, and a 3x3 convolution.
 
     All but the last are spectrally normalised (Miyato et al., ICLR 2018), so that D cannot grow ever steeper, which
     would upset the proportions of G's terms, and needs no statistics of a batch, by which real and fake ones could be

@@ -1,4 +1,4 @@
-"""Photos held out from training: no photo may be in both sets."""
+"""Training and held-out photos kept apart: no photo may be in both sets."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from blindsr_env.images import Photo
 
 
 def refuse_common(training: Sequence[Photo], held_out: Sequence[Photo]) -> None:
-    """Refuse figures of photos that were learned.
+    """Refuse to score on photos that were trained on.
 
     Args:
-        training: photos to learn on.
+        training: photos to train on.
         held_out: photos to score on.
 
     Raises:
@@ -27,5 +27,5 @@ def refuse_common(training: Sequence[Photo], held_out: Sequence[Photo]) -> None:
 
 
 def digest(photo: Photo) -> str:
-    """Give what tells a photo from every other: of its shape and pixels."""
+    """Give a hash of a photo's shape and pixels."""
     return hashlib.sha256(str(photo.pixels.shape).encode() + photo.pixels.tobytes()).hexdigest()

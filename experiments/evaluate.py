@@ -80,7 +80,7 @@ class Evaluate:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse tables without rows or columns."""
+        """Refuse empty tables and settings that contradict each other."""
         if not self.widths or not self.metrics or not self.policies:
             raise ValueError("give at least one policy, one width and one metric")
         if self.generator is not None and self.generators is not None:
@@ -219,7 +219,7 @@ def _masked(own: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.
 
 
 def _broken(own: NDArray[np.float64], base: NDArray[np.float64]) -> int:
-    """Count the pictures that have a finite score in the base and none here."""
+    """Count the pictures that have a finite score in the base but not here."""
     return int((np.isfinite(base) & ~np.isfinite(own)).sum())
 
 

@@ -1,4 +1,4 @@
-"""Pictures of the held-out scenes that a policy wins most and least on: a mean hides both."""
+"""Pictures of the held-out scenes on which a policy gains most and least: a mean hides both."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SHOWN = 3
 
 
 def extremes(path: Path, held_out: HeldOut, scored: Scored, title: str) -> None:
-    """Draw the best and the worst scenes, a row each: LR, SR, SR with the true code, HR, and both kernels.
+    """Draw the best and the worst scenes, one row each: LR, SR, SR with the true code, HR, and both kernels.
 
     Args:
         path: PNG to write.
         held_out: the scenes.
         scored: what the policy made of them.
-        title: above all.
+        title: of the whole picture.
     """
     order = np.argsort(np.nan_to_num(scored.reward, nan=0.0))[::-1]  # best first
     rows = order if len(order) <= 2 * SHOWN else np.concatenate([order[:SHOWN], order[-SHOWN:]])
@@ -32,7 +32,7 @@ def extremes(path: Path, held_out: HeldOut, scored: Scored, title: str) -> None:
 
 
 def captions(held_out: HeldOut, scores: Any) -> str:
-    """Say a picture's scores in a line; of a mixture the parts, where the report has them.
+    """Write a picture's scores on one line; of a mixture the parts, if the report has them.
 
     Args:
         held_out: whose metrics they are of.

@@ -1,7 +1,7 @@
-"""How far one constant offset of the true code wins a metric: the generator's or the metric's habit, not skill.
+"""How far one constant offset of the true code can fool a metric: a gain without any skill at seeing the blur.
 
-The offset lies on the true code, so no predictor takes part and generators can be compared. It is learned on training
-photos and scored on held-out scenes, the same for all generators.
+The offset is added to the true code, so no predictor takes part and generators can be compared. It is learned on
+training photos and scored on held-out scenes, the same for all generators.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Hack:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse budgets of nothing, and what has no offset."""
+        """Refuse counts below 1 and action spaces without an offset."""
         at_least_1(self, "scenes", "renders", "num_envs", "repeats", "patch_size")
         if self.repeats % 2:
             raise ValueError(f"repeats must be even, for pairs of actions in the same scene, got {self.repeats}")

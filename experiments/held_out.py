@@ -1,4 +1,4 @@
-"""Fixed scenes of held-out photos, on which policies are compared pair by pair."""
+"""Fixed scenes of held-out photos, on which policies are compared scene by scene."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from experiments.disjoint import refuse_common
 from experiments.intervals import bootstrap, over_photos
 
 PRICE = ("psnr", "grid")
-"""Metrics that show what a won reward costs."""
+"""Metrics that show the price of a reward."""
 
 SEED = 2021
 """First of the scenes' seeds; no training uses it."""
@@ -38,10 +38,10 @@ class Scored:
 
     Attributes:
         action: `(N, d)` float32.
-        reward: Eq. 8, `(N,)`; NaN where a score was no finite number.
+        reward: Eq. 8, `(N,)`; NaN where a score was not finite.
         gain: by name, each reported metric's zeta times its difference to the true code's picture, `(N,)`.
         scores: by name, the reward's metric and each reported one, `(N,)`.
-        broken: by name, in how many scenes a metric is a finite number for the true code and none for the policy.
+        broken: by name, in how many scenes a metric is finite for the true code but not for the policy.
         photo: each scene's, as its place in `HeldOut.photos`, `(N,)`.
     """
 
@@ -68,7 +68,7 @@ class Scored:
 
 
 def check_disjoint(training: Source, held_out: Source) -> None:
-    """Refuse to score an agent on photos that it learned on.
+    """Refuse to score an agent on photos that it was trained on.
 
     Args:
         training: where training photos come from; None for the built-in ones of the train split.
@@ -81,7 +81,7 @@ def check_disjoint(training: Source, held_out: Source) -> None:
 
 
 def check_common(cores: Sequence[BlindSRCore], *, drawn: bool) -> None:
-    """Refuse to compare generators on what is not the same for all.
+    """Refuse to compare generators on scenes that differ between them.
 
     Args:
         cores: of the generators.
@@ -103,12 +103,12 @@ def check_common(cores: Sequence[BlindSRCore], *, drawn: bool) -> None:
 
 
 def _further(report: Sequence[str], metric: MetricLike) -> list[str]:
-    """Leave out of a report what is the reward itself: psnr as the reward needs no second psnr."""
+    """Leave the reward's own metric out of a report."""
     return [name for name in dict.fromkeys(report) if name != metric]
 
 
 def whole_photo(core: BlindSRCore, photo: images.Photo, widths: Sequence[float], number: int = 0) -> Scenes:
-    """Make a whole photo's scenes, one a kernel width; see `BlindSRCore.whole`.
+    """Make a whole photo's scenes, one per kernel width; see `BlindSRCore.whole`.
 
     Raises:
         ImageError: the photo is too small for a metric.
@@ -142,7 +142,7 @@ class HeldOut:
     def crops(
         cls, count: int, *, metric: MetricLike, report: Sequence[str] = PRICE, environment: dict[str, Any]
     ) -> HeldOut:
-        """Draw scenes as the environment does: photo after photo in turn, the rest of each from a seed of its own.
+        """Draw scenes as the environment does: one photo after another, the rest of each from its own seed.
 
         Args:
             count: number of scenes.
@@ -179,7 +179,7 @@ class HeldOut:
             widths: HR pixels.
             metric: M of the reward.
             report: further metrics.
-            environment: further arguments of the environment, whose own photos are not looked at.
+            environment: further arguments of the environment, whose own photos are not used.
 
         Raises:
             ImageError: a photo is too small for a metric.

@@ -37,7 +37,7 @@ class Interval:
         return self.text(3)
 
     def text(self, digits: int) -> str:
-        """Write it with so many digits behind the point."""
+        """Write it with this many decimals."""
         if math.isnan(self.low):  # one photo has no spread
             return f"{self.mean:+.{digits}f} [?]"
         return f"{self.mean:+.{digits}f} [{self.low:+.{digits}f}, {self.high:+.{digits}f}]"
@@ -46,11 +46,11 @@ class Interval:
 def bootstrap(values: ArrayLike, seed: int = 0) -> Interval:
     """Give the mean of independent values with its 95% interval.
 
-    The percentile bootstrap (Efron and Tibshirani 1993) from ten values on; below that it is too narrow, and
-    Student's t takes its place.
+    With ten values or more, the percentile bootstrap (Efron and Tibshirani 1993); with fewer it would be too narrow,
+    and Student's t takes its place.
 
     Args:
-        values: one number for each independent unit; what is no finite number is left out.
+        values: one number for each independent unit; values that are not finite are left out.
         seed: of the resampling.
 
     Raises:
@@ -76,20 +76,20 @@ def bootstrap(values: ArrayLike, seed: int = 0) -> Interval:
 
 
 def seeds_and_photos(values: ArrayLike, other: ArrayLike | None = None) -> Interval:
-    """Give the mean over seeds and photos with its 95% interval: what other seeds on other photos would give.
+    """Give the mean over seeds and photos with its 95% interval, valid for other seeds and other photos.
 
-    A seed's luck shows on all photos and a photo's on all seeds, so neither count alone says how sure the mean is. The
-    variance of the mean is put together from the mean squares of seeds, photos and rest (two-way analysis of variance,
-    random effects), and the interval is Student's with Satterthwaite's degrees of freedom.
+    A seed affects all photos and a photo all seeds, so neither count alone tells how certain the mean is. The variance
+    of the mean is estimated from the mean squares of seeds, photos and residuals (two-way analysis of variance, random
+    effects), and the interval is Student's with Satterthwaite's degrees of freedom.
 
     Args:
         values: `(seeds, photos)`; photos with a number that is not finite are left out.
         other: of another recipe on the same photos, `(its seeds, photos)`: the mean of the difference is given then,
-            paired by photo; seeds of different recipes have nothing in common.
+            paired by photo; seeds of different recipes are unrelated.
 
     Returns:
-        The interval; `count` is the number of seeds, the lesser one's of two. It covers photos alone where a recipe has
-        one seed, seeds alone where there is one photo, and has no ends where there is one of both.
+        The interval; `count` is the number of seeds, the smaller one of two. With a single seed it covers photos alone
+        and contains no variance between seeds; with one photo it covers seeds alone; with one of both it has no ends.
 
     Raises:
         ValueError: no photo is left.
@@ -125,21 +125,21 @@ def seeds_and_photos(values: ArrayLike, other: ArrayLike | None = None) -> Inter
 
 
 def over_widths(values: ArrayLike) -> NDArray[np.float64]:
-    """Average the finite numbers over the last axis, the kernel widths: `(..., widths)` -> `(...)`; NaN of none."""
+    """Average the finite numbers over the last axis, the kernel widths: `(..., widths)` -> `(...)`, or NaN."""
     found = np.asarray(values, dtype=np.float64)
     count = np.isfinite(found).sum(axis=-1)
     return np.where(count > 0, np.nansum(found, axis=-1) / np.maximum(count, 1), np.nan)
 
 
 def over_photos(values: ArrayLike, photo: ArrayLike) -> NDArray[np.float64]:
-    """Give the mean of each photo's scenes: scenes of one photo are alike, photos are what is independent.
+    """Give the mean of each photo's scenes: scenes of one photo are alike, only photos are independent.
 
     Args:
-        values: one number a scene, `(N,)`; what is no finite number is left out.
+        values: one number per scene, `(N,)`; values that are not finite are left out.
         photo: each scene's photo, `(N,)` whole numbers.
 
     Returns:
-        One mean a photo, in the order of the numbers; NaN where no scene of it has a finite one.
+        One mean per photo, in the order of their numbers; NaN if no scene of the photo has a finite value.
 
     Example:
         >>> over_photos([1.0, 5.0, 3.0, float("nan")], [0, 1, 0, 1]).tolist()

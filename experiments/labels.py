@@ -1,4 +1,4 @@
-"""What tables and results files call generators, photos and files: short, told apart, without a machine's paths."""
+"""Names of generators, photos and files in tables and results: short, distinct, and without a machine's paths."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def short(value: Any) -> Any:
 
 
 def _metric(name: str) -> str | None:
-    """Give a metric's name without paths, or None where it holds none."""
+    """Give a metric's name without paths, or None if it has none."""
     parts = terms(name, metrics.names(), "pyiqa:")
     if not any(part.startswith(WITH_WEIGHTS) for _, part in parts):
         return None
@@ -37,7 +37,7 @@ def _metric(name: str) -> str | None:
 
 
 def in_units(metric: str) -> tuple[str, float]:
-    """Give what a metric's gains are called, and the factor to show them with: the grid's in thousandths.
+    """Give the name of a metric's gains in tables and the factor to show them with: grid is in thousandths.
 
     Example:
         >>> in_units("grid"), in_units("psnr")
@@ -47,7 +47,7 @@ def in_units(metric: str) -> tuple[str, float]:
 
 
 def in_tiles(generator: str, tile: int | None) -> str:
-    """Give a generator's name, and how it renders large photos where that is not whole.
+    """Give a generator's name, with the size of its tiles if it renders in tiles.
 
     Example:
         >>> in_tiles("amnet", None), in_tiles("amnet", 64)
@@ -73,7 +73,7 @@ def distinct(names: Sequence[str], what: str) -> list[str]:
 
 
 def tails(paths: Sequence[str]) -> list[str]:
-    """Give of each path as few last parts as tell it from the others.
+    """Shorten each path to as few of its last parts as distinguish it from the others.
 
     Example:
         >>> tails(["runs/a/agent.safetensors", "runs/b/agent.safetensors", "predictor"])
@@ -91,7 +91,7 @@ def tails(paths: Sequence[str]) -> list[str]:
 
 
 def of_generators(names: Sequence[str], sources: Sequence[str]) -> list[str]:
-    """Call each generator by its own name; those of one name also by their files.
+    """Name each generator; generators that share a name are told apart by their files.
 
     Args:
         names: the generators' own.

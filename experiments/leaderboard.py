@@ -1,4 +1,4 @@
-"""Policies and recipes ranked by what they gain over the true code, with its price: `blindsr leaderboard`."""
+"""Policies and recipes ranked by their gain over the true code, with its price: `blindsr leaderboard`."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def board(entries: list[Entry], metric: str) -> str:
 
     Args:
         entries: of one board, ranked.
-        metric: that they are ranked by.
+        metric: by which they are ranked.
     """
     first = entries[0]
     price = sorted({name for entry in entries for name in entry.gains if name != metric}, key=_column)

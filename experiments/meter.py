@@ -1,4 +1,4 @@
-"""How fast a training goes: patches a second, and the share of the device's own arithmetic that it reaches."""
+"""Speed of a training: patches per second, and the share of the device's arithmetic rate that it reaches."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = TIMED
         seconds: about how long to measure.
 
     Returns:
-        Floating-point operations a second, a multiply-add being two.
+        Floating-point operations per second; a multiply-add counts as two.
     """
     rng = torch.Generator(device).manual_seed(0)  # of its own, so that no training's random numbers are taken
     gpu = device.type == "cuda"
@@ -82,7 +82,7 @@ class Meter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave out what is no training: validation, saving."""
+        """Stop the clock during work other than training: validation, saving."""
         _wait(self.device)  # steps under way are training
         start = time.perf_counter()
         yield
@@ -90,7 +90,7 @@ class Meter:
             self._since += time.perf_counter() - start
 
     def read(self) -> dict[str, float]:
-        """Give the rates since the last reading; the device must have finished.
+        """Give the rates since the last reading; the device must have finished its work.
 
         Returns:
             `patches_per_second`, and `matmul_share`, the share of `rate`; empty before the second step.
@@ -105,7 +105,7 @@ class Meter:
         return self._rates(steps, work, seconds)
 
     def total(self) -> dict[str, float]:
-        """Give the rates over all that was read, and `matmul_rate`, operations a second; empty where nothing was."""
+        """Give the rates over all readings, and `matmul_rate`, operations per second; empty without a reading."""
         if not self._all_steps:
             return {}
         rates = self._rates(self._all_steps, self._all_work, self._all_seconds)

@@ -1,4 +1,4 @@
-"""The normalised score: what a policy wins of what can be won. 0 is the true code, 1 the per-image search."""
+"""The normalised score: a policy's share of a per-image search's gain. 0 is the true code, 1 the search."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ LEAST = 1e-3
 def normalised(reward: ArrayLike, best: ArrayLike, seed: int = 0, *, photo: ArrayLike | None = None) -> Interval:
     """Give the ratio of the mean rewards of a policy and of a search on the same scenes, with its 95% interval.
 
-    A ratio of means, not a mean of ratios: a scene where the search wins next to nothing weighs next to nothing. Each
-    photo's scenes are averaged first, since photos are what is independent. The percentile bootstrap resamples photos,
+    A ratio of means, not a mean of ratios: a scene where the search gains next to nothing hardly counts. Each photo's
+    scenes are averaged first, since only photos are independent. The percentile bootstrap resamples photos,
     both rewards together; below ten photos Student's t on the linearised ratio (delta method) takes its place, as in
     `intervals.bootstrap`.
 
@@ -27,7 +27,7 @@ def normalised(reward: ArrayLike, best: ArrayLike, seed: int = 0, *, photo: Arra
         photo: each scene's photo, `(N,)` whole numbers; None where each scene is of a photo of its own.
 
     Raises:
-        ValueError: lengths differ, no scene is finite in both, or the search wins less than `LEAST` on average.
+        ValueError: lengths differ, no scene is finite in both, or the search gains less than `LEAST` on average.
 
     Example:
         >>> normalised([1.0, 0.0], [2.0, 0.0]).mean

@@ -1,4 +1,4 @@
-"""Settings from a YAML file and options, for machines without jsonargparse: the `blindsr` command checks more."""
+"""Settings from a YAML file and options on machines without jsonargparse; the `blindsr` command checks more."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ S = TypeVar("S")
 def main(settings: type[S], function: Callable[[S], Any]) -> None:
     """Call a function with the settings of the command line.
 
-    An error that the user can mend is one line and exit 2; Ctrl-C is exit 130.
+    An error that the user can fix is printed as one line, with exit code 2; Ctrl-C gives exit code 130.
     """
     try:
         function(read(settings, sys.argv[1:]))
@@ -40,7 +40,7 @@ def read(settings: type[S], arguments: Sequence[str]) -> S:
         arguments: of the command line.
 
     Raises:
-        ValueError: an argument that is no such pair, an unknown key (the nearest are listed), a missing one, or a value
+        ValueError: an argument is not such a pair; an unknown key (the nearest are listed), a missing one, or a value
             of another type.
     """
     values: dict[str, Any] = {}
@@ -79,7 +79,7 @@ def _yaml(where: str, text: str) -> Any:
 
 
 def _convert(value: Any, hint: Any) -> Any:
-    """Turn what YAML makes of a text into a value of the type; TypeError or ValueError where it is none."""
+    """Convert a parsed YAML value to a type; TypeError or ValueError if it does not fit."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         for each in arguments:

@@ -1,11 +1,11 @@
-"""Published figures that ours are laid beside; only those that we know, none is guessed.
+"""Figures published in the paper, to compare ours with; only those that we know, none is guessed.
 
 Hui, Li, Wang, Gao, *Learning the Non-differentiable Optimization for Blind Super-Resolution*, CVPR 2021, scale 4. PSNR
-is of the luminance without a border of 4 pixels, dB. Its figures for AdaIN against AMLayer (Table 4) are not held here.
+is of the luminance without a border of 4 pixels, dB. We do not know its figures for AdaIN against AMLayer (Table 4).
 """
 
 SCALE = 4
-"""Of all figures here."""
+"""Scale of all figures here."""
 
 WIDTHS = (0.2, 1.3, 2.6)
 """Kernel widths of Tables 1 and 5, HR pixels."""
@@ -21,7 +21,7 @@ SRMDNF_PSNR: dict[str, dict[float, float]] = {"Set5": {0.2: 31.94, 1.3: 31.97, 2
 """SRMDNF (Zhang, Zuo, Zhang, CVPR 2018), its authors' weights, with the true kernel."""
 
 PHOTOS: dict[str, int] = {"Set5": 5, "Set14": 14, "BSD100": 100}
-"""In each set."""
+"""Number of photos in each set."""
 
 AMGAN_RL_NIQE_GAIN: dict[str, float] = {"Set5": 0.226, "Set14": 0.370, "BSD100": 0.578}
 """NIQE of AMGAN with the true code less that of AMGAN-RL, mean over the widths of `AMNET_PSNR`."""

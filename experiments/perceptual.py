@@ -1,4 +1,4 @@
-"""Perceptual loss: distance of pictures in the features of a network that knows photos (Johnson et al., ECCV 2016)."""
+"""Perceptual loss: distance between pictures in the features of a pretrained network (Johnson et al., ECCV 2016)."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class PerceptualLoss:
     weight of the loss fits both.
 
     Args:
-        path: weights of VGG19 or of SqueezeNet 1.1 with torchvision's names, `.safetensors` or `.pth`; which of them is
-            seen from the names.
+        path: weights of VGG19 or of SqueezeNet 1.1 with torchvision's names, `.safetensors` or `.pth`; the names
+            tell which network it is.
         device: of the pictures to come.
 
     Raises:

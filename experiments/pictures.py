@@ -24,7 +24,7 @@ def comparison(
         path: PNG to write.
         panels: by title, a picture `(H, W, 3)` uint8 and the line under it.
         kernels: by title, `(21, 21)`; all share one grey scale.
-        title: above all.
+        title: of the whole picture.
     """
     from matplotlib.figure import Figure  # half a second to import, and only pictures need it
 
@@ -52,12 +52,12 @@ def comparison(
 
 
 def gallery(path: Path, rows: Sequence[dict[str, tuple[NDArray[np.uint8], str]]], title: str) -> None:
-    """Draw scenes one below the other, each the same row of pictures.
+    """Draw scenes one below another, each as a row of pictures with the same titles.
 
     Args:
         path: PNG to write.
-        rows: by column title, a picture `(H, W, 3)` uint8 and the line under it; the titles of all rows are the same.
-        title: above all.
+        rows: by column title, a picture `(H, W, 3)` uint8 and the line under it; all rows have the same titles.
+        title: of the whole picture.
     """
     from matplotlib.figure import Figure
 

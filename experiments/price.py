@@ -102,7 +102,7 @@ def draw(axes: Any, title: str, every: Sequence[Point], looks: dict[str, int], d
             way = [starts[own[0].where], *own] if own[0].where in starts else own
             axes.plot(*zip(*(point.at for point in way), strict=True), color=colour, lw=1.3, alpha=0.7, zorder=2)
         for point in own:
-            bars = {"xerr": _ends(point.psnr), "yerr": _ends(point.niqe), "ecolor": colour, "elinewidth": 1}
+            bars = {"xerr": ends(point.psnr), "yerr": ends(point.niqe), "ecolor": colour, "elinewidth": 1}
             axes.errorbar(*point.at, fmt="none", capsize=2, alpha=0.4, zorder=1, **bars)
             fill = colour if point.seeds > 1 else "white"
             label = name if point is own[-1] and not direct else None
@@ -184,7 +184,7 @@ def _box(left: float, bottom: float, right: float, top: float) -> Any:
 
 def _bars(axes: Any, point: Point, unit: float) -> list[Any]:
     """Give the boxes, in pixels, of a point's two error bars."""
-    ((below,), (above,)), ((left,), (right,)) = _ends(point.niqe), _ends(point.psnr)
+    ((below,), (above,)), ((left,), (right,)) = ends(point.niqe), ends(point.psnr)
     x, y = point.at
     (x0, y0), (x1, y1), (cx, cy) = axes.transData.transform([(x - left, y - below), (x + right, y + above), (x, y)])
     return [_box(x0, cy - unit, x1, cy + unit), _box(cx - unit, y0, cx + unit, y1)]
@@ -214,7 +214,7 @@ def _gap(box: Any, spot: Any) -> float:
     return float(np.hypot(across, up))
 
 
-def _ends(interval: Interval) -> list[list[float]]:
+def ends(interval: Interval) -> list[list[float]]:
     """Give what Matplotlib takes for an error bar: how far the interval's ends lie below and above the mean.
 
     Rounding may leave an end on the wrong side of the mean, and a single photo has no ends: both have length 0.

@@ -1,4 +1,4 @@
-"""The main job in one command, with no download: an agent learns to beat the true kernel on NIQE, PSNR its guard."""
+"""The whole task in one command, without downloads: an agent learns to beat the true kernel's NIQE, guarded by PSNR."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class Quickstart:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse budgets of nothing."""
+        """Refuse counts below 1."""
         at_least_1(self, "renders", "scenes", "patch_size")
 
 
 def quickstart(settings: Quickstart) -> dict[str, Any]:
-    """Score the predictor, train an agent from it, score that, and write what came of it.
+    """Score the predictor, train an agent from it, score the agent, and write the results.
 
     Returns:
         The figures that `results.json` holds.

@@ -1,4 +1,4 @@
-"""Policies ranked by what they gain over the true code, from results files."""
+"""Policies ranked by their gain over the true code, from results files."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Entry:
 
     Attributes:
         set: name of the set of photos.
-        generator: that rendered.
+        generator: name of the generator.
         scale: its scale.
         action: action space.
         widths: kernel widths that the gains are means over.
         policy: what the policy or recipe is called.
-        seeds: how many agents stand behind a recipe; None of a policy.
+        seeds: number of agents of a recipe; None for a single policy.
         gains: over the true code by metric, positive is better; over photos, of recipes over seeds and photos.
         broken: how many pictures have no finite score of the ranking metric, though the true code's have.
     """
@@ -39,12 +39,12 @@ class Entry:
 
     @property
     def board(self) -> tuple[str, str, int, str, tuple[float, ...]]:
-        """What it is ranked within: gains on other photos, generators, action spaces and blurs are other things."""
+        """What it is ranked within: gains on other photos, generators, action spaces or widths do not compare."""
         return self.set, self.generator, self.scale, self.action, self.widths
 
     @property
     def title(self) -> str:
-        """The policy, how many seeds a recipe has, and how many pictures are left out, where there are any."""
+        """The policy's name, with the number of a recipe's seeds and of pictures left out, if any."""
         seeds = "" if self.seeds is None else f", {self.seeds} seed{'s' * (self.seeds > 1)}"
         return self.policy + seeds + (f" ({self.broken} pictures broken and left out)" if self.broken else "")
 
@@ -52,11 +52,11 @@ class Entry:
 def ranked(sheets: Iterable[Sheet], metric: str) -> list[Entry]:
     """Rank every policy and recipe beside the true code within its board, best first; boards in the order of sheets.
 
-    One that stands in several files is taken from that with the most metrics.
+    A policy found in several files is taken from the one with the most metrics.
 
     Args:
-        sheets: those without the metric are passed over.
-        metric: to rank by; gains that are no number come last.
+        sheets: those without the metric are skipped.
+        metric: to rank by; NaN gains come last.
     """
     found: dict[tuple[object, ...], Entry] = {}
     for sheet in sheets:

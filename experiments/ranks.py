@@ -1,4 +1,4 @@
-"""The processes that train one network together: torchrun starts them, accelerate connects them.
+"""Processes that train one network together: torchrun starts them, accelerate connects them.
 
 With one process everything here does nothing and accelerate is not imported.
 """
@@ -31,7 +31,7 @@ class Ranks:
     Attributes:
         count: how many processes there are.
         index: which one this is, from 0.
-        first: whether it is the one that writes files, validates and talks.
+        first: whether it is the one that writes files, validates and prints.
 
     Raises:
         ImportError: there are several processes, and accelerate is missing.
@@ -70,7 +70,7 @@ class Ranks:
         return (seed + self.index * _STRIDE) % 2**63
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors, on the device, by their means over the processes; equal to the bit on all of them."""
+        """Replace tensors, on the device, by their means over the processes, bit-identical on all of them."""
         if self.count == 1:
             return
         from accelerate.utils import reduce
@@ -91,7 +91,7 @@ class Ranks:
                     tensor.copy_(broadcast(tensor.contiguous()))
 
     def any(self, *flags: bool) -> list[bool]:
-        """Say of each flag whether it is up on any process."""
+        """Tell for each flag whether it is set on any process."""
         if self.count == 1:
             return list(flags)
         raised = torch.tensor(flags, dtype=torch.uint8)
@@ -99,7 +99,7 @@ class Ranks:
         return raised.bool().tolist()
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """Let the first process make something, a file's content say, and give it to all; its error too."""
+        """Let the first process make something, such as a file's content, and give it, or its error, to all."""
         if self.count == 1:
             return make()
         made: list[Any] = [None, None]

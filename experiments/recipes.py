@@ -1,4 +1,4 @@
-"""Recipes: agents that differ in nothing but their seed, scored together."""
+"""Recipes: agents that differ only in their seed, scored together."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def called(name: str, found: Sequence[str]) -> list[str]:
 
 
 def _check_alike(found: list[str]) -> None:
-    """Refuse agents that are no seeds of one recipe, since their interval would be one of something else."""
+    """Refuse agents that are not seeds of one recipe: their interval would be meaningless."""
     if len(found) == 1:
         return
     of_seed: dict[int, str] = {}
@@ -126,7 +126,7 @@ def summary(
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """Lay a summary out as text: a line a recipe and metric."""
+    """Lay a summary out as text: a line for each recipe and metric."""
     width, first = max(len(name) for name in found), next(iter(found))
     compared = f"; after |, less {first}'s" if len(found) > 1 else ""
     lines = [f"gain over the true code [95% interval over seeds and photos], positive is better{compared}"]

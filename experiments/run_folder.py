@@ -1,4 +1,4 @@
-"""A run's folder: resolved config, training state that can be resumed exactly, TensorBoard log, results."""
+"""Folder of a run: resolved config, exactly resumable training state, TensorBoard log, results."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class RunFolder:
     """Files of one run.
 
     Training state is a folder `state-<step>` of one safetensors file per part (weights, EMA, each moment, ...), written
-    under another name beside the last one, flushed and renamed, so a kill at any moment leaves a whole state.
+    under another name beside the last one, flushed and renamed, so a kill at any moment leaves a complete state.
 
     Args:
         path: the folder.
-        create: make it; not by processes that only read.
+        create: make the folder; false for processes that only read.
     """
 
     def __init__(self, path: str | os.PathLike[str], create: bool = True) -> None:
@@ -51,7 +51,7 @@ class RunFolder:
             partial.write_text(yaml.safe_dump(plain(config), sort_keys=False))
 
     def check_config(self, config: Any, free: Collection[str] = ()) -> None:
-        """Refuse to go on with a run under other settings than it was begun with.
+        """Refuse to resume a run with settings other than those it was started with.
 
         Args:
             config: a dataclass of settings.
@@ -97,7 +97,7 @@ class RunFolder:
                 shutil.rmtree(gone, ignore_errors=True)
 
     def states(self) -> list[Path]:
-        """List whole training states, oldest first."""
+        """List complete training states, oldest first."""
         return sorted(path for path in self.path.glob("state-*") if path.is_dir())
 
     def load_state(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
@@ -124,7 +124,7 @@ class RunFolder:
         return parts, metadata
 
     def log(self, write: bool = True) -> Any:
-        """Open a TensorBoard writer; a silent stand-in where it is not to write or tensorboard is not installed."""
+        """Open a TensorBoard writer; a silent stand-in if this run must not write or tensorboard is not installed."""
         if not write:
             return _Silent()
         try:
@@ -134,7 +134,7 @@ class RunFolder:
         return SummaryWriter(str(self.path / "tensorboard"))
 
     def finished(self, config: Any) -> bool:
-        """Say whether the folder holds the results of this config."""
+        """Tell whether the folder holds the results of this config."""
         path = self.path / "results.json"
         return path.exists() and _config_of(path) == _decisive(_in_json(config))
 
@@ -146,7 +146,7 @@ class RunFolder:
 
 
 def write_results(path: Path, figures: Mapping[str, Any], config: Any, seed: int | None) -> None:
-    """Write figures with what is needed to get them again, as JSON."""
+    """Write figures as JSON, together with what is needed to reproduce them."""
     content = {
         "figures": figures,
         "config": plain(config),
@@ -159,7 +159,7 @@ def write_results(path: Path, figures: Mapping[str, Any], config: Any, seed: int
 
 
 def vacant(path: str | os.PathLike[str], config: Any) -> Path:
-    """Give a results file's path, or `NAME_2.json` and so on where it holds what another config gave.
+    """Give a results file's path, or `NAME_2.json` and so on if it holds results of another config.
 
     Args:
         path: as the user gave it; `.json` is added where it has no ending, or tables would not find it in its folder.
@@ -179,7 +179,7 @@ def _in_json(config: Any) -> Any:
 
 
 def _decisive(config: Any) -> Any:
-    """Leave out of a config what its figures do not depend on."""
+    """Leave out of a config what does not affect its figures."""
     if not isinstance(config, dict):
         return config
     return {key: value for key, value in config.items() if key not in IDLE and value != LATER.get(key, MISSING)}
@@ -201,7 +201,7 @@ class _Silent:
 
 
 def plain(value: Any) -> Any:
-    """Turn dataclasses, paths and tuples into what YAML and JSON know."""
+    """Turn dataclasses, paths and tuples into plain values for YAML and JSON."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     if isinstance(value, Mapping):
@@ -212,12 +212,12 @@ def plain(value: Any) -> Any:
 
 
 def _defaults(config: Any) -> dict[str, Any]:
-    """Give a dataclass's settings that have a default, at it."""
+    """Give the defaults of a dataclass's settings that have one."""
     return {field.name: plain(field.default) for field in fields(config) if field.default is not MISSING}
 
 
 def environment() -> dict[str, Any]:
-    """Say what the figures were measured on."""
+    """Describe what the figures were measured on."""
     from importlib.metadata import PackageNotFoundError, version
 
     packages = {}
@@ -238,7 +238,7 @@ def environment() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """Give the commit of the source tree, with `+` where it has changes; None outside a git checkout."""
+    """Give the commit of the source tree, with `+` if it has changes; None outside a git checkout."""
     root = Path(__file__).resolve().parent.parent
     try:
         revision = _git(root, "rev-parse", "--short=12", "HEAD")

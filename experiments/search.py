@@ -1,4 +1,4 @@
-"""Reward against renders an image: what a policy is worth is the renders that it saves a search."""
+"""Reward against renders per image: a policy is worth the renders that it saves a search."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Search:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse budgets and counts that are none."""
+        """Refuse invalid budgets, counts and widths."""
         if not self.budgets or min(self.budgets) < 1 or list(self.budgets) != sorted(set(self.budgets)):
             raise ValueError(f"budgets must be rising numbers of renders, 1 or more, got {list(self.budgets)}")
         at_least_1(self, "scenes")
@@ -287,6 +287,6 @@ def _climb(
 def _share(
     reward: NDArray[np.float64], best: NDArray[np.float64], photo: NDArray[np.int64], seed: int
 ) -> dict[str, Any] | None:
-    """Give the normalised score as plain values; None where the search won nothing."""
+    """Give the normalised score as plain values; None if the search gained nothing."""
     won = np.nanmean(over_photos(best, photo)) >= LEAST
     return asdict(normalised(reward, best, seed, photo=photo)) if won else None

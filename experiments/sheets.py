@@ -6,8 +6,8 @@ A results file is JSON: `figures`, `config` (resolved, file names without folder
 - `blindsr evaluate`, one generator on one set: a *sheet*: `set`, `generator` (its name, told apart by its file),
   `architecture` (blocks, width, scale, modulation), `photos`, `widths`, and `policies`: by policy (`true-code` first)
   and metric `mean`, `mean_by_width`, `interval` and `interval_by_width` (of the means, over photos), `gain` (over the
-  true code, an interval; positive is better), `scores` (photos x widths), `broken` (how many of these are no finite
-  number though the true code's are: left out of the rest). Files written before sets had names lack `set`,
+  true code, an interval; positive is better), `scores` (photos x widths), `broken` (how many of these are not finite
+  although the true code's are: left out of the rest). Files written before sets had names lack `set`,
   `architecture` and the intervals of the means; their set is `config.images`. Older ones lack `broken`.
   With `recipes`, a sheet has these too: by name `agents` (which of the policies), `metrics`: by metric `gain` (an
   interval over seeds and photos), `gain_by_width`, `gain_by_seed`, and `over` (by each recipe that stands before it,
@@ -49,8 +49,8 @@ SETS = ("Set5", "Set14", "BSD100")
 """In the paper's order; other sets follow."""
 
 SAME, SAME_SHARE = 0.01, 0.05
-"""Two files may give the same figure with a difference of this, and of this share of it: threads, devices and releases
-sum otherwise, which rounds pictures otherwise, and NIQE sees it."""
+"""Two files may differ in the same figure by this much, and by this share of it: threads, devices and releases sum in
+another order, which changes the rounding of pictures, and NIQE sees it."""
 
 PLACES = "blindsr evaluate, blindsr hack or blindsr search"
 """What writes figures for tables and charts."""
@@ -61,7 +61,7 @@ class Result:
     """A results file.
 
     Attributes:
-        name: the file's, with its folder.
+        name: of the file, with its folder.
         figures: see the module.
         config: the run's settings.
     """
@@ -76,7 +76,7 @@ class Sheet:
     """The scores of one generator on one set.
 
     Attributes:
-        file: the results file that it stands in.
+        file: the results file that holds it.
         set: name of the set of photos.
         generator: its name.
         scale: its scale.
@@ -97,7 +97,7 @@ class Sheet:
 
     @property
     def singles(self) -> dict[str, Any]:
-        """The policies beside the true code that are no seed of a recipe."""
+        """The policies, other than the true code, that are not seeds of a recipe."""
         seeds = {agent for recipe in self.recipes.values() for agent in recipe["agents"]}
         return {name: entry for name, entry in self.policies.items() if name != "true-code" and name not in seeds}
 
@@ -134,7 +134,7 @@ def sheets(results: Iterable[Result]) -> list[Sheet]:
     """Take the sheets out of results files, in the order of the sets.
 
     Raises:
-        ValueError: two files give different figures for what is called the same.
+        ValueError: two files give different figures under the same name.
     """
     found = []
     for result in results:
@@ -153,12 +153,12 @@ def sheets(results: Iterable[Result]) -> list[Sheet]:
 
 
 def of_the_paper(results: Iterable[Result]) -> list[Sheet]:
-    """Take the sheets that may stand beside the paper's figures: those of its scale."""
+    """Take the sheets that are comparable with the paper's figures: those of its scale."""
     return [sheet for sheet in sheets(results) if sheet.scale == paper.SCALE]
 
 
 def _check_agreement(found: list[Sheet]) -> None:
-    """Refuse two agents, or two generators, that are called the same and score differently."""
+    """Refuse two agents, or two generators, that have the same name but different scores."""
     seen: dict[tuple[Any, ...], tuple[float, str]] = {}
     for sheet in found:
         for policy, of_metric in sheet.policies.items():
@@ -176,5 +176,5 @@ def _check_agreement(found: list[Sheet]) -> None:
 
 
 def place(title: str) -> tuple[int, str]:
-    """Give what sets are sorted by: the paper's in its order, then others by their names."""
+    """Give the sort key of sets: the paper's in its order, then others by name."""
     return (SETS.index(title) if title in SETS else len(SETS), title)

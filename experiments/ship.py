@@ -1,4 +1,4 @@
-"""Weights for users: a generator's training checkpoint in half precision, where that costs no quality."""
+"""Weights for users: a generator's training checkpoint in half precision, if that costs no quality."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Ship:
 
 
 def ship(settings: Ship) -> Path:
-    """Write the weights in half precision, or in full where PSNR moves by more than the tolerance or one is too large.
+    """Write weights in half precision; in float32 if PSNR moves by more than the tolerance or a weight is too large.
 
     Returns:
         The file; its metadata is the checkpoint's.

@@ -1,4 +1,4 @@
-"""Time and memory: contestants take turns in one process, so that a drifting machine slows all alike."""
+"""Time and memory: contestants take turns in one process, so that drift of the machine affects all alike."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Contestant:
         run: does it once.
         images: pictures that one run makes or scores.
         flops: floating-point operations of one run, 0 where they are not counted.
-        dtype: whose matmul rate its own is held against.
+        dtype: whose matmul rate it is compared with.
     """
 
     name: str
@@ -40,8 +40,8 @@ def race(contestants: Sequence[Contestant], rounds: int, device: torch.device, l
     """Time contestants and the device's matrix products in turn.
 
     Args:
-        contestants: each runs once a round, in this order.
-        rounds: that count; one more before them warms up.
+        contestants: each runs once per round, in this order.
+        rounds: number of timed rounds; one more before them warms up.
         device: where they run; on a GPU times are CUDA events', the device idle at their start.
         label: of the progress bar.
 

@@ -82,13 +82,13 @@ class TrainAgent:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be trained with."""
+        """Refuse invalid settings."""
         at_least_1(self, "total_timesteps", "num_envs", "repeats", "held_out_scenes", "patch_size")
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {self.seed}")
 
     def check_machine(self) -> None:
-        """Raise a ValueError where this machine cannot train as the settings say."""
+        """Raise a ValueError if this machine cannot train with these settings."""
         device = pick_device(self.device)
         if device.type == "cpu" and (self.cuda_graphs or self.dtype == "float16"):
             raise ValueError(
@@ -116,13 +116,13 @@ class TrainAgent:
 
 
 FREE = ("total_timesteps", "held_out", "held_out_scenes", "output", "checkpoint_seconds", "device", "cuda_graphs")
-"""Settings that may change when a run goes on."""
+"""Settings that may change when a run is resumed."""
 
 
 def train_agent(settings: TrainAgent) -> Path:
-    """Train an agent, or go on with the one that the output folder holds, and score it on held-out scenes.
+    """Train an agent, or resume the one in the output folder, and score it on held-out scenes.
 
-    The scenes of the highest and of the lowest reward are drawn in `extremes.png` beside it.
+    The scenes with the highest and lowest rewards are drawn in `extremes.png` beside it.
 
     Returns:
         The agent's file, `agent.safetensors` in the output folder.
@@ -163,7 +163,7 @@ def train_agent(settings: TrainAgent) -> Path:
 
 
 def start(settings: TrainAgent, env: BlindSREnv) -> policies.Policy | None:
-    """Give the policy that the agent was before it learned; None of an untrained actor."""
+    """Give the policy that the agent started from; None for an untrained actor."""
     if settings.actor is None:
         shipped = shipped_predictor(env.core)
         return None if shipped is None else policies.PredictorPolicy(shipped, device=env.core.device)

@@ -1,6 +1,6 @@
 """Training of AMGAN: a trained AMNet goes on with L1 + perceptual + realness adversarial loss (paper, section 4.1).
 
-A fourth term is ours: it keeps G from printing a pattern instead of texture.
+We add a fourth term, which keeps G from printing a pattern instead of texture.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class TrainGan(TrainGenerator):
     discriminator_warmup: int = 500
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be trained with."""
+        """Refuse invalid settings."""
         super().__post_init__()
         for name in ("l1_weight", "perceptual_weight", "adversarial_weight", "grid_weight", "discriminator_warmup"):
             if not getattr(self, name) >= 0:
@@ -165,7 +165,7 @@ class GanTrainer(GeneratorTrainer):
         return [*super().networks(), self.discriminator]
 
     def report(self) -> dict[str, float]:
-        """Give the means of `TERMS` since the last report; those not met since are left out."""
+        """Give the means of `TERMS` since the last report; terms that did not occur are left out."""
         total, count = self._seen.tolist()
         self._seen.zero_()
         return {name: round(t / n, 5) for name, t, n in zip(TERMS, total, count, strict=True) if n}
@@ -251,7 +251,7 @@ class GanTrainer(GeneratorTrainer):
 
 
 def train_gan(settings: TrainGan) -> Path:
-    """Train AMGAN, or go on with the run that the output folder holds.
+    """Train AMGAN, or resume the run in the output folder.
 
     Returns:
         The checkpoint of G's EMA weights, `generator.safetensors` in the output folder.

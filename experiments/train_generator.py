@@ -42,7 +42,7 @@ class TrainGenerator(TrainingSettings):
     code_noise: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be trained with."""
+        """Refuse invalid settings."""
         super().__post_init__()
         if not self.code_noise >= 0:
             raise ValueError(f"code_noise must be at least 0, got {self.code_noise}")
@@ -75,7 +75,7 @@ class GeneratorTrainer(Trainer):
         return F.l1_loss(self.render(lr, kernel).float(), hr)
 
     def render(self, lr: Tensor, kernel: Tensor) -> Tensor:
-        """Render with the true code, its unused components noisy as the settings say."""
+        """Render with the true code, with noise on its unused components if the settings ask for it."""
         code = self.network.codec.code(self.network.codec.encode(kernel))
         if self.settings.code_noise > 0:
             code = code + self._unused * (2 * torch.rand(code.shape, generator=self.rng, device=code.device) - 1)
@@ -84,7 +84,7 @@ class GeneratorTrainer(Trainer):
 
 
 def _first(settings: TrainGenerator) -> generators.AMNet:
-    """The network's first weights: untrained ones, or those of `init`, grown where it is smaller."""
+    """Give the initial network: untrained, or with the weights of `init`, grown if that is smaller."""
     fresh = generators.build(settings.arch, scale=settings.scale, modulation=settings.modulation)
     if settings.init is None:
         return fresh
@@ -96,7 +96,7 @@ def _first(settings: TrainGenerator) -> generators.AMNet:
 
 
 def train_generator(settings: TrainGenerator) -> Path:
-    """Train a generator, or go on with the run that the output folder holds.
+    """Train a generator, or resume the run in the output folder.
 
     Returns:
         The checkpoint of the EMA weights, `generator.safetensors` in the output folder.
@@ -104,13 +104,13 @@ def train_generator(settings: TrainGenerator) -> Path:
     Raises:
         ImageError: the training photos cannot be used.
         CheckpointError: the folder's state, or `init`, cannot be read.
-        ValueError: a photo is for training and for validation.
+        ValueError: a photo is used both for training and for validation.
     """
     return run(GeneratorTrainer(settings))
 
 
 def run(trainer: GeneratorTrainer) -> Path:
-    """Train with a trainer, or go on with the run that the output folder holds; give the checkpoint of G's EMA."""
+    """Train with a trainer, or resume the run in the output folder; give the checkpoint of G's EMA."""
     settings = trainer.settings
     path = Path(settings.output) / "generator.safetensors"
     validation = None

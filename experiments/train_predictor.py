@@ -93,7 +93,7 @@ class PredictorTrainer(Trainer):
 
 
 def train_predictor(settings: TrainPredictor) -> Path:
-    """Train a predictor, or go on with the run that the output folder holds.
+    """Train a predictor, or resume the run in the output folder.
 
     Returns:
         The checkpoint of the EMA weights, `predictor.safetensors` in the output folder.

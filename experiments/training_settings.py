@@ -1,4 +1,4 @@
-"""Settings that every supervised training has, and the learning rate's schedule."""
+"""Settings common to all supervised trainings, and the learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from experiments.counts import at_least_1
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """Settings that every supervised training has.
+    """Settings common to all supervised trainings.
 
     Attributes:
         data: folders of high-resolution (HR) training photos; all photos are kept in the device's memory.
@@ -71,7 +71,7 @@ class TrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be trained with."""
+        """Refuse invalid settings."""
         at_least_1(self, "steps", "batch_size", "patch_size", "halve_every", "validate_every")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
@@ -102,4 +102,4 @@ FREE = (
     *("output", "steps", "learning_rate", "schedule", "warmup", "halve_every", "clip_norm", "generator", "init"),
     *("validation", "validation_widths", "validate_every", "checkpoint_seconds", "compile", "amp", "device"),
 )
-"""Settings that may change when a run goes on."""
+"""Settings that may change when a run is resumed."""

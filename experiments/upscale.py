@@ -1,4 +1,4 @@
-"""A user's own photos, rendered sharp: the kernel is unknown, so a policy chooses the code."""
+"""Upscaling of a user's own photos: the kernel is unknown, so a policy chooses the code."""
 
 from __future__ import annotations
 

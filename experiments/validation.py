@@ -17,7 +17,7 @@ class Validation:
     Args:
         folder: photos, cropped to a multiple of the scale from the top left.
         widths: isotropic kernel widths.
-        scale: of the generators to come.
+        scale: of the generators to score.
         device: where it runs.
     """
 

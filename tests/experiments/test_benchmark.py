@@ -85,7 +85,7 @@ def test_it_compares_with_what_was_trained_before(settings, tmp_path):
     figures = benchmark(settings(output=str(tmp_path / "more"), agent={"actor_lr": 1e-3}, beside=beside, name="slow"))
     assert list(figures["recipes"]) == ["first", "slow"]
     assert set(figures["recipes"]["slow"]["metrics"]["psnr"]["over"]) == {"first"}
-    with pytest.raises(ValueError, match="'first' stands in beside as well: give another name"):
+    with pytest.raises(ValueError, match="'first' is already a name in beside: give another name"):
         settings(beside=beside, name="first")
 
 

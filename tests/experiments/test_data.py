@@ -34,7 +34,7 @@ def test_photos_that_are_there_twice_are_named(folder, capsys):
     figures = data(Data(images=str(folder)))
     assert figures["equal"] == [("a", f"z{number}") for number in range(7)]
     out = capsys.readouterr().out
-    assert "z0 is a once more" in out and "z6" not in out and "2 more are there twice" in out
+    assert "z0 is a duplicate of a" in out and "z6" not in out and "2 more duplicates" in out
 
 
 def test_held_out_photos_among_them_are_refused(folder, tmp_path, capsys):
