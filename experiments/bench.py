@@ -46,7 +46,7 @@ class Bench:
             hundredth.
         rounds: how often each contestant is timed, after one round to warm up.
         rival: metric that NIQE is timed against; `pyiqa:niqe@FILE` takes its weights from a file.
-        generator: generator that renders, a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`) or a checkpoint
+        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`) or a checkpoint
             file.
         dtype: precision of rendering in `env` and `inference`.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.

@@ -44,7 +44,7 @@ class Evaluate:
             Without it, the built-in held-out photos.
         widths: kernel widths (standard deviation, HR pixels); every photo is degraded with each.
         metrics: metrics to score the pictures with.
-        generator: generator that renders, a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`) or a checkpoint
+        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`) or a checkpoint
             file; without it, `amnet`.
         generators: several generators instead of one; the others are compared with the first.
         tiles: sides of the tiles, in LR pixels, in which larger photos are rendered (see `generators.tiles`); null

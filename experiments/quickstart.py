@@ -35,7 +35,7 @@ class Quickstart:
             differently than on whole photos.
         metric: reward metric, for example `niqe` or `niqe+0.1*psnr`.
         algorithm: `pathwise`, which follows the metric's own gradient, or `group-pg`, for metrics without one.
-        generator: generator that renders, a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`) or a checkpoint
+        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`) or a checkpoint
             file.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         seed: random seed of the agent.

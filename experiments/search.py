@@ -48,7 +48,7 @@ class Search:
         scenes: number of held-out scenes. Of whole photos the first ones are taken, as many as make up so many scenes.
         metric: reward metric, for example `niqe` or `niqe+0.1*psnr`, which may also be written `{niqe: 1, psnr: 0.1}`.
         images: folder of held-out HR photos; without it, the built-in ones.
-        generator: generator that renders, a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`) or a checkpoint
+        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`) or a checkpoint
             file.
         predictor: checkpoint that `predictor` uses; without it, the shipped one.
         action: what is searched. `code`: 15 numbers that describe the blur kernel, scaled so that Gaussian kernels fill

@@ -33,9 +33,9 @@ class TrainAgent:
         algorithm: `ddpg` (the paper's), `group-pg` (group-relative policy gradient), `pathwise` (follows the reward's
             own gradient; for metrics that have one), or one of Stable-Baselines3's: `sb3-ppo`, `sb3-a2c`, `sb3-sac`,
             `sb3-td3`, `sb3-ddpg`.
-        agent: settings of the algorithm, for example `--agent.actor_lr 1e-4`. To list them: `python -m pydoc
-            agents.ddpg.DDPGConfig`, `agents.group_pg.GroupPGConfig`, `agents.pathwise.PathwiseConfig` or
-            `agents.sb3_agents.SB3Config`.
+        agent: settings of the algorithm, for example `--agent.actor_lr 1e-4`. To list those of all algorithms: `python
+            -m pydoc agents.config.AgentConfig`; those of one: `agents.ddpg.DDPGConfig`,
+            `agents.group_pg.GroupPGConfig`, `agents.pathwise.PathwiseConfig` or `agents.sb3_agents.SB3Config`.
         actor: network to start from: the checkpoint of a predictor, or `predictor` or `predictor_s` for one with random
             weights. Without it, training starts from the shipped predictor.
         total_timesteps: total renders (training budget).
@@ -46,7 +46,7 @@ class TrainAgent:
         images: folder of HR photos to train on; without it, the built-in ones.
         held_out: folder of HR photos on which the agent is scored at the end; without it, the built-in ones.
         held_out_scenes: number of held-out scenes.
-        generator: generator that renders, a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`) or a checkpoint
+        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`) or a checkpoint
             file.
         action: what the agent chooses. `code`: 15 numbers that describe the blur kernel, scaled so that Gaussian
             kernels fill 80% of the box [-1, 1]; `free-code`: the same 15 numbers, scaled so that they also reach codes
