@@ -37,7 +37,7 @@ class TrainingSettings:
         compile: compile the network with torch.compile (on a CPU this needs a C++ compiler). `true` is its `default`
             mode; on GPUs `reduce-overhead` replays CUDA graphs, and `max-autotune` also tries several kernels for each
             layer.
-        amp: train in mixed precision (autocast to bfloat16). It pays on GPUs, and on CPUs with AMX or AVX512-BF16,
+        amp: train in mixed precision (autocast to bfloat16). It pays on GPUs, and on CPUs with AMX,
             which train 2 to 4 times as fast with it.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`; under torchrun each process takes the
             GPU of its local rank.
