@@ -17,14 +17,24 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from agents import agent_file
-from agents.checkpoints import Path, check_meaning, is_name, load_predictor, shipped_predictor, translated, whole
+from agents.checkpoints import (
+    SHIPPED_AGENTS,
+    Path,
+    check_meaning,
+    is_name,
+    load_predictor,
+    shipped_predictor,
+    translated,
+    whole,
+)
 from agents.config import AgentConfig, per_component
 from agents.interruption import Interruption
-from agents.networks import PREDICTORS, Actor, answer, build, from_observation, restore
+from agents.networks import PREDICTORS, UNTRAINED, Actor, answer, build, from_observation, restore
 from agents.watch import Watch
 from agents.worlds import Env, OneStepWorld
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
+from generators.nearest import unknown
 
 CALIBRATION = 32
 """Scenes that an untrained actor's constants are adapted to."""
@@ -58,10 +68,11 @@ class Agent(ABC, Generic[Config]):
     Args:
         env: of one-step episodes, with uint8 images and actions in [-1, 1]; see `OneStepWorld`.
         config: the algorithm's settings; its defaults where None.
-        actor: where the actor starts: a predictor (it is copied), the file of a predictor or agent, or the name of an
-            untrained one, `"predictor"` or `"predictor_s"`. None is the predictor of the package where its actions mean
-            something: in BlindSR's `"code"` and `"free-code"` spaces, at its scale and code basis; elsewhere an
-            untrained `"predictor_s"`. Untrained ones are calibrated on the environment's first scenes: it is reset.
+        actor: where the actor starts: a predictor (it is copied), the file of a predictor or agent, the name of an
+            agent that ships (`"amgan_rl"`), or an untrained network, `"untrained:predictor"` or
+            `"untrained:predictor_s"`. None is the predictor that ships where its actions mean something: in BlindSR's
+            `"code"` and `"free-code"` spaces, at its scale and code basis; elsewhere `"untrained:predictor_s"`.
+            Untrained networks are calibrated on the environment's first scenes: it is reset.
         seed: fixes weights, scenes, exploration and updates.
         device: where networks are; the environment's where None.
 
@@ -227,10 +238,10 @@ class Agent(ABC, Generic[Config]):
             CheckpointError: the file is missing, damaged, another algorithm's, or of another scale, basis or action
                 space than the environment's.
         """
-        return cls.within(path, *checkpoint.read(path), env, device=device)
+        return cls.from_contents(path, *checkpoint.read(path), env, device=device)
 
     @classmethod
-    def within(
+    def from_contents(
         cls,
         path: Path,
         tensors: Mapping[str, Tensor],
@@ -270,13 +281,14 @@ class Agent(ABC, Generic[Config]):
         """The actor's first weights on the device, checked against the environment."""
         core = self.world.core if self.world else None
         if actor is None:
-            actor = shipped_predictor(core) or "predictor_s"
+            actor = shipped_predictor(core) or f"{UNTRAINED}predictor_s"
         if isinstance(actor, Actor):
             start = copy.deepcopy(actor).to(self.device)
-        elif actor in PREDICTORS or is_name(actor):
-            start = build(str(actor), actions=actions or 15).to(self.device)
+        elif str(actor).startswith(UNTRAINED):
+            start = build(str(actor).removeprefix(UNTRAINED), actions=actions or 15).to(self.device)
             self._calibrate(start)
         else:
+            _check_name(actor)
             start, learned = load_predictor(actor)
             if self.world is not None:
                 start = translated(os.fspath(actor), start, learned, core)
@@ -309,6 +321,18 @@ class Agent(ABC, Generic[Config]):
             unit=" renders",
             disable=not shown,
         )
+
+
+def _check_name(actor: Path) -> None:
+    """Raise a ValueError where an actor is named, and by no name that ships."""
+    name = str(actor)
+    if name in PREDICTORS:
+        raise ValueError(
+            f"actor {name!r} is either a trained predictor or an untrained network: leave actor out for the predictor "
+            f"that ships, or give {UNTRAINED + name!r}"
+        )
+    if is_name(actor) and name not in SHIPPED_AGENTS:
+        raise ValueError(unknown("actor", name, (*SHIPPED_AGENTS, *(UNTRAINED + each for each in PREDICTORS))))
 
 
 def _device_of(env: Env | None) -> Any:

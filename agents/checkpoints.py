@@ -59,10 +59,10 @@ class ActionMeaning:
     @classmethod
     def of(cls, env: Any) -> ActionMeaning | None:
         """Read it off an environment; None for environments that are not ours."""
-        return cls.within(core_of(env))
+        return cls.from_core(core_of(env))
 
     @classmethod
-    def within(cls, core: BlindSRCore | None) -> ActionMeaning | None:
+    def from_core(cls, core: BlindSRCore | None) -> ActionMeaning | None:
         """Read it off an environment's core."""
         if core is None:
             return None
@@ -123,7 +123,7 @@ def translated(what: str, predictor: Actor, learned: ActionMeaning | None, core:
     """
     frees = core is not None and core.action == "free-code" and learned is not None and learned.kind == "code"
     check_meaning(
-        what, replace(learned, kind="free-code") if frees and learned else learned, ActionMeaning.within(core)
+        what, replace(learned, kind="free-code") if frees and learned else learned, ActionMeaning.from_core(core)
     )
     if frees and core is not None:
         predictor.to_free_code(core.codec.gain)
@@ -169,7 +169,7 @@ def load_predictor(path: Path) -> tuple[Actor, ActionMeaning | None]:
     """Read a predictor, from its own file or out of an agent's.
 
     Args:
-        path: the file, or the folder of a run.
+        path: the file, the folder of a run, or the name of an agent that ships.
 
     Returns:
         The network, on the CPU in training mode, and what its actions mean.
@@ -177,11 +177,11 @@ def load_predictor(path: Path) -> tuple[Actor, ActionMeaning | None]:
     Raises:
         CheckpointError: the file is missing, damaged, or holds no predictor.
     """
-    path = within_run(path)
-    return predictor_within(path, *checkpoint.read(path))
+    path = within_run(SHIPPED_AGENTS.get(os.fspath(path), path))
+    return predictor_from_contents(path, *checkpoint.read(path))
 
 
-def predictor_within(
+def predictor_from_contents(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
 ) -> tuple[Actor, ActionMeaning | None]:
     """Do `load_predictor`'s work on a file's contents; `path` is for messages."""

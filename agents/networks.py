@@ -24,6 +24,9 @@ PREDICTORS: dict[str, dict[str, Any]] = {
 }
 """What `build` knows: settings for `restore`."""
 
+UNTRAINED = "untrained:"
+"""What an agent's `actor` puts before a key of `PREDICTORS`: `untrained:predictor_s`."""
+
 WAVE = 8
 """Side of the spectral predictor's waves, LR pixels."""
 

@@ -21,7 +21,7 @@ from agents.checkpoints import (
     core_of,
     is_name,
     load_predictor,
-    predictor_within,
+    predictor_from_contents,
     translated,
     within_run,
 )
@@ -31,7 +31,7 @@ from agents.networks import Actor, answer
 from agents.part import MARK, Part, parted
 from agents.pathwise import Pathwise
 from agents.sb3_agents import SB3A2C, SB3DDPG, SB3PPO, SB3SAC, SB3TD3
-from agents.shared_offset import OffsetPolicy, learn_offset, offset_within
+from agents.shared_offset import OffsetPolicy, learn_offset, offset_from_contents
 from agents.worlds import Env
 from blindsr_env.core import BlindSRCore
 from generators import checkpoint
@@ -201,8 +201,8 @@ def load(
             unknown("policy", name, (*NAMES, *SHIPPED_AGENTS)) + " Or give the path of a .safetensors file"
         )
     tensors, metadata = checkpoint.read(path)
-    policy = _within(os.fspath(path), tensors, metadata, env, predictor or SHIPPED_PREDICTOR, place)
-    learned, here = _rewarded(metadata), ActionMeaning.within(core)
+    policy = _from_contents(os.fspath(path), tensors, metadata, env, predictor or SHIPPED_PREDICTOR, place)
+    learned, here = _rewarded(metadata), ActionMeaning.from_core(core)
     if learned and here and not learned.same_generator(here):
         theirs = f"another {here.generator}" if learned.generator == here.generator else learned.generator
         warnings.warn(
@@ -211,7 +211,7 @@ def load(
     return policy
 
 
-def _within(
+def _from_contents(
     name: str,
     tensors: Mapping[str, Tensor],
     metadata: Mapping[str, Any],
@@ -222,13 +222,13 @@ def _within(
     """Give the policy that a file's contents are; `predictor` is the one behind a shared offset."""
     kind = metadata.get("kind")
     if kind == "predictor":
-        return _fitting(name, *predictor_within(name, tensors, metadata), env, place)
+        return _fitting(name, *predictor_from_contents(name, tensors, metadata), env, place)
     if kind == "shared-offset":
-        offset, meaning = offset_within(name, tensors, metadata)
+        offset, meaning = offset_from_contents(name, tensors, metadata)
         _check(name, meaning, env)
         return OffsetPolicy(_predictor_policy(predictor, env, place), offset.to(place))
     if kind == "agent":
-        return _agent_within(name, tensors, metadata, env, place)
+        return _agent_from_contents(name, tensors, metadata, env, place)
     raise CheckpointError(f"{name} holds a {kind}: give the file of a predictor, an agent or an offset")
 
 
@@ -271,22 +271,6 @@ def _rewarded(metadata: Mapping[str, Any]) -> ActionMeaning | None:
         return None
 
 
-def load_agent(
-    path: str | os.PathLike[str], env: Env | None = None, *, device: torch.device | str | None = None
-) -> Agent[Any]:
-    """Read an agent of any algorithm.
-
-    Args:
-        path: its file.
-        env: what it must fit; it does not become the agent's to learn on: `DDPG.load(path, env)` does that.
-        device: where it works.
-
-    Raises:
-        CheckpointError: the file cannot be used, or was made for another scale, basis or action space.
-    """
-    return _agent_within(path, *checkpoint.read(path), env, device)
-
-
 def mean_action(core: BlindSRCore) -> Tensor:
     """Give the action of the mean kernel, `(actions,)`: all coefficients 0. In `"width"` actions, the middle width."""
     if core.action == "width":
@@ -297,7 +281,7 @@ def mean_action(core: BlindSRCore) -> Tensor:
     return codec.code(action) if core.action == "free-code" else action
 
 
-def _agent_within(
+def _agent_from_contents(
     path: str | os.PathLike[str],
     tensors: Mapping[str, Tensor],
     metadata: Mapping[str, Any],
@@ -307,7 +291,7 @@ def _agent_within(
     name = metadata.get("algorithm", metadata.get("kind"))
     if name not in ALGORITHMS:
         raise CheckpointError(f"{path} holds a {name}, not an agent of {', '.join(ALGORITHMS)}")
-    agent = ALGORITHMS[name].within(path, tensors, metadata, device=device)
+    agent = ALGORITHMS[name].from_contents(path, tensors, metadata, device=device)
     _check(os.fspath(path), agent.meaning, env)
     return agent
 

@@ -42,10 +42,6 @@ class SearchResult:
     reward: Tensor
     curve: Tensor
 
-    def after(self, renders: Sequence[int]) -> Tensor:
-        """Read the curve off at numbers of renders, each 1 to R: `(N, len(renders))`."""
-        return self.curve[:, [count - 1 for count in renders]]
-
 
 def search(
     core: BlindSRCore,

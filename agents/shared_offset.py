@@ -119,10 +119,10 @@ def load_offset(path: Path) -> tuple[Tensor, ActionMeaning | None]:
     Raises:
         CheckpointError: the file is missing, damaged, or holds no offset.
     """
-    return offset_within(path, *checkpoint.read(path))
+    return offset_from_contents(path, *checkpoint.read(path))
 
 
-def offset_within(
+def offset_from_contents(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
 ) -> tuple[Tensor, ActionMeaning | None]:
     """Do `load_offset`'s work on a file's contents; `path` is for messages."""

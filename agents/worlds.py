@@ -45,7 +45,7 @@ class OneStepWorld:
 
     def __init__(self, env: Env, device: torch.device) -> None:
         self.core = core_of(env)
-        self.meaning = ActionMeaning.within(self.core)
+        self.meaning = ActionMeaning.from_core(self.core)
         self.info: Mapping[str, Any] = {}
         self.gradient: Tensor | None = None
         self.invalid: Tensor | None = None

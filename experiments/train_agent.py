@@ -13,7 +13,7 @@ import blindsr_env  # noqa: F401  registers the environment
 from agents import policies
 from agents.agent import Agent
 from agents.checkpoints import ActionMeaning, shipped_predictor
-from agents.networks import PREDICTORS
+from agents.networks import PREDICTORS, UNTRAINED
 from blindsr_env import metrics
 from blindsr_env.env import BlindSREnv
 from experiments import labels
@@ -36,8 +36,9 @@ class TrainAgent:
         agent: settings of the algorithm, for example `--agent.actor_lr 1e-4`. To list those of all algorithms: `python
             -m pydoc agents.config.AgentConfig`; those of one: `agents.ddpg.DDPGConfig`,
             `agents.group_pg.GroupPGConfig`, `agents.pathwise.PathwiseConfig` or `agents.sb3_agents.SB3Config`.
-        actor: network to start from: the checkpoint of a predictor, or `predictor` or `predictor_s` for one with random
-            weights. Without it, training starts from the shipped predictor.
+        actor: network to start from: the checkpoint of a predictor or agent, the name of a shipped agent (`amgan_rl`), or
+            one with random weights, `untrained:predictor` or `untrained:predictor_s`. Without it, training starts from
+            the shipped predictor.
         total_timesteps: total renders (training budget).
         num_envs: parallel environments.
         repeats: how many parallel environments share each scene; `group-pg` needs an even number.
@@ -167,7 +168,8 @@ def start(settings: TrainAgent, env: BlindSREnv) -> policies.Policy | None:
     if settings.actor is None:
         shipped = shipped_predictor(env.core)
         return None if shipped is None else policies.PredictorPolicy(shipped, device=env.core.device)
-    if settings.actor in PREDICTORS:
+    # Older runs named untrained networks without the prefix; in a new run the agent refuses such a name.
+    if settings.actor.startswith(UNTRAINED) or settings.actor in PREDICTORS:
         return None
     return policies.load(settings.actor, env)
 

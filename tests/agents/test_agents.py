@@ -12,7 +12,7 @@ from toy_worlds import ColourWorld, SingleColour
 
 from agents.ddpg import DDPG, DDPGConfig
 from agents.group_pg import GroupPG, GroupPGConfig
-from agents.networks import Predictor, SpectralPredictor, from_observation
+from agents.networks import PREDICTORS, Predictor, SpectralPredictor, from_observation
 from agents.pathwise import Pathwise, PathwiseConfig, clipped
 from blindsr_env.vector_env import BlindSRVectorEnv
 from generators import checkpoint
@@ -332,7 +332,7 @@ def test_any_agent_can_be_asked_to_save_its_replay(kind, tmp_path):
         assert metadata["training"] == {"note": "x"}
 
 
-@pytest.mark.parametrize("name", [None, "predictor_s"])
+@pytest.mark.parametrize("name", [None, "untrained:predictor_s"])
 @pytest.mark.parametrize("make", [SingleColour, lambda: world(side=16)])
 def test_an_untrained_small_actor_is_calibrated_on_the_first_scenes(make, name):
     actor = DDPG(make(), actor=name, seed=5).actor
@@ -343,7 +343,16 @@ def test_an_untrained_small_actor_is_calibrated_on_the_first_scenes(make, name):
 
 def test_an_unknown_untrained_actor_is_named():
     with pytest.raises(ValueError, match="unknown predictor 'predictor_m': did you mean 'predictor"):
-        DDPG(world(), actor="predictor_m")
+        DDPG(world(), actor="untrained:predictor_m")
+    with pytest.raises(ValueError, match="unknown actor 'amgan_rk': did you mean 'amgan_rl"):
+        DDPG(world(), actor="amgan_rk")
+
+
+@pytest.mark.parametrize("name", ["predictor", "predictor_s"])
+def test_an_actor_is_trained_or_not_by_its_name(name):
+    assert DDPG(world(), actor=f"untrained:{name}").actor.settings["kind"] == PREDICTORS[name]["kind"]
+    with pytest.raises(ValueError, match=f"leave actor out for the predictor that ships, or give 'untrained:{name}'"):
+        DDPG(world(), actor=name)
 
 
 @pytest.mark.parametrize("kind", KINDS)

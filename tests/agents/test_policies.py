@@ -312,7 +312,7 @@ def test_shared_offset_is_learned_saved_and_loaded(make, predictor_file, tmp_pat
         shared_offset.learn_offset(make(), policy.base)
 
 
-def test_what_is_missing_or_unknown_is_named(make, predictor_file, tmp_path):
+def test_what_is_missing_or_unknown_is_named(make, tmp_path):
     with pytest.raises(ValueError, match="unknown policy 'true-cod': did you mean 'true-code'.* Or give the path"):
         policies.load("true-cod")
     with pytest.raises(ValueError, match="give learn_on="):
@@ -327,8 +327,9 @@ def test_what_is_missing_or_unknown_is_named(make, predictor_file, tmp_path):
         policies.load(other)
     with pytest.raises(CheckpointError, match="holds a generator"):
         DDPG(make(), actor=other)
+    checkpoint.save(other, {"x": torch.zeros(1)}, {"kind": "agent", "algorithm": "ppg"})
     with pytest.raises(CheckpointError, match="not an agent of ddpg, group-pg, pathwise"):
-        policies.load_agent(predictor_file)
+        policies.load(other)
 
 
 @pytest.mark.parametrize("action", ["code", "free-code"])

@@ -8,6 +8,7 @@ import pytest
 import agents
 import generators
 from agents.checkpoints import SHIPPED_AGENTS, load_predictor
+from agents.ddpg import DDPG
 from blindsr_env.env import BlindSREnv
 from generators.checkpoint import CheckpointError
 
@@ -32,6 +33,15 @@ def test_shipped_agents_act_by_name(name):
         all(word in card for word in ("research use", "| training |", "NIQE gain", "Limits:")) and "TABLE" not in card
     )
     assert f"(agents/weights/{name}.md)" in README.read_text()
+
+
+@pytest.mark.parametrize("name", SHIPPED_AGENTS)
+def test_an_actor_starts_at_a_shipped_agent_by_its_name(name):
+    env = BlindSREnv(metric="psnr", generator="amgan_s" if name.endswith("_s") else "amgan")
+    observation, _ = env.reset(seed=0)
+    np.testing.assert_array_equal(
+        DDPG(env, actor=name).predict(observation)[0], agents.load(name, env).predict(observation)[0]
+    )
 
 
 def test_shipped_agents_refuse_other_languages(tiny_generator):

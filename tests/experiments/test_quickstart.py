@@ -147,7 +147,7 @@ def test_training_does_not_go_on_with_another_generator(tmp_path, folder, tiny_c
 
 
 def test_an_untrained_actor_has_no_before(tmp_path, folder, tiny_checkpoint, capsys):
-    few = {"actor": "predictor_s", "total_timesteps": 4, "num_envs": 2, "repeats": 2, "held_out_scenes": 1}
+    few = {"actor": "untrained:predictor_s", "total_timesteps": 4, "num_envs": 2, "repeats": 2, "held_out_scenes": 1}
     train_agent(TrainAgent(images=folder, generator=tiny_checkpoint, output=str(tmp_path), device="cpu", **few))
     assert json.loads((tmp_path / "results.json").read_text())["figures"]["before"] is None
     assert "held-out reward, niqe gained over the true code" in (out := capsys.readouterr().out)
