@@ -63,6 +63,8 @@ class Agent(ABC, Generic[Config]):
         optimisers: by the name of what they optimise.
         meaning: what the actions mean; None outside BlindSR.
         rng: source of exploration and of the replay's draws, on the device.
+        scenes: where the scenes to act in next come from, in plain values; None where the environment cannot go back to
+            them, and before the first `learn`.
         interrupted: whether Ctrl-C, SIGTERM or the callback ended the last `learn`.
 
     Args:
@@ -104,6 +106,7 @@ class Agent(ABC, Generic[Config]):
         self.interrupted = False
         self.rng = torch.Generator(self.device).manual_seed(seed)
         self.total_timesteps = 0
+        self.scenes: dict[str, Any] | None = None
         actions = self.world.actions if self.world else None
         self.meaning = self.world.meaning if self.world else None
         with torch.random.fork_rng(devices=[]):  # weights from the seed, without touching the caller's random numbers
@@ -153,7 +156,8 @@ class Agent(ABC, Generic[Config]):
             callback: see `Callback`.
             progress_bar: shows the reward and the time left.
             log_interval: iterations between two calls of the callback.
-            reset_num_timesteps: False goes on with the schedule: `total_timesteps` more, as after an interruption.
+            reset_num_timesteps: False goes on with the schedule: `total_timesteps` more, as after an interruption. In a
+                BlindSR vector environment the scenes go on too; in others they begin anew, from another seed.
 
         Returns:
             The agent.
@@ -197,9 +201,10 @@ class Agent(ABC, Generic[Config]):
         return (action + self.noise * eps).clamp(-1, 1)
 
     def scenes_seed(self) -> int:
-        """Give the seed of the scenes that come next: of the agent's, and of the place in the schedule.
+        """Give the seed that scenes begin with: made of the agent's seed and the place in the schedule.
 
-        A resumed run so sees new scenes; and runs of neighbouring seeds share none, though row i has this seed + i.
+        So a run that goes on without the state of its scenes sees new ones, and runs of neighboring seeds share none,
+        though row i has this seed + i.
         """
         return int(np.random.SeedSequence([self.seed, self.num_timesteps]).generate_state(1)[0] >> 1)
 
@@ -211,7 +216,11 @@ class Agent(ABC, Generic[Config]):
     # Files
 
     def save(self, path: Path, *, with_replay: bool = False, **extra: Any) -> None:
-        """Write the agent, its optimisers and its place in the schedule to one safetensors file.
+        """Write the agent, its optimisers, its scenes' state and its place in the schedule to one safetensors file.
+
+        In a BlindSR vector environment that is not wrapped, a run that was stopped, saved, loaded and continued equals
+        one that was never stopped, to the bit; an algorithm that keeps transitions needs them too (`with_replay`). In
+        other environments the continued run sees other scenes.
 
         Args:
             path: where to.

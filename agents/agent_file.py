@@ -46,6 +46,7 @@ def contents(agent: Agent[Any], with_replay: bool) -> tuple[dict[str, Tensor], d
         "num_timesteps": agent.num_timesteps,
         "total_timesteps": agent.total_timesteps,
         "rng_device": agent.device.type,
+        "scenes": agent.scenes,
     }
 
 
@@ -69,6 +70,9 @@ def take_over(agent: Agent[Any], tensors: Mapping[str, Tensor], metadata: Mappin
         network.load_state_dict(under(tensors, name))
     for name, optimiser in agent.optimisers.items():
         _load_adam(optimiser, under(tensors, f"optimiser.{name}"))
+    agent.scenes = metadata.get("scenes")
+    if not isinstance(agent.scenes, dict | None):
+        raise TypeError(f"the scenes' state is a {type(agent.scenes).__name__}")
     agent.num_timesteps, agent.total_timesteps = int(metadata["num_timesteps"]), int(metadata["total_timesteps"])
     if metadata["rng_device"] == agent.device.type:
         agent.rng.set_state(tensors["rng"])

@@ -16,7 +16,8 @@ from agents.watch import Watch
 class SteppedAgent(Agent[Config]):
     """An agent whose algorithm acts in every row of the environment once, learns from it, and so on.
 
-    Its actor's moving average and the schedule of its learning rates are kept here.
+    Its actor's moving average and the schedule of its learning rates are kept here, and so is the state of its scenes,
+    where the environment has one: a run that goes on equals one that was not stopped.
     """
 
     @abstractmethod
@@ -35,7 +36,7 @@ class SteppedAgent(Agent[Config]):
         assert self.world is not None
         for network in (self.actor, self.averaged):
             network.train()
-        observation = self.world.see(self.scenes_seed())
+        observation = self.world.see(self.scenes_seed(), None if reset_num_timesteps else self.scenes)
         seen: list[dict[str, Tensor]] = []
         while self.num_timesteps < self.total_timesteps and not self.interrupted:
             self._set_learning_rates()
@@ -45,6 +46,7 @@ class SteppedAgent(Agent[Config]):
             self._update_average()
             seen.append(figures)
             if watch.count(self.num_timesteps + self.world.num_envs):
+                self.scenes = self.world.state()  # before the report, which may save the agent
                 watch.report(self._means(seen))
                 seen = []
 

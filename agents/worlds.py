@@ -17,12 +17,15 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from torch import Tensor
 
 from agents.checkpoints import ActionMeaning, core_of
+from blindsr_env.vector_env import BlindSRVectorEnv
 
 Env = gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]
 
 
 class OneStepWorld:
     """Shows scenes and takes one action for each: `see(seed)`, then `act(actions)` again and again.
+
+    A BlindSR vector environment, not wrapped, can go back to scenes shown before: `see(seed, state)`.
 
     Attributes:
         core: BlindSR's core, or None of another environment.
@@ -62,15 +65,33 @@ class OneStepWorld:
                 f"the environment's autoreset mode is {getattr(mode, 'value', mode)}, which wastes every second step: "
                 'make it with autoreset_mode="same step" (SyncVectorEnv: AutoresetMode.SAME_STEP)'
             )
+        self._native = self.env if isinstance(self.env, BlindSRVectorEnv) else None
         self._resets = mode is AutoresetMode.DISABLED
         self._numpy = True
         self._checked = False
 
-    def see(self, seed: int) -> Tensor:
-        """Start all rows anew: observations `(N, H, W, 3)` uint8."""
-        observation, self.info = self.env.reset(seed=seed)
+    def see(self, seed: int, state: Mapping[str, Any] | None = None) -> Tensor:
+        """Start all rows anew, or go back to where `state` was taken.
+
+        Args:
+            seed: of the scenes, where there is no state to go back to.
+            state: what `state` gave; passed over where it is of another number of rows or repeats, and where the
+                environment cannot go back.
+
+        Returns:
+            Observations `(N, H, W, 3)` uint8.
+        """
+        sizes = (self.num_envs, self.repeats)
+        if state and self._native and (state.get("num_envs"), state.get("repeats")) == sizes:
+            observation, self.info = self._native.set_state(state)
+        else:
+            observation, self.info = self.env.reset(seed=seed)
         self._numpy = not isinstance(observation, Tensor)
         return self._tensor(observation)
+
+    def state(self) -> dict[str, Any] | None:
+        """Say in plain values which scenes are shown and which follow; None where the environment cannot go back."""
+        return self._native.state() if self._native else None
 
     def act(self, action: Tensor) -> tuple[Tensor, Tensor]:
         """Play one step in every row.

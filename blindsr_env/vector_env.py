@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,9 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
     while `info["final_obs"]` and `info["final_info"]` hold the episodes that ended. `"next step"`: the step after an
     episode's end ignores the action, draws a scene and gives reward 0. `"disabled"`: the caller resets, by `reset()` or
     `reset(options={"reset_mask": mask})`.
+
+    **State.** `state()` says in plain values which scenes are shown and which follow, and `set_state(state)` goes back
+    there: a training that was stopped goes on as if it had not been.
 
     **Output.** With `output="torch"` everything returned is a tensor on `device`, and `step` never waits for the
     device. Tensors and arrays are new on every call.
@@ -125,6 +129,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._streams: list[np.random.Generator] = []  # one a group
+        self._origins: list[dict[str, Any] | None] = []  # its stream's state before its scene; None: options fixed it
         self._scenes: Scenes | None = None  # one a group
         self._ended = np.zeros(num_envs, dtype=np.bool_)  # rows whose episode is over and that wait for a reset
         self._shown: tuple[Scenes, Tensor | None, NDArray[np.bool_]] | None = None  # a row each: scene, action, played
@@ -234,6 +239,58 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             self._show_window()
         return self._pictures(self.num_envs) if self.render_mode == "rgb_array" else None
 
+    def state(self) -> dict[str, Any]:
+        """Give what fixes the present scenes and all that will be drawn after them.
+
+        Returns:
+            Plain values, which JSON can hold, for `set_state` of an environment with the same arguments.
+
+        Raises:
+            ResetNeeded: before the first reset.
+            ValueError: options of `reset` fixed the scene of a group, which is not kept.
+        """
+        if self._scenes is None:
+            raise ResetNeeded("call reset() before state(): there is no scene yet")
+        if None in self._origins:
+            group = self._origins.index(None)
+            raise ValueError(f"options fixed the scene of group {group}, which a state cannot hold: reset without them")
+        sizes = {"num_envs": self.num_envs, "repeats": self.repeats}
+        return copy.deepcopy({**sizes, "streams": self._origins, "ended": self._ended.tolist()})
+
+    def set_state(self, state: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Go back to where `state` was called: to the same scenes, with the same ones to follow.
+
+        Scenes that were drawn together come back to the bit. Where some rows were reset alone, their true scores are
+        now computed in another batch, and may differ in the last bits.
+
+        Args:
+            state: what `state` gave, in an environment with the same arguments.
+
+        Returns:
+            LR patches and `info` of all rows, as `reset` gives them.
+
+        Raises:
+            ValueError: the state is of another number of rows or repeats, or damaged.
+        """
+        self._check_open()
+        for name in ("num_envs", "repeats"):
+            if state.get(name) != getattr(self, name):
+                raise ValueError(
+                    f"the state is of {name}={state.get(name)!r}, the environment's is {getattr(self, name)}"
+                )
+        groups = np.ones(self.num_envs // self.repeats, dtype=np.bool_)
+        try:
+            streams = [seeding.np_random(0)[0] for _ in groups]
+            for stream, kept in zip(streams, state["streams"], strict=True):
+                stream.bit_generator.state = kept
+            ended = np.array(state["ended"], dtype=np.bool_).reshape(self.num_envs)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError("the state is damaged: take a new one with state()") from error
+        self._streams, self._ended = streams, ended
+        self._draw(groups)
+        self._show(self._rows(), None, self._ended)
+        return self._out(self._rows().lr.clone()), self._infos((self._core.info(self._rows()), np.ones_like(ended)))
+
     def close_extras(self, **kwargs: Any) -> None:
         """Close the window."""
         self._window.close()
@@ -295,6 +352,9 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _draw(self, groups: NDArray[np.bool_], fixed: dict[str, NDArray[Any]] | None = None) -> None:
         """Give the chosen groups new scenes."""
+        self._origins = self._origins or [None] * len(groups)
+        for g in np.flatnonzero(groups):
+            self._origins[g] = None if fixed else dict(self._streams[g].bit_generator.state)
         new = self._core.scenes([self._streams[g] for g in np.flatnonzero(groups)], fixed)
         self._scenes = new if self._scenes is None or groups.all() else self._scenes.put(self._index(groups), new)
         self._by_row = self._scenes.repeat(self.repeats)

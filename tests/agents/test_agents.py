@@ -30,7 +30,8 @@ def world(kind="ddpg", **changes):
 
 def agent(kind, env=None, seed=0, **changes):
     torch.manual_seed(123)
-    actor = Predictor(width=8, blocks=1, actions=3)
+    env = env or world(kind)
+    actor = Predictor(width=8, blocks=1, actions=env.action_space.shape[-1])
     if kind == "group-pg":
         config = GroupPGConfig(noise=(0.2, 0.1), average=0.9, actor_lr=1e-2, **changes)
     elif kind == "pathwise":
@@ -39,7 +40,7 @@ def agent(kind, env=None, seed=0, **changes):
         sizes = dict(critics=2, critic_width=8, hidden=8, batch_size=16, critic_updates=1, actor_updates=1)
         sizes |= dict(actor_starts=12, replay_size=40, actor_lr=1e-2)
         config = DDPGConfig(frozen_trunk=kind == "ddpg", **sizes | changes)
-    return CLASSES[kind](env or world(kind), config, actor=actor, seed=seed)
+    return CLASSES[kind](env, config, actor=actor, seed=seed)
 
 
 def same_weights(one, two):
@@ -73,7 +74,7 @@ def test_learning_leaves_the_callers_random_numbers_alone(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_save_load_and_go_on_equals_going_on(kind, tmp_path):
+def test_a_loaded_agent_goes_on_as_the_one_that_was_saved(kind, tmp_path):
     path = tmp_path / "agent.safetensors"
     subject = agent(kind).learn(BATCH * 4)
     subject.save(path, **({"with_replay": True} if kind not in WITHOUT_REPLAY else {}))
@@ -86,6 +87,69 @@ def test_save_load_and_go_on_equals_going_on(kind, tmp_path):
         assert each.num_timesteps == BATCH * 8
     assert same_weights(subject, loaded)
     assert (subject.predict(observation)[0] == loaded.predict(observation)[0]).all()
+
+
+@pytest.fixture
+def native(tiny_generator, tiny_photos):
+    """Makes BlindSR's own environment, small: `native(kind)`."""
+
+    def make(kind, **changes):
+        settings = dict(num_envs=8, repeats=4 if kind == "group-pg" else 1, gradient=kind == "pathwise")
+        settings |= dict(metric="psnr", generator=tiny_generator, images=tiny_photos, patch_size=16, output="torch")
+        return BlindSRVectorEnv(**settings | changes)
+
+    return make
+
+
+def stopped(kind, env, path, at=32):
+    """Learn towards 64 renders, stop before, and save."""
+    subject = agent(kind, env, batch_size=8, actor_starts=8) if kind.startswith("ddpg") else agent(kind, env)
+    subject.learn(64, lambda now, figures: now.num_timesteps < at, log_interval=2)
+    assert (subject.num_timesteps, subject.total_timesteps) == (at, 64)
+    subject.save(path, with_replay=True)
+    return subject
+
+
+@pytest.mark.parametrize("mode", ["same step", "disabled"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stopped_run_equals_one_that_was_never_stopped(kind, mode, native, tmp_path):
+    path = tmp_path / "agent.safetensors"
+    straight = stopped(kind, native(kind, autoreset_mode=mode), tmp_path / "straight.safetensors", at=64)
+    here = stopped(kind, native(kind, autoreset_mode=mode), path)
+    loaded = CLASSES[kind].load(path, native(kind, autoreset_mode=mode))
+    here.env.reset(seed=99)  # what others do with the environment meanwhile does not matter
+    for subject in (here, loaded):
+        subject.learn(32, reset_num_timesteps=False)
+        assert subject.num_timesteps == straight.num_timesteps
+        assert same_weights(straight, subject)
+        assert torch.equal(straight.rng.get_state(), subject.rng.get_state())
+        assert straight.scenes == subject.scenes
+
+
+def test_without_the_state_of_its_scenes_a_run_goes_on_in_new_ones(native, tmp_path):
+    path = tmp_path / "agent.safetensors"
+    stopped("group-pg", native("group-pg"), path)
+    tensors, metadata = checkpoint.read(path)
+    assert metadata["scenes"]["num_envs"] == 8
+    following = native("group-pg")
+    following.set_state(metadata["scenes"])
+
+    def first_scenes(values, env):
+        """What an agent of this file sees first where it goes on."""
+        checkpoint.save(path, tensors, values)
+        subject, shown = GroupPG.load(path, env), []
+        see = subject.world.see
+        subject.world.see = lambda *args: shown.append(see(*args)) or shown[-1]
+        subject.learn(1, reset_num_timesteps=False)
+        return shown[0]
+
+    expected = following._rows().lr
+    old = {key: value for key, value in metadata.items() if key != "scenes"}  # as older versions wrote them
+    seed = GroupPG.load(path).scenes_seed()
+    assert torch.equal(first_scenes(metadata, native("group-pg")), expected)
+    assert torch.equal(first_scenes(old, native("group-pg")), native("group-pg").reset(seed=seed)[0])
+    more = first_scenes(metadata, native("group-pg", num_envs=12))
+    assert torch.equal(more, native("group-pg", num_envs=12).reset(seed=seed)[0])
 
 
 def test_pathwise_refuses_a_world_without_gradients(tiny_generator):
@@ -393,6 +457,7 @@ def test_damaged_agents_are_refused_in_one_line(kind, tmp_path):
         (tensors, {**metadata, "settings": {**metadata["settings"], "unknown": 1}}),
         (tensors, {**metadata, "settings": {**metadata["settings"], "kind": "transformer"}}),
         (tensors, {**metadata, "meaning": {"unknown": 1}}),
+        (tensors, {**metadata, "scenes": [1]}),
     ]
     if kind not in WITHOUT_REPLAY:
         damages += [

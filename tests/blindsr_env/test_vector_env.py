@@ -1,5 +1,6 @@
 """The native vector environment against Gymnasium's SyncVectorEnv of single ones, in all three autoreset modes."""
 
+import json
 import warnings
 
 import gymnasium
@@ -209,6 +210,57 @@ def test_reset_mask(make):
     for wrong in (mask[:3], mask.astype(int), ~mask & mask):
         with pytest.raises(ValueError, match="reset_mask must"):
             env.reset(options={"reset_mask": wrong})
+
+
+@pytest.mark.parametrize("degradation", ["isotropic", {"kind": "anisotropic", "noise": 3.0}])
+@pytest.mark.parametrize("mode", ["same step", "next step", "disabled"])
+def test_a_state_leads_back_to_the_same_scenes_and_those_that_follow(make, mode, degradation):
+    settings = dict(repeats=2, autoreset_mode=mode, degradation=degradation)
+    env, other = make(**settings), make(**settings)
+    env.reset(seed=3)
+    env.step(actions())
+    if mode == "disabled":
+        env.reset(options={"reset_mask": np.array([True, True, False, False])})
+    state = json.loads(json.dumps(env.state()))
+    shown = env._rows()
+    observation, info = other.set_state(state)
+    for name, own in vars(shown).items():
+        tolerance = {"rtol": 1e-5, "atol": 0} if mode == "disabled" else {"rtol": 0, "atol": 0}
+        torch.testing.assert_close(own, getattr(other._rows(), name), **tolerance)
+    np.testing.assert_array_equal(observation, shown.lr)
+    np.testing.assert_array_equal(info["true_action"], shown.true_action)
+    assert info["_width"].all() and other.state() == state
+    if mode == "disabled":
+        for each in (env, other):
+            with pytest.raises(ResetNeeded, match=r"rows \[2, 3\] are over"):
+                each.step(actions())
+            each.reset(options={"reset_mask": np.array([False, False, True, True])})
+    for _ in range(2):
+        for own, theirs in zip(env.step(actions())[:4], other.step(actions())[:4], strict=True):
+            np.testing.assert_allclose(own, theirs, rtol=1e-5)
+        if mode == "disabled":
+            np.testing.assert_array_equal(env.reset()[0], other.reset()[0])
+
+
+def test_states_that_cannot_be_are_refused(make):
+    env = make()
+    with pytest.raises(ResetNeeded, match="before state"):
+        env.state()
+    env.reset(seed=0)
+    state = env.state()
+    with pytest.raises(ValueError, match="the state is of num_envs=4, the environment's is 2"):
+        make(2).set_state(state)
+    with pytest.raises(ValueError, match="the state is of repeats=1, the environment's is 2"):
+        make(repeats=2).set_state(state)
+    for damage in ({"streams": state["streams"][:1]}, {"streams": [{}] * N}, {"ended": [False]}):
+        with pytest.raises(ValueError, match="the state is damaged"):
+            env.set_state({**state, **damage})
+    assert env.state() == state
+    env.reset(options={"width": 2.0})
+    with pytest.raises(ValueError, match="options fixed the scene of group 0"):
+        env.state()
+    env.step(actions())
+    env.state()
 
 
 def test_disabled_mode_refuses_steps_after_the_end(make):
