@@ -23,6 +23,7 @@ from agents.config import ABOVE_0, AgentConfig
 from agents.networks import answer
 from agents.residual import Residual, add_residual
 from agents.watch import Watch
+from agents.worlds import SHARES
 from generators.nearest import unknown
 
 OFF_POLICY = {"buffer_size": 20_000, "learning_starts": 0, "batch_size": 256, "train_freq": 1, "gradient_steps": -1}
@@ -249,6 +250,7 @@ def _callback(watch: Watch) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.rewards: list[float] = []
+            self.shares: dict[str, list[float]] = {}
 
         def _on_step(self) -> bool:
             if not self.locals["dones"].all():
@@ -256,15 +258,19 @@ def _callback(watch: Watch) -> Any:
             self.rewards.append(float(self.locals["rewards"].mean()))
             if not np.isfinite(self.rewards[-1]):
                 raise ValueError("the environment gave a reward that is not finite: check its metric")
+            infos = self.locals["infos"]
+            for name in SHARES:
+                if all(name in info for info in infos):
+                    self.shares.setdefault(name, []).append(float(np.mean([info[name] for info in infos])))
             if watch.count(int(self.num_timesteps)):
                 told = self.model.logger.name_to_value  # the library's losses, of its last update
                 figures = {
                     name.removeprefix("train/"): float(value) for name, value in told.items() if "train/" in name
                 }
-                watch.report(
-                    {**figures, "reward": float(np.mean(self.rewards)), "timesteps": watch.agent.num_timesteps}
-                )
-                self.rewards = []
+                means = {"reward": self.rewards, **self.shares}
+                figures |= {name: float(np.mean(values)) for name, values in means.items()}
+                watch.report({**figures, "timesteps": watch.agent.num_timesteps})
+                self.rewards, self.shares = [], {}
             return not watch.agent.interrupted
 
     return Check()

@@ -41,8 +41,7 @@ class SteppedAgent(Agent[Config]):
         while self.num_timesteps < self.total_timesteps and not self.interrupted:
             self._set_learning_rates()
             observation, figures = self.iterate(observation)
-            if self.world.invalid is not None:
-                figures["invalid"] = self.world.invalid
+            figures |= self.world.shares
             self._update_average()
             seen.append(figures)
             if watch.count(self.num_timesteps + self.world.num_envs):

@@ -22,6 +22,10 @@ from blindsr_env.vector_env import BlindSRVectorEnv
 Env = gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]
 
 
+SHARES = ("invalid", "broken")
+"""Keys of `info`, bool arrays, whose shares tell how far to trust a mean reward."""
+
+
 class OneStepWorld:
     """Shows scenes and takes one action for each: `see(seed)`, then `act(actions)` again and again.
 
@@ -34,8 +38,9 @@ class OneStepWorld:
         info: what the environment says of the scenes shown last.
         gradient: of the last rewards with respect to their actions, `(N, actions)` on the device; None where the
             environment does not give it.
-        invalid: share of the last actions that the metric gave no number for, a scalar on the device; None where the
-            environment does not say.
+        shares: what share of the last actions was of no use, by name, scalars on the device: `invalid`, where not even
+            the true code's picture has a score (reward 0), and `broken`, where only the action's has none (the
+            environment's penalty). Empty where the environment does not say.
 
     Args:
         env: a vector environment, or a single one. Observations: uint8 images `(H, W, 3)`; actions: a flat float
@@ -51,7 +56,7 @@ class OneStepWorld:
         self.meaning = ActionMeaning.from_core(self.core)
         self.info: Mapping[str, Any] = {}
         self.gradient: Tensor | None = None
-        self.invalid: Tensor | None = None
+        self.shares: dict[str, Tensor] = {}
         self.env = env if isinstance(env, VectorEnv) else _vectorised(env)
         self.device = device
         self.num_envs = self.env.num_envs
@@ -117,7 +122,7 @@ class OneStepWorld:
             rows = (~torch.isfinite(reward)).nonzero().flatten().tolist()
             raise ValueError(f"the environment gave a reward that is not finite in rows {rows}: check its metric")
         told = infos.get("final_info", infos)
-        self.invalid = self._tensor(told["invalid"]).float().mean() if "invalid" in told else None
+        self.shares = {name: self._tensor(told[name]).float().mean() for name in SHARES if name in told}
         self.gradient = self._tensor(told["gradient"]).float() if "gradient" in told else None
         if self.gradient is not None and not reward.is_cuda and not torch.isfinite(self.gradient).all():
             raise ValueError("the environment gave a gradient that is not finite: check its metric")

@@ -199,7 +199,11 @@ def _sheet(
 
 
 def _entry(own: NDArray[np.float64], true: NDArray[np.float64], zeta: float, seed: int) -> dict[str, Any]:
-    """Give one policy's figures under one metric, from its scores and the true code's, both `(photos, widths)`."""
+    """Give one policy's figures under one metric, from its scores and the true code's, both `(photos, widths)`.
+
+    Pictures that the policy broke are left out of all means and counted in `broken`, since a score has no number for
+    them; a reward has one, -10, and `HeldOut.score` counts it.
+    """
     kept = _masked(own, true)
     interval, by_width = _interval(over_widths(kept), seed), [_interval(column, seed) for column in kept.T]
     return {

@@ -38,8 +38,10 @@ class Scored:
 
     Attributes:
         action: `(N, d)` float32.
-        reward: Eq. 8, `(N,)`; NaN where a score was not finite.
-        gain: by name, each reported metric's zeta times its difference to the true code's picture, `(N,)`.
+        reward: Eq. 8, `(N,)`; NaN where the true code's picture has no finite score, and `BROKEN_REWARD`, -10, where
+            only the policy's has none: means leave out the first, and count the second.
+        gain: by name, each reported metric's zeta times its difference to the true code's picture, `(N,)`; not finite
+            where a score is not, and left out of means.
         scores: by name, the reward's metric and each reported one, `(N,)`.
         broken: by name, in how many scenes a metric is finite for the true code but not for the policy.
         photo: each scene's, as its place in `HeldOut.photos`, `(N,)`.
@@ -57,7 +59,8 @@ class Scored:
 
         Returns:
             `reward` and, by metric, `gain`: intervals, the mean over photos of the means over their scenes; `scenes`,
-            how many; `broken`, by metric, in how many of them the policy broke it.
+            how many; `broken`, by metric, in how many of them the policy broke it: these count as `BROKEN_REWARD` in
+            the reward, as in training, and are left out of the gains.
         """
         return {
             "reward": asdict(bootstrap(over_photos(self.reward, self.photo), seed)),

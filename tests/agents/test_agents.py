@@ -420,18 +420,19 @@ def test_an_actor_is_trained_or_not_by_its_name(name):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_share_of_invalid_scenes_is_logged_where_the_world_tells_it(kind):
+def test_shares_of_invalid_and_broken_actions_are_logged_where_the_world_tells_them(kind):
     class Telling(ColourWorld):
         def step(self, actions):
             *rest, infos = super().step(actions)
             infos["final_info"]["invalid"] = torch.arange(self.num_envs) < 3
+            infos["final_info"]["broken"] = torch.arange(self.num_envs) == 4
             return *rest, infos
 
     env, seen = Telling(BATCH, repeats=4 if kind == "group-pg" else 1), []
     agent(kind, env).learn(BATCH * 2, lambda _, figures: seen.append(figures))
-    assert seen[0]["invalid"] == pytest.approx(3 / BATCH)
+    assert seen[0]["invalid"] == pytest.approx(3 / BATCH) and seen[0]["broken"] == pytest.approx(1 / BATCH)
     agent(kind).learn(BATCH, lambda _, figures: seen.append(figures))
-    assert "invalid" not in seen[1]
+    assert not {"invalid", "broken"} & set(seen[1])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -183,6 +183,21 @@ def test_learning_is_the_seeds(actor):
     assert torch.equal(first, second)
 
 
+@pytest.mark.parametrize("name", ["sb3-ppo", "sb3-td3"])
+def test_shares_of_invalid_and_broken_actions_are_reported(name, actor):
+    class Telling(ColourWorld):
+        def step(self, actions):
+            *rest, infos = super().step(actions)
+            infos["final_info"] |= {"invalid": np.arange(4) < 2, "broken": np.arange(4) == 3}
+            return *rest, infos
+
+    seen = []
+    make(name, Telling(4), actor).learn(16, lambda _, figures: seen.append(figures), log_interval=2)
+    assert [(figures["invalid"], figures["broken"]) for figures in seen] == [(0.5, 0.25)] * 2
+    make(name, ColourWorld(4), actor).learn(8, lambda _, figures: seen.append(figures), log_interval=2)
+    assert not {"invalid", "broken"} & set(seen[-1])
+
+
 def test_a_callback_ends_the_learning(actor):
     agent = make("sb3-ppo", ColourWorld(4), actor).learn(400, lambda agent, figures: False, log_interval=1)
     assert agent.interrupted and agent.num_timesteps == 4

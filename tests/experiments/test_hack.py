@@ -8,6 +8,7 @@ import pytest
 from agents import shared_offset
 from agents.policies import TrueCode
 from blindsr_env import images
+from blindsr_env.core import BROKEN_REWARD
 from experiments.hack import Hack, _means, hack, table
 from experiments.held_out import HeldOut
 
@@ -103,6 +104,7 @@ def test_scenes_that_an_offset_breaks_are_told_and_left_out_on_both_sides(folder
     held_out = HeldOut.crops(4, metric=Fragile(), report=("psnr", "grid"), environment=environment)
     result = held_out.score(TrueCode())
     assert result.broken == {"fragile": 1, "psnr": 0, "grid": 0}
+    assert result.reward[0] == BROKEN_REWARD and np.isnan(result.gain["psnr"]).sum() == 0
     assert np.isfinite(result.reward[1:]).all() and np.isnan(result.scores["fragile"]).tolist() == [True] + [False] * 3
     assert (result.photo == [0, 1, 0, 1]).all()
     true, of_space = _means(held_out, {"code": result})
