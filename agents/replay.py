@@ -9,13 +9,17 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+MEMINFO = Path("/proc/meminfo")
+"""Where Linux says how much memory can be taken."""
+
 
 class Replay:
-    """A ring of transitions in preallocated tensors; warns where it is more than the device has free.
+    """A ring of transitions in preallocated tensors.
 
     Args:
         capacity: transitions; the oldest are overwritten.
@@ -26,6 +30,9 @@ class Replay:
 
     Raises:
         ValueError: the capacity is below 1.
+
+    Warns:
+        UserWarning: it takes more memory than the device has free.
     """
 
     def __init__(
@@ -123,16 +130,24 @@ def _warn_if_too_large(
     capacity: int, seen: tuple[int, ...], actions: int, dtype: torch.dtype, device: torch.device
 ) -> None:
     need = capacity * (torch.Size(seen).numel() * dtype.itemsize + 4 * (actions + 1))
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-    elif hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    else:
-        return
-    if need > free:
+    free = _free_bytes(device)
+    if free is not None and need > free:
         warnings.warn(
             f"a replay of {capacity} transitions takes {need / 2**30:.1f} GiB, but {free / 2**30:.1f} GiB are free on "
             f"{device}: choose a smaller replay_size",
-            ResourceWarning,
+            UserWarning,
             stacklevel=3,
         )
+
+
+def _free_bytes(device: torch.device) -> int | None:
+    """Give the memory that can still be taken on a device, or None where that is not known."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if MEMINFO.is_file():
+        for line in MEMINFO.read_text().splitlines():
+            if line.startswith("MemAvailable:"):  # counts caches, which give way
+                return int(line.split()[1]) * 1024
+    if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None

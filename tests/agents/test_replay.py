@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 
@@ -52,11 +54,37 @@ def test_state_round_trip_goes_on_as_if_nothing_happened():
     assert torch.equal(one.reward, two.reward) and torch.equal(one.seen, two.seen)
 
 
-def test_bad_use_is_refused_and_too_large_a_replay_warned_of(monkeypatch):
+def test_bad_use_is_refused():
     with pytest.raises(ValueError, match="empty"):
         Replay(3, (4,), 2).sample(1, torch.Generator())
     with pytest.raises(ValueError, match="at least one"):
         Replay(0, (4,), 2)
-    monkeypatch.setattr("os.sysconf", lambda name: 1)
-    with pytest.warns(ResourceWarning, match="smaller replay_size"):
-        Replay(10, (64, 64, 3), 15)
+
+
+@pytest.fixture
+def shown():
+    """The warnings that a user sees: Python's own filters, not those of tests."""
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.resetwarnings()
+        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", category)
+        yield shown
+
+
+@pytest.mark.parametrize(("kilobytes", "warned"), [(100, True), (200, False)])
+def test_a_user_is_told_of_a_replay_too_large_for_the_memory(monkeypatch, tmp_path, shown, kilobytes, warned):
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text(f"MemTotal: 9000 kB\nMemFree: 1 kB\nMemAvailable: {kilobytes} kB\n")
+    monkeypatch.setattr("agents.replay.MEMINFO", meminfo)
+    Replay(10, (64, 64, 3), 15)  # 121 KiB
+    assert [str(each.message).partition(": ")[2] for each in shown] == ["choose a smaller replay_size"] * warned
+    assert all(each.filename == __file__ for each in shown)
+
+
+@pytest.mark.parametrize(("pages", "warned"), [(1, True), (10**6, False)])
+def test_systems_without_meminfo_tell_free_pages(monkeypatch, tmp_path, shown, pages, warned):
+    monkeypatch.setattr("agents.replay.MEMINFO", tmp_path / "none")
+    monkeypatch.setattr("os.sysconf_names", {"SC_AVPHYS_PAGES": 1, "SC_PAGE_SIZE": 2})
+    monkeypatch.setattr("os.sysconf", {"SC_AVPHYS_PAGES": pages, "SC_PAGE_SIZE": 4096}.get)
+    Replay(10, (64, 64, 3), 15)
+    assert len(shown) == warned
