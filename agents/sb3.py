@@ -19,8 +19,13 @@ class SB3VecEnv(VecEnv):
     Rewards and scenes are the environment's own. What Stable-Baselines3 expects beside them is in each row's `info`:
     `terminal_observation`, `TimeLimit.truncated`, and the finished episode's `info`; `reset_infos` are the new scenes'.
 
+    Episode returns (`rollout/ep_rew_mean`) are logged where `VecMonitor` is around this: Stable-Baselines3 adds a
+    monitor to single environments alone. Rows are one object, so attributes are set and methods called for all of them
+    at once. Options that differ between rows (`set_options` with a list) become lists of one value for each scene, as
+    BlindSR's vector environment takes them.
+
     >>> import blindsr_env, gymnasium
-    >>> env = SB3VecEnv(gymnasium.make_vec("BlindSR-v0", num_envs=8))   # doctest: +SKIP
+    >>> env = VecMonitor(SB3VecEnv(gymnasium.make_vec("BlindSR-v0", num_envs=8)))   # doctest: +SKIP
     >>> DDPG("CnnPolicy", env, buffer_size=20_000).learn(10_000)   # doctest: +SKIP
 
     Args:
@@ -42,8 +47,13 @@ class SB3VecEnv(VecEnv):
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
     def reset(self) -> NDArray[Any]:
-        """Draw all scenes anew; a seed given before by `seed` is used now."""
-        options = self._options[0] if self._options and self._options[0] else None
+        """Draw all scenes anew; a seed given before by `seed`, and options by `set_options`, are used now.
+
+        Raises:
+            ValueError: the rows' options cannot be given at once: they name different things, or rows that share a
+                scene differ.
+        """
+        options = _merged(self._options, int(getattr(self.env.unwrapped, "repeats", 1)))
         # SB3 seeds row i with seed + i, as Gymnasium's vector environments do with one number.
         observation, infos = self.env.reset(seed=self._seeds[0], options=options)
         self.reset_infos = _rows(infos, self.num_envs)
@@ -85,17 +95,50 @@ class SB3VecEnv(VecEnv):
         return [value for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Set an attribute, which all rows share."""
+        """Set an attribute, which all rows share.
+
+        Raises:
+            ValueError: `indices` leave rows out.
+        """
+        self._check_all(indices, "set_attr")
         setattr(self.env.unwrapped, attr_name, value)
 
     def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
-        """Call a method of the environment once; its result stands for each row asked for."""
+        """Call a method of the environment, once for all rows; each row's result is what it returned.
+
+        Raises:
+            ValueError: `indices` leave rows out.
+        """
+        self._check_all(indices, "env_method")
         result = getattr(self.env, method_name)(*method_args, **method_kwargs)
         return [result for _ in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: Any = None) -> list[bool]:
         """Say False: rows of a native vector environment have no wrappers of their own."""
         return [False for _ in self._get_indices(indices)]
+
+    def _check_all(self, indices: Any, method: str) -> None:
+        left_out = sorted(set(range(self.num_envs)) - set(self._get_indices(indices)))
+        if left_out:
+            raise ValueError(f"{method} reaches all {self.num_envs} rows, which are one object: leave indices out")
+
+
+def _merged(rows: Sequence[dict[str, Any]], repeats: int) -> dict[str, Any] | None:
+    """Make one dict of the rows' options: of values for all, or of lists with one value for each scene."""
+    first = rows[0] if rows else {}
+    if all(row is first for row in rows):
+        return first or None
+    for i, row in enumerate(rows):
+        scene = rows[i - i % repeats]
+        if row.keys() != first.keys():
+            raise ValueError(
+                f"options of row 0 fix {sorted(first)}, of row {i} {sorted(row)}: fix the same in all rows"
+            )
+        if not all(np.array_equal(row[key], scene[key]) for key in row):
+            raise ValueError(
+                f"rows {i - i % repeats} and {i} share a scene, but their options differ: give them the same"
+            )
+    return {key: [row[key] for row in rows[::repeats]] for key in first} or None
 
 
 def _numpy(x: Any) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from toy_worlds import ColourWorld
 from agents.ddpg import DDPG
 from agents.networks import Predictor
 from agents.sb3 import SB3VecEnv
+from blindsr_env.vector_env import BlindSRVectorEnv
 
 SIDE = 36  # the least that CnnPolicy takes
 
@@ -43,14 +44,84 @@ def test_attributes_and_methods_reach_the_environment():
     assert adapted.get_attr("shift") == [0.0] * 3 and adapted.get_attr("shift", [1]) == [0.0]
     adapted.set_attr("shift", 0.5)
     assert adapted.env.shift == 0.5
-    assert adapted.env_method("best", 0.5, indices=0) == [0.5]
+    adapted.set_attr("shift", 0.25, [0, 1, 2])
+    assert adapted.env.shift == 0.25
+    assert adapted.env_method("best", 0.5) == [0.25] * 3 == adapted.env_method("best", 0.5, indices=range(3))
     assert adapted.env_is_wrapped(VecMonitor) == [False] * 3
     assert adapted.render_mode is None
+
+
+@pytest.mark.parametrize("indices", [0, [0], [1, 2], []])
+def test_what_would_reach_more_rows_than_asked_for_is_refused(indices):
+    adapted = SB3VecEnv(ColourWorld(3))
+    with pytest.raises(ValueError, match="^set_attr reaches all 3 rows, which are one object: leave indices out$"):
+        adapted.set_attr("shift", 0.5, indices)
+    assert adapted.env.shift == 0.0
+    with pytest.raises(ValueError, match="^env_method reaches all 3 rows"):
+        adapted.env_method("best", 0.5, indices=indices)
+
+
+@pytest.fixture
+def adapted(tiny_generator, tiny_photos):
+    """Makes BlindSR's own environment, adapted."""
+
+    def make(num_envs=4, **changes):
+        settings = dict(metric="psnr", generator=tiny_generator, images=tiny_photos, patch_size=16)
+        return SB3VecEnv(BlindSRVectorEnv(num_envs, **settings | changes))
+
+    return make
+
+
+def told(env, key):
+    return [row[key] if np.ndim(row[key]) == 0 else tuple(row[key].tolist()) for row in env.reset_infos]
+
+
+def test_options_reach_their_rows(adapted):
+    env = adapted()
+    widths = [1.0, 2.0, 3.0, 1.5]
+    env.set_options([{"width": width, "image": i % 3, "crop": (i, 0)} for i, width in enumerate(widths)])
+    env.reset()
+    assert told(env, "width") == widths and told(env, "image") == [0, 1, 2, 0]
+    assert told(env, "crop") == [(0, 0), (1, 0), (2, 0), (3, 0)]
+    env.reset()
+    assert told(env, "width") != widths, "options are of one reset"
+    env.set_options({"width": 2.5, "crop": (4, 5)})  # one dict for all
+    env.reset()
+    assert told(env, "width") == [2.5] * 4 and told(env, "crop") == [(4, 5)] * 4
+    env.set_options([{"width": 2.5}] * 4)
+    env.reset()
+    assert told(env, "width") == [2.5] * 4
+    pairs = adapted(repeats=2)
+    pairs.set_options([{"width": width} for width in (1.0, 1.0, 3.0, 3.0)])
+    pairs.reset()
+    assert told(pairs, "width") == [1.0, 1.0, 3.0, 3.0]
+
+
+def test_options_that_cannot_be_given_at_once_are_refused(adapted):
+    env = adapted()
+    env.set_options([{"width": 1.0}, {}, {"width": 1.0}, {}])
+    with pytest.raises(
+        ValueError, match=r"^options of row 0 fix \['width'\], of row 1 \[\]: fix the same in all rows$"
+    ):
+        env.reset()
+    pairs = adapted(repeats=2)
+    pairs.set_options([{"width": width} for width in (1.0, 1.0, 3.0, 2.0)])
+    with pytest.raises(ValueError, match="^rows 2 and 3 share a scene, but their options differ: give them the same$"):
+        pairs.reset()
 
 
 def test_other_autoreset_modes_are_refused():
     with pytest.raises(ValueError, match='make it with autoreset_mode="same step"'):
         SB3VecEnv(ColourWorld(2, mode=AutoresetMode.DISABLED))
+
+
+def test_episode_returns_need_a_monitor():
+    lengths = []
+    for env in (SB3VecEnv(ColourWorld(4, side=SIDE)), VecMonitor(SB3VecEnv(ColourWorld(4, side=SIDE)))):
+        small = dict(features_extractor_kwargs=dict(features_dim=16), net_arch=[8])
+        model = sb3.PPO("CnnPolicy", env, n_steps=2, batch_size=8, n_epochs=1, policy_kwargs=small)
+        lengths.append(len(model.learn(8).ep_info_buffer))
+    assert lengths == [0, 8]
 
 
 @pytest.mark.parametrize("algorithm", ["PPO", "DDPG", "TD3"])
