@@ -60,6 +60,7 @@ class Agent(ABC, Generic[Config]):
         averaged: the network that `predict` uses: the moving average of the actor, or the actor itself.
         num_timesteps: actions rendered since the schedule began.
         total_timesteps: those at which the schedule ends.
+        learned: whether its networks have learned before, here or in the file that it was read from.
         optimisers: by the name of what they optimise.
         meaning: what the actions mean; None outside BlindSR.
         rng: source of exploration and of the replay's draws, on the device.
@@ -106,6 +107,7 @@ class Agent(ABC, Generic[Config]):
         self.interrupted = False
         self.rng = torch.Generator(self.device).manual_seed(seed)
         self.total_timesteps = 0
+        self.learned = False
         self.scenes: dict[str, Any] | None = None
         actions = self.world.actions if self.world else None
         self.meaning = self.world.meaning if self.world else None
@@ -172,6 +174,7 @@ class Agent(ABC, Generic[Config]):
         self.interrupted = False
         with Interruption() as interruption, self._bar(progress_bar) as bar:
             self.run(Watch(self, callback, bar, interruption, log_interval), reset_num_timesteps)
+        self.learned = True
         return self
 
     def predict(

@@ -74,6 +74,7 @@ def take_over(agent: Agent[Any], tensors: Mapping[str, Tensor], metadata: Mappin
     if not isinstance(agent.scenes, dict | None):
         raise TypeError(f"the scenes' state is a {type(agent.scenes).__name__}")
     agent.num_timesteps, agent.total_timesteps = int(metadata["num_timesteps"]), int(metadata["total_timesteps"])
+    agent.learned = agent.num_timesteps > 0
     if metadata["rng_device"] == agent.device.type:
         agent.rng.set_state(tensors["rng"])
     else:  # another kind of device has another kind of generator

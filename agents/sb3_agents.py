@@ -29,6 +29,9 @@ from generators.nearest import unknown
 OFF_POLICY = {"buffer_size": 20_000, "learning_starts": 0, "batch_size": 256, "train_freq": 1, "gradient_steps": -1}
 """As many updates as renders, and no uniform actions first; the library's own settings are for millions of steps."""
 
+REFILL = 1_000
+"""Transitions that an agent which learned before collects for a new replay before it learns from it."""
+
 OWN = ("self", "policy", "env", "learning_rate", "seed", "device", "action_noise", "max_grad_norm", "use_sde")
 """Arguments of the library's classes that the agent gives itself."""
 
@@ -63,7 +66,9 @@ class SB3Config(AgentConfig):
 class SB3Agent(Agent[SB3Config]):
     """An algorithm of Stable-Baselines3 around a predictor, which is the `actor` and stays as it is.
 
-    A saved agent keeps its networks, not the library's optimisers and replay: where it goes on, these begin anew.
+    A saved agent keeps its networks, not the library's optimizers, replay and (SAC) entropy coefficient: where it goes
+    on, these begin anew. An off-policy algorithm then makes no updates until its policy has filled the replay with
+    1,000 transitions, or with a quarter of the renders to come where that is less, and with a batch at the least.
     Learning seeds the global random numbers of Python, NumPy and torch, as the library does.
 
     Attributes:
@@ -113,10 +118,12 @@ class SB3Agent(Agent[SB3Config]):
 
         PPO and A2C end with a whole rollout; an interrupted one is rendered and not learned from.
         """
+        left = self.total_timesteps - self.num_timesteps
         if self.model is None or reset_num_timesteps:
             self.model = self._model()
+            if self.learned and hasattr(self.model, "replay_buffer"):
+                _fill_first(self.model, max(self.model.batch_size, min(REFILL, left // 4)))
         self.model.num_timesteps = self.num_timesteps
-        left = self.total_timesteps - self.num_timesteps
         self.model.learn(left, _callback(watch), log_interval=None, reset_num_timesteps=False)
 
     def predict(
@@ -235,6 +242,20 @@ class SB3DDPG(SB3TD3):
     algorithm: ClassVar[str] = "sb3-ddpg"
     library_class: ClassVar[str] = "DDPG"
     policy_defaults: ClassVar[dict[str, Any]] = {"n_critics": 1}
+
+
+def _fill_first(model: Any, transitions: int) -> None:
+    """Have an off-policy algorithm skip its updates until the replay holds so many transitions, or is full.
+
+    The library's own `learning_starts` would take uniform actions meanwhile, which tell nothing near the policy.
+    """
+    train, replay = model.train, model.replay_buffer
+
+    def train_when_filled(*arguments: Any, **named: Any) -> None:
+        if replay.full or replay.size() * model.n_envs >= transitions:
+            train(*arguments, **named)
+
+    model.train = train_when_filled
 
 
 def _zero(layer: nn.Linear) -> None:

@@ -183,6 +183,41 @@ def test_learning_is_the_seeds(actor):
     assert torch.equal(first, second)
 
 
+@pytest.mark.parametrize("resets", [False, True])
+@pytest.mark.parametrize("name", ["sb3-td3", "sb3-ddpg", "sb3-sac"])
+def test_an_agent_that_learned_before_fills_its_new_replay_before_it_learns(name, resets, actor, tmp_path):
+    path = tmp_path / "agent.safetensors"
+    make(name, ColourWorld(4), actor, noise=(0.001,)).learn(32).save(path)
+    world, played, updates = ColourWorld(4), [], []
+    loaded, start = type(policies.load(path)).load(path, world), policies.load(path)
+    step = world.step
+
+    def spied(actions):
+        expected, _ = start.predict(torch.from_numpy(world.shown))
+        played.append((torch.as_tensor(actions) - expected).abs().max().item())
+        return step(actions)
+
+    world.step = spied
+    loaded.learn(96, lambda now, _: updates.append(now.model._n_updates), log_interval=1, reset_num_timesteps=resets)
+    filled = 24 // 4  # steps until the replay holds a quarter of what is to come
+    assert len(updates) == 24 and updates[: filled + 1] == [0] * filled + [1] and updates[-1] == 24 - filled
+    if name != "sb3-sac":  # whose deviation is its own
+        assert max(played[:filled]) < 0.01, "actions are the policy's, not uniform ones"
+
+
+@pytest.mark.parametrize(("batch_size", "size", "first"), [(16, 100, 4), (64, 32, 8)])
+def test_a_new_replay_holds_a_batch_or_is_full_before_it_is_learned_from(batch_size, size, first, actor):
+    arguments = {
+        "policy_kwargs": {"net_arch": [16]},
+        "gradient_steps": 1,
+        "batch_size": batch_size,
+        "buffer_size": size,
+    }
+    agent, updates = make("sb3-td3", ColourWorld(4), actor, arguments=arguments).learn(8), []
+    agent.learn(40, lambda now, _: updates.append(now.model._n_updates), log_interval=1)
+    assert updates == [0] * first + list(range(1, 11 - first))
+
+
 @pytest.mark.parametrize("name", ["sb3-ppo", "sb3-td3"])
 def test_shares_of_invalid_and_broken_actions_are_reported(name, actor):
     class Telling(ColourWorld):
