@@ -1,8 +1,11 @@
 """No partial file ever stands in place of a good one: errors, kills and full folders while saving."""
 
 import os
+import resource
 import signal
 import stat
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -100,6 +103,50 @@ def test_killed_while_saving_the_old_checkpoint_loads(tmp_path):
             assert torch.equal(tensors[name], versions[metadata["version"]][name])
     checkpoint.save(path, versions[1], {"version": 5})
     assert checkpoint.read(path)[1]["version"] == 5
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_old_file(tmp_path):
+    path = tmp_path / "c.safetensors"
+    checkpoint.save(path, {"x": torch.ones(3)}, {"version": 0})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+        with pytest.raises(OSError, match="too large") as error:
+            checkpoint.save(path, {"x": torch.ones(300_000)}, {"version": 1})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(error.value)
+    assert checkpoint.read(path)[1]["version"] == 0 and list(tmp_path.iterdir()) == [path]
+
+
+def test_tensors_of_any_kind_are_saved_to_a_file_like_any_other(tmp_path):
+    os.umask(mask := os.umask(0))
+    path, x = tmp_path / "c.safetensors", torch.arange(24.0).view(2, 3, 4)
+    tensors = {"x": x, "again": x, "part": x[1], "turned": x.transpose(0, 2), "none": x[:0], "number": x[0, 0, 1]}
+    tensors["learned"] = torch.nn.Parameter(torch.ones(2, dtype=torch.float16))
+    tensors |= {"first": torch.zeros(0), "second": torch.zeros(0), "lasts": torch.eye(2, 5)[:, 2:]}
+    tensors |= {str(dtype): torch.tensor([0, 1, 1]).to(dtype) for dtype in checkpoint.DTYPES}
+    checkpoint.save(path, tensors, {"text": "Küche"})
+    found, metadata = checkpoint.read(path)
+    assert metadata["text"] == "Küche"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
+    assert found.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(found[name], tensor) and found[name].dtype == tensor.dtype, name
+
+
+def test_saving_takes_no_memory_of_its_own(tmp_path):
+    code = """
+import resource, sys, torch
+from generators import checkpoint
+x = torch.ones(16 << 20)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+checkpoint.save(sys.argv[1], {"x": x[1:]}, {})
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "c.safetensors")]
+    grown = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert grown * 1024 < (16 << 20)  # of the 64 MiB saved
 
 
 def parts(step):
