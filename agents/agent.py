@@ -64,6 +64,7 @@ class Agent(ABC, Generic[Config]):
         optimisers: by the name of what they optimise.
         meaning: what the actions mean; None outside BlindSR.
         rng: source of exploration and of the replay's draws, on the device.
+        replay_mark: what its replay's file bears, to be known as its own; None before one was written.
         scenes: where the scenes to act in next come from, in plain values; None where the environment cannot go back to
             them, and before the first `learn`.
         interrupted: whether Ctrl-C, SIGTERM or the callback ended the last `learn`.
@@ -108,6 +109,7 @@ class Agent(ABC, Generic[Config]):
         self.rng = torch.Generator(self.device).manual_seed(seed)
         self.total_timesteps = 0
         self.learned = False
+        self.replay_mark: str | None = None
         self.scenes: dict[str, Any] | None = None
         actions = self.world.actions if self.world else None
         self.meaning = self.world.meaning if self.world else None
@@ -219,7 +221,7 @@ class Agent(ABC, Generic[Config]):
     # Files
 
     def save(self, path: Path, *, with_replay: bool = False, **extra: Any) -> None:
-        """Write the agent, its optimisers, its scenes' state and its place in the schedule to one safetensors file.
+        """Write the agent, its optimisers, its scenes' state and its place in the schedule to a safetensors file.
 
         In a BlindSR vector environment that is not wrapped, a run that was stopped, saved, loaded and continued equals
         one that was never stopped, to the bit; an algorithm that keeps transitions needs them too (`with_replay`). In
@@ -227,12 +229,21 @@ class Agent(ABC, Generic[Config]):
 
         Args:
             path: where to.
-            with_replay: adds the transitions of an algorithm that keeps them, so that a resumed run equals an
-                uninterrupted one. Without them it first fills its replay anew.
+            with_replay: whether to write the transitions of an algorithm that keeps them too, to a file beside it,
+                `agent.replay.safetensors` beside `agent.safetensors`. Otherwise a replay that this agent wrote there
+                before still serves, though it lacks the newest transitions; without any, a loaded agent first fills a
+                new one.
             extra: plain values to keep under `training` in the metadata.
+
+        Raises:
+            OSError: a file cannot be written.
         """
-        tensors, metadata = agent_file.contents(self, with_replay)
+        if with_replay:
+            agent_file.mark_replay(self)
+        tensors, metadata = agent_file.contents(self)
         checkpoint.save(path, tensors, {**metadata, "training": extra})
+        if with_replay:
+            agent_file.save_replay(self, path)
 
     @classmethod
     def load(cls, path: Path, env: Env | None = None, *, device: torch.device | str | None = None) -> Self:
@@ -244,13 +255,16 @@ class Agent(ABC, Generic[Config]):
             device: as for a new agent.
 
         Returns:
-            The agent, as it was when saved.
+            The agent, as it was when saved; to learn on, with the replay that was saved beside it.
 
         Raises:
             CheckpointError: the file is missing, damaged, another algorithm's, or of another scale, basis or action
                 space than the environment's.
         """
-        return cls.from_contents(path, *checkpoint.read(path), env, device=device)
+        agent = cls.from_contents(path, *checkpoint.read(path), env, device=device)
+        if env is not None:  # one that only predicts has no use for it
+            agent_file.load_replay(agent, path)
+        return agent
 
     @classmethod
     def from_contents(

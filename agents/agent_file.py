@@ -1,40 +1,40 @@
-"""What an agent's file holds: networks, optimisers, random numbers, the place in the schedule, perhaps a replay."""
+"""What an agent's file holds: networks, optimisers, random numbers, the place in the schedule.
+
+A replay is far larger than all these and is saved more seldom, so it has a file of its own beside the agent's. The two
+belong together where they bear the same mark. The replay may be older than its agent, as after a crash: transitions of
+one-step episodes stay true, so nothing but the newest ones is missing.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import secrets
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from agents.checkpoints import ActionMeaning, only, under
+from agents import checkpoints
+from agents.checkpoints import ActionMeaning, only, under, whole
 from agents.networks import named_state
+from generators import checkpoint
+from generators.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
     from agents.agent import Agent
 
 
-def contents(agent: Agent[Any], with_replay: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Give an agent as tensors and metadata.
-
-    Args:
-        agent: any algorithm's.
-        with_replay: adds its transitions.
-
-    Returns:
-        Tensors by name, and plain values.
-    """
-    tensors = dict(named_state(agent.averaged, "averaged"))
-    for name, network in agent.networks().items():
+def contents(agent: Agent[Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Give an agent of any algorithm as tensors by name, and plain values; its replay is not among them."""
+    tensors: dict[str, Tensor] = {}
+    for name, network in _networks(agent).items():
         tensors.update(named_state(network, name))
     for name, optimiser in agent.optimisers.items():
         for index, slots in optimiser.state_dict()["state"].items():
             tensors.update({f"optimiser.{name}.{index}.{slot}": value for slot, value in slots.items()})
     tensors["rng"] = agent.rng.get_state()
-    if with_replay:
-        tensors.update({f"replay.{name}": tensor for name, tensor in agent.replay_state().items()})
     return tensors, {
         "kind": "agent",
         "algorithm": agent.algorithm,
@@ -47,6 +47,7 @@ def contents(agent: Agent[Any], with_replay: bool) -> tuple[dict[str, Tensor], d
         "total_timesteps": agent.total_timesteps,
         "rng_device": agent.device.type,
         "scenes": agent.scenes,
+        "replay": agent.replay_mark,
     }
 
 
@@ -62,14 +63,16 @@ def take_over(agent: Agent[Any], tensors: Mapping[str, Tensor], metadata: Mappin
         KeyError: a tensor or value is missing, or of no known name; other errors of `checkpoints.whole` where one is
             of another type or shape.
     """
-    networks = {**agent.networks(), "averaged": agent.averaged}
+    networks = _networks(agent)
     optimisers = [f"optimiser.{name}" for name in agent.optimisers]
-    only(tensors, [f"{name}." for name in (*networks, *optimisers, "replay")] + ["rng"])
+    # Older versions kept the replay here, and the actor a second time as its own average.
+    only(tensors, [f"{name}." for name in (*networks, *optimisers, "averaged", "replay")] + ["rng"])
     agent.meaning = ActionMeaning.from_metadata(metadata)
     for name, network in networks.items():
         network.load_state_dict(under(tensors, name))
     for name, optimiser in agent.optimisers.items():
         _load_adam(optimiser, under(tensors, f"optimiser.{name}"))
+    agent.replay_mark = metadata.get("replay")
     agent.scenes = metadata.get("scenes")
     if not isinstance(agent.scenes, dict | None):
         raise TypeError(f"the scenes' state is a {type(agent.scenes).__name__}")
@@ -82,6 +85,49 @@ def take_over(agent: Agent[Any], tensors: Mapping[str, Tensor], metadata: Mappin
     replay = under(tensors, "replay")
     if replay:
         agent.load_replay_state(replay)
+
+
+def replay_file(path: checkpoints.Path) -> Path:
+    """Give the file of the replay that belongs to an agent's: `agent.replay.safetensors` beside `agent.safetensors`."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}.replay{path.suffix}")
+
+
+def save_replay(agent: Agent[Any], path: checkpoints.Path) -> None:
+    """Write an agent's transitions beside its file, `path`, where it has any."""
+    tensors = agent.replay_state()
+    if tensors:
+        checkpoint.save(replay_file(path), tensors, {"kind": "replay", "replay": agent.replay_mark})
+
+
+def mark_replay(agent: Agent[Any]) -> None:
+    """Give an agent the mark that its replay's file will bear, unless it has one."""
+    if agent.replay_mark is None and agent.replay_state():
+        agent.replay_mark = secrets.token_hex(8)  # no part of what a seed fixes
+
+
+def load_replay(agent: Agent[Any], path: checkpoints.Path) -> None:
+    """Fill an agent's replay from the file beside its own, `path`, where there is one that belongs to it.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    beside = replay_file(path)
+    if agent.replay_mark is None or not beside.is_file():
+        return
+    try:
+        tensors, metadata = checkpoint.read(beside)
+        if metadata.get("replay") == agent.replay_mark:
+            with whole(beside, "replay"):
+                agent.load_replay_state(tensors)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; or remove it, and the agent fills a new one") from None
+
+
+def _networks(agent: Agent[Any]) -> dict[str, nn.Module]:
+    """Give the networks to keep: those that learn, and the actor's average where that is another one."""
+    average = {} if agent.averaged is agent.actor else {"averaged": agent.averaged}
+    return {**agent.networks(), **average}
 
 
 def _load_adam(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:

@@ -196,7 +196,10 @@ def predictor_from_contents(
         predictor = restore(metadata["settings"])
         if kind == "predictor":
             only(tensors, ["predictor."])
-        predictor.load_state_dict(under(tensors, "predictor" if kind == "predictor" else "averaged"))
+            name = "predictor"
+        else:
+            name = "averaged" if metadata["config"]["average"] else "actor"
+        predictor.load_state_dict(under(tensors, name))
         return predictor, ActionMeaning.from_metadata(metadata)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium
 
 import blindsr_env  # noqa: F401  registers the environment
-from agents import policies
+from agents import agent_file, policies
 from agents.agent import Agent
 from agents.checkpoints import ActionMeaning, shipped_predictor
 from agents.networks import PREDICTORS, UNTRAINED
@@ -115,6 +115,10 @@ class TrainAgent:
             environment={"images": self.held_out, "split": "test", **self.environment()},
         )
 
+
+REPLAY_SECONDS = 600.0
+"""Time between two files of a replay, which is large. A stop writes one too; after a crash the agent goes on with the
+last, which lacks the transitions since."""
 
 FREE = ("total_timesteps", "held_out", "held_out_scenes", "output", "checkpoint_seconds", "device", "cuda_graphs")
 """Settings that may change when a run is resumed."""
@@ -225,21 +229,25 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
     folder.write_config(settings)
     trained = {"metric": settings.metric, "photos": Path(settings.images or "built-in").name, "commit": commit()}
     log = folder.log()
-    saved_at = time.monotonic()
+    saved_at = replay_saved_at = time.monotonic()
 
     def callback(agent: Agent[Any], figures: dict[str, float]) -> None:
-        nonlocal saved_at
+        nonlocal saved_at, replay_saved_at
         for name, value in figures.items():
             if name != "timesteps":
                 log.add_scalar(f"train/{name}", value, agent.num_timesteps)
         if time.monotonic() - saved_at > settings.checkpoint_seconds:
-            agent.save(path, with_replay=True, **trained)
+            due = agent.replay_mark is None or time.monotonic() - replay_saved_at > REPLAY_SECONDS
+            agent.save(path, with_replay=due, **trained)
             saved_at = time.monotonic()
+            replay_saved_at = saved_at if due else replay_saved_at
 
     left = settings.total_timesteps - agent.num_timesteps
     if left > 0:
         agent.learn(left, callback, progress_bar=True, reset_num_timesteps=False)
-        agent.save(path, with_replay=agent.interrupted, **trained)  # a finished agent needs what it saw no more
+        agent.save(path, with_replay=agent.interrupted, **trained)
+        if not agent.interrupted:  # a finished agent no longer needs what it saw
+            agent_file.replay_file(path).unlink(missing_ok=True)
     else:
         print(f"{path} has learned from {agent.num_timesteps} renders already: nothing left to learn")
     log.close()

@@ -65,7 +65,7 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: 
         file.write(len(head).to_bytes(8, "little") + head)
         for name in names:
             flat = tensors[name].detach().cpu().contiguous().view(-1)
-            file.write(flat.view(torch.uint8).numpy())
+            file.write(flat.view(torch.uint8).numpy().data)
 
 
 def read(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -387,13 +387,76 @@ def test_a_full_replay_is_enough_for_the_actor():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_agent_can_be_asked_to_save_its_replay(kind, tmp_path):
-    path = tmp_path / "agent.safetensors"
+    path, beside = tmp_path / "agent.safetensors", tmp_path / "agent.replay.safetensors"
     subject = agent(kind).learn(BATCH * 2)
     for with_replay in (False, True):
         subject.save(path, with_replay=with_replay, note="x")
-        tensors, metadata = checkpoint.read(path)
-        assert any(name.startswith("replay.") for name in tensors) == (with_replay and kind not in WITHOUT_REPLAY)
-        assert metadata["training"] == {"note": "x"}
+        assert beside.exists() == (with_replay and kind not in WITHOUT_REPLAY)
+        assert checkpoint.read(path)[1]["training"] == {"note": "x"}
+
+
+def test_a_replay_older_than_its_agent_serves_and_another_agents_does_not(tmp_path):
+    path, beside = tmp_path / "agent.safetensors", tmp_path / "agent.replay.safetensors"
+    subject = agent("ddpg").learn(BATCH * 2)
+    subject.save(path, with_replay=True)
+    subject.learn(BATCH, reset_num_timesteps=False).save(path)  # as before a crash
+    loaded = DDPG.load(path, world())
+    assert len(loaded.replay) == BATCH * 2 and loaded.num_timesteps == BATCH * 3
+    loaded.learn(BATCH, reset_num_timesteps=False).save(path, with_replay=True)
+    assert len(DDPG.load(path, world()).replay) == BATCH * 3
+    assert DDPG.load(path).replay is None, "to predict needs none"
+    other = agent("ddpg", seed=1).learn(BATCH * 2)
+    other.save(path)
+    assert DDPG.load(path, world()).replay is None
+    other.save(path, with_replay=True)
+    assert torch.equal(DDPG.load(path, world()).replay.reward, other.replay.reward)
+    tensors, metadata = checkpoint.read(beside)
+    for damaged in (tensors | {"reward": torch.zeros(41)}, {k: v for k, v in tensors.items() if k != "cursor"}):
+        checkpoint.save(beside, damaged, metadata)
+        with pytest.raises(CheckpointError, match="agent.replay.safetensors is not a whole replay's .* or remove it"):
+            DDPG.load(path, world())
+
+
+def as_before(agent, path):
+    """Write an agent's file as older versions did: with the replay inside, and the average though it is the actor."""
+    agent.save(path, with_replay=True)
+    tensors, metadata = checkpoint.read(path)
+    replay = {f"replay.{name}": tensor for name, tensor in agent.replay_state().items()}
+    average = {f"averaged.{name}": tensor for name, tensor in agent.averaged.state_dict().items()}
+    new = ("scenes", "replay")
+    checkpoint.save(path, tensors | replay | average, {k: v for k, v in metadata.items() if k not in new})
+    path.with_name("agent.replay.safetensors").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_of_older_versions_load(kind, tmp_path):
+    path = tmp_path / "agent.safetensors"
+    subject = agent(kind).learn(BATCH * 4)
+    as_before(subject, path)
+    loaded = CLASSES[kind].load(path, world(kind))
+    observation = np.full((8, 8, 3), 90, np.uint8)
+    started = DDPG(world(), actor=path)
+    np.testing.assert_array_equal(started.predict(observation)[0], loaded.predict(observation)[0])
+    for each in (subject, loaded):
+        each.learn(BATCH * 2, reset_num_timesteps=False)
+    assert same_weights(subject, loaded)
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_an_average_that_is_the_actor_is_not_saved_twice(average, tmp_path):
+    path, observation = tmp_path / "agent.safetensors", np.full((8, 8, 3), 90, np.uint8)
+    subject = agent("ddpg", average=average).learn(BATCH * 3)
+    subject.save(path)
+    tensors, metadata = checkpoint.read(path)
+    assert any(name.startswith("averaged.") for name in tensors) == (average > 0)
+    for loaded in (DDPG.load(path), DDPG(world(), actor=path)):
+        np.testing.assert_array_equal(loaded.predict(observation)[0], subject.predict(observation)[0])
+    if average:
+        gone = {name: tensor for name, tensor in tensors.items() if not name.startswith("averaged.")}
+        checkpoint.save(path, gone, metadata)
+        for load in (DDPG.load, lambda path: DDPG(world(), actor=path)):
+            with pytest.raises(CheckpointError, match="not a whole agent's checkpoint"):
+                load(path)
 
 
 @pytest.mark.parametrize("name", [None, "untrained:predictor_s"])
@@ -438,13 +501,14 @@ def test_shares_of_invalid_and_broken_actions_are_logged_where_the_world_tells_t
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_agents_are_refused_in_one_line(kind, tmp_path):
     path, bad = tmp_path / "agent.safetensors", tmp_path / "bad.safetensors"
-    agent(kind).learn(BATCH * 3).save(path, with_replay=True)
+    as_before(agent(kind).learn(BATCH * 3), path)  # the most that a file can hold
     tensors, metadata = checkpoint.read(path)
     moment = next(name for name in tensors if name.startswith("optimiser.actor.") and name.endswith("exp_avg"))
     weight = next(name for name in tensors if name.startswith("actor.") and tensors[name].ndim > 1)
+    average = [weight.replace("actor.", "averaged.")] if metadata["config"]["average"] else []
     damages = [
         ({name: tensor for name, tensor in tensors.items() if name != gone}, metadata)
-        for gone in (weight, weight.replace("actor.", "averaged."), moment, "rng")
+        for gone in (weight, *average, moment, "rng")
     ]
     damages += [({**tensors, extra: torch.zeros(2)}, metadata) for extra in ("foreign", "actor.x", "optimiser.actor.x")]
     damages += [({**tensors, name: tensors[name][:1]}, metadata) for name in (weight, moment, "rng")]

@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 
 import agents
+from agents import agent_file
 from blindsr_env import images
+from blindsr_env.vector_env import BlindSRVectorEnv
 from experiments.extremes import captions, extremes
 from experiments.held_out import HeldOut
 from experiments.intervals import Interval
 from experiments.quickstart import Quickstart, quickstart
+from experiments.run_folder import RunFolder
 from experiments.train_agent import TrainAgent, train_agent
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -173,6 +176,39 @@ def test_a_run_under_other_settings_is_not_continued(tmp_path, folder, tiny_chec
 def test_photos_are_not_learned_and_held_out_at_once(tmp_path, folder, tiny_checkpoint):
     with pytest.raises(ValueError, match="the held-out photo p0 is the training photo p0"):
         quickstart(Quickstart(images=folder, held_out=folder, output=str(tmp_path / "o"), generator=tiny_checkpoint))
+
+
+@pytest.mark.parametrize(("seconds", "written"), [(600, [20, 62]), (-1, [20, 40, 60, 62, 62])])
+def test_a_replay_is_saved_seldom_and_at_a_stop(tmp_path, folder, tiny_checkpoint, monkeypatch, seconds, written):
+    path, saved = tmp_path / "agent.safetensors", []
+
+    class Stopping:
+        def add_scalar(self, name, value, step):
+            if step == 60 and name == "train/reward":
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        def close(self):
+            pass
+
+    save_replay = agent_file.save_replay
+    monkeypatch.setattr(
+        agent_file, "save_replay", lambda agent, path: (saved.append(agent.num_timesteps), save_replay(agent, path))
+    )
+    monkeypatch.setattr("experiments.train_agent.REPLAY_SECONDS", seconds)
+    few = {"batch_size": 4, "critic_updates": 1, "actor_updates": 1}
+    settings = TrainAgent(
+        **dict(algorithm="ddpg", agent=few, num_envs=2, repeats=1, total_timesteps=80, held_out_scenes=1, device="cpu"),
+        **dict(images=folder, generator=tiny_checkpoint, output=str(tmp_path), metric="psnr", checkpoint_seconds=0.0),
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "log", lambda self: Stopping())
+        train_agent(settings)
+    assert saved == written and agents.load(path).num_timesteps == 62
+    env = BlindSRVectorEnv(2, metric="psnr", images=folder, generator=tiny_checkpoint)
+    assert len(agents.DDPG.load(path, env).replay) == 62
+    train_agent(settings)
+    assert agents.load(path).num_timesteps == 80
+    assert sorted(each.name for each in tmp_path.glob("*.safetensors")) == ["agent.safetensors"]
 
 
 def test_ctrl_c_leaves_an_agent_that_learns_on(tmp_path, folder, tiny_checkpoint):
