@@ -223,9 +223,9 @@ class Agent(ABC, Generic[Config]):
     def save(self, path: Path, *, with_replay: bool = False, **extra: Any) -> None:
         """Write the agent, its optimisers, its scenes' state and its place in the schedule to a safetensors file.
 
-        In a BlindSR vector environment that is not wrapped, a run that was stopped, saved, loaded and continued equals
-        one that was never stopped, to the bit; an algorithm that keeps transitions needs them too (`with_replay`). In
-        other environments the continued run sees other scenes.
+        For a `SteppedAgent` in a BlindSR vector environment that is not wrapped, a run that was stopped, saved, loaded
+        and continued equals one that was never stopped, on a CPU to the bit; an algorithm that keeps transitions needs
+        them too (`with_replay`). In other environments the continued run sees other scenes.
 
         Args:
             path: where to.

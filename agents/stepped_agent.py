@@ -17,7 +17,7 @@ class SteppedAgent(Agent[Config]):
     """An agent whose algorithm acts in every row of the environment once, learns from it, and so on.
 
     Its actor's moving average and the schedule of its learning rates are kept here, and so is the state of its scenes,
-    where the environment has one: a run that goes on equals one that was not stopped.
+    where the environment has one: a run that goes on then equals one that was not stopped. See `Agent.save`.
     """
 
     @abstractmethod
