@@ -36,9 +36,9 @@ class TrainAgent:
         agent: settings of the algorithm, for example `--agent.actor_lr 1e-4`. To list those of all algorithms: `python
             -m pydoc agents.config.AgentConfig`; those of one: `agents.ddpg.DDPGConfig`,
             `agents.group_pg.GroupPGConfig`, `agents.pathwise.PathwiseConfig` or `agents.sb3_agents.SB3Config`.
-        actor: network to start from: the checkpoint of a predictor or agent, the name of a shipped agent (`amgan_rl`), or
-            one with random weights, `untrained:predictor` or `untrained:predictor_s`. Without it, training starts from
-            the shipped predictor.
+        actor: network to start from: the checkpoint of a predictor or agent, the name of a shipped agent (`amgan_rl`),
+            or one with random weights, `untrained:predictor` or `untrained:predictor_s`. Without it, training starts
+            from the shipped predictor.
         total_timesteps: total renders (training budget).
         num_envs: parallel environments.
         repeats: how many parallel environments share each scene; `group-pg` needs an even number.
