@@ -10,26 +10,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
 from torch import Tensor
 
 from generators.atomic import atomic_write
 
 METADATA_KEY = "blindsr"
 FORMAT_VERSION = 1
-
-DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
-"""What safetensors calls them."""
 
 
 class CheckpointError(ValueError):
@@ -38,10 +25,6 @@ class CheckpointError(ValueError):
 
 def save(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write a checkpoint, replacing an older one only when the new one is whole.
-
-    Tensors go to the disk one by one from where they are, so saving needs next to no memory: a copy of one that is not
-    contiguous or not on the CPU. The library's own `save` copies all of them, and its `save_file` leaves a file behind
-    where it is killed.
 
     Args:
         path: where to; `.safetensors` by custom.
@@ -52,20 +35,16 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: 
         OSError: the file cannot be written.
     """
     text = json.dumps({"format_version": FORMAT_VERSION, **metadata}, sort_keys=True)
-    names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))  # the widest first: all are aligned
-    header: dict[str, Any] = {"__metadata__": {"format": "pt", METADATA_KEY: text}}
-    end = 0
-    for name in names:
-        tensor, start = tensors[name], end
-        end += tensor.numel() * tensor.itemsize
-        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
-    head = json.dumps(header).encode()
-    head += b" " * (-len(head) % 8)
-    with atomic_write(path) as partial, open(partial, "wb") as file:
-        file.write(len(head).to_bytes(8, "little") + head)
-        for name in names:
-            flat = tensors[name].detach().cpu().contiguous().view(-1)
-            file.write(flat.view(torch.uint8).numpy().data)
+    flat: dict[str, Tensor] = {}
+    stored: set[int] = set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        where = tensor.untyped_storage().data_ptr()
+        flat[name] = tensor.clone() if where in stored else tensor  # the library refuses tensors that share memory
+        stored.add(where)
+    data = serialize(flat, metadata={"format": "pt", METADATA_KEY: text})
+    with atomic_write(path) as partial:
+        partial.write_bytes(data)
 
 
 def read(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
