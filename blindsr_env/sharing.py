@@ -29,20 +29,23 @@ def device_of(device: str | torch.device) -> torch.device:
         raise ValueError(f"device {device!r} is not usable here ({cause}): try device='cpu'") from None
 
 
-def generator(source: str | os.PathLike[str] | torch.nn.Module | None, device: torch.device, dtype: torch.dtype) -> Any:
-    """Return a frozen generator; one from a name or a file is loaded once for each device and dtype.
+def generator(
+    source: str | os.PathLike[str] | torch.nn.Module | None, device: torch.device | str, dtype: torch.dtype
+) -> Any:
+    """Return a frozen generator; a file, however it is named, is loaded once for each device and dtype.
 
     Raises:
         ValueError: unknown name, unreadable file, or a module that is no generator, is in training mode, is elsewhere
             or of another dtype.
     """
+    device = device_of(device)
     if isinstance(source, torch.nn.Module):
         return _checked(source, device, dtype)
-    stamp = None
-    if source is not None and Path(source).is_file():
-        status = Path(source).stat()  # a checkpoint written anew is another generator
+    path, stamp = generators.find(source), None
+    if path.is_file():
+        path, status = path.resolve(), path.stat()  # a checkpoint written anew is another generator
         stamp = (status.st_mtime_ns, status.st_size)
-    return _load_generator(source if source is None else os.fspath(source), stamp, device, dtype)
+    return _load_generator(path, stamp, device, dtype)
 
 
 def tiled(source: str | os.PathLike[str] | None, tile: int | None, device: torch.device | str) -> Any:
@@ -51,7 +54,7 @@ def tiled(source: str | os.PathLike[str] | None, tile: int | None, device: torch
     Raises:
         ValueError: as `generator`, or the tile is too small for its overlap.
     """
-    whole = generator(source, device_of(device), torch.float32)
+    whole = generator(source, device, torch.float32)
     return whole if tile is None else Tiled(whole, tile)
 
 
@@ -75,8 +78,8 @@ def _checked(module: torch.nn.Module, device: torch.device, dtype: torch.dtype) 
 
 
 @functools.lru_cache(maxsize=8)
-def _load_generator(name: str | None, stamp: object, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
-    return generators.load(name, device=device, dtype=dtype)
+def _load_generator(path: Path, stamp: object, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
+    return generators.load(path, device=device, dtype=dtype)
 
 
 _pools: weakref.WeakValueDictionary[tuple[Any, ...], PhotoPool] = weakref.WeakValueDictionary()

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -554,6 +555,23 @@ def test_a_checkpoint_written_anew_is_loaded_anew(tiny_generator, tmp_path):
     first = sharing.generator(path, cpu, torch.float32)
     generators.save(path, tiny_generator, {"steps": 1000})
     assert sharing.generator(path, cpu, torch.float32) is not first
+
+
+def test_one_network_by_all_its_names(tiny_checkpoint, monkeypatch):
+    default = sharing.generator(None, "cpu", torch.float32)
+    assert sharing.generator("amnet", torch.device("cpu"), torch.float32) is default
+    assert sharing.generator(generators.find("amnet"), torch.device("cpu"), torch.float32) is default
+    path = Path(tiny_checkpoint)
+    monkeypatch.chdir(path.parent)
+    tiny = sharing.generator(path.name, "cpu", torch.float32)
+    assert sharing.generator(path, "cpu", torch.float32) is tiny and tiny.name == "tiny"
+
+
+@pytest.mark.gpu
+def test_one_network_by_all_names_of_a_device():
+    first = sharing.generator("amnet_s", "cuda", torch.float32)
+    assert sharing.generator("amnet_s", torch.device("cuda:0"), torch.float32) is first
+    assert sharing.generator(first, torch.device("cuda"), torch.float32) is first
 
 
 def test_copies_of_recordings_start_empty():
