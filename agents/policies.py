@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+import generators
 from agents import foreign
 from agents.agent import Agent
 from agents.checkpoints import (
@@ -33,6 +34,7 @@ from agents.pathwise import Pathwise
 from agents.sb3_agents import SB3A2C, SB3DDPG, SB3PPO, SB3SAC, SB3TD3
 from agents.shared_offset import OffsetPolicy, learn_offset, offset_from_contents
 from agents.worlds import Env
+from blindsr_env import sharing
 from blindsr_env.core import BlindSRCore
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
@@ -260,6 +262,39 @@ def learned_on(name_or_path: str | os.PathLike[str]) -> ActionMeaning | None:
     """
     path = file_of(name_or_path)
     return None if path is None else _rewarded(checkpoint.read(path)[1])
+
+
+def generator_of(names: Iterable[str | os.PathLike[str]], device: torch.device | str = "cpu") -> str | None:
+    """Give the name of the one generator that policies learned on, so that they act where they learned.
+
+    Args:
+        names: see `load`; those that learned no reward go with any generator.
+        device: where it will render: it is loaded there to be compared, and `sharing.generator` then has it.
+
+    Returns:
+        A name of `generators.names()`; None where no policy learned a reward.
+
+    Raises:
+        ValueError: two learned on different generators, or one on a generator whose weights do not ship.
+        CheckpointError: a file cannot be read.
+    """
+    found: tuple[str, str] | None = None
+    for name in map(os.fspath, names):
+        learned = learned_on(name)
+        if learned is None:
+            continue
+        generator = learned.generator
+        ships = generator in generators.names()
+        if ships and learned.weights is not None:
+            ships = learned.weights == sharing.generator(generator, device, torch.float32).fingerprint
+        if not ships:
+            raise ValueError(
+                f"{name} learned on {generator} of weights that do not ship: give its file as --generator"
+            )
+        if found is not None and found[1] != generator:
+            raise ValueError(f"{found[0]} learned on {found[1]}, {name} on {generator}: say which one with --generator")
+        found = found or (name, generator)
+    return None if found is None else found[1]
 
 
 def _rewarded(metadata: Mapping[str, Any]) -> ActionMeaning | None:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-import generators
 from agents import policies
 from agents.part import parted
 from blindsr_env import images, kernels, sharing
@@ -96,14 +95,15 @@ def upscale(settings: Upscale) -> list[Path]:
         CheckpointError: a file that cannot be used.
     """
     device = pick_device(settings.device)
+    chooser = settings.policy or "predictor"
+    source = settings.generator or policies.generator_of([chooser], device)
     env = BlindSREnv(
         metric="psnr",  # none is asked for
-        generator=sharing.tiled(settings.generator or _learned_on(settings), settings.tile, device),
+        generator=sharing.tiled(source, settings.tile, device),
         action=settings.action,
         device=device,
         split="test",
     )
-    chooser = settings.policy or "predictor"
     chosen_by = chooser if settings.width is None else f"width {settings.width:g}"
     output = Path(settings.output or Path("upscaled", f"{env.core.generator.name}_{_plain(chosen_by)}"))
     pairs = targets(settings, output, env.core.scale)
@@ -215,21 +215,6 @@ def render(
 def _stale(source: Path, target: Path) -> bool:
     """Say whether a photo's picture is not there, or older than the photo."""
     return not target.exists() or target.stat().st_mtime < source.stat().st_mtime
-
-
-def _learned_on(settings: Upscale) -> str | None:
-    """Give the generator that the policy learned on.
-
-    Raises:
-        ValueError: its weights do not ship.
-    """
-    learned = None if settings.policy is None else policies.learned_on(settings.policy)
-    if learned is None:
-        return None
-    name = learned.generator
-    if name in generators.names() and learned.weights in (None, generators.load(name).fingerprint):
-        return name
-    raise ValueError(f"{settings.policy} learned on {name} of weights that do not ship: give its file as --generator")
 
 
 def _made_by(settings: Upscale, core: BlindSRCore) -> dict[str, Any]:

@@ -269,6 +269,15 @@ def test_who_learned_what_a_generators_pictures_are_worth(make, predictor_file, 
     assert policies.learned_on(path).generator == "amnet_s" and policies.learned_on("amgan_rl_s").generator == "amgan_s"
     for name in ("predictor", "true-code", predictor_file, "mine:policy"):
         assert policies.learned_on(name) is None
+        assert policies.generator_of([name]) is None
+    assert policies.generator_of(["predictor", path, f"{path}@0.5"]) == "amnet_s"
+    with pytest.raises(ValueError, match="amgan_rl_s learned on amgan_s, .*agent.safetensors on amnet_s: say which"):
+        policies.generator_of(["amgan_rl_s", path])
+    tensors, metadata = checkpoint.read(path)
+    for changes in ({"weights": "of before"}, {"generator": "mine"}):
+        checkpoint.save(path.with_name("old.safetensors"), tensors, metadata | {"meaning": metadata["meaning"] | changes})
+        with pytest.raises(ValueError, match="old.safetensors learned on .* of weights that do not ship: give its file"):
+            policies.generator_of([path, path.with_name("old.safetensors")])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         policies.load(path, make())
