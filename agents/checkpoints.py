@@ -64,10 +64,13 @@ class ActionMeaning:
     @classmethod
     def from_core(cls, core: BlindSRCore | None) -> ActionMeaning | None:
         """Read it off an environment's core."""
-        if core is None:
-            return None
-        weights = getattr(core.generator, "fingerprint", None)
-        return cls(core.action, core.scale, core.codec.fingerprint, core.generator.name, weights)
+        return None if core is None else cls.of_generator(core.generator, core.action)
+
+    @classmethod
+    def of_generator(cls, generator: Any, kind: str = "code") -> ActionMeaning:
+        """Say what a generator's actions of one space mean."""
+        weights = getattr(generator, "fingerprint", None)
+        return cls(kind, generator.scale, generator.codec.fingerprint, generator.name, weights)
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> ActionMeaning | None:

@@ -278,8 +278,8 @@ def generator_of(names: Iterable[str | os.PathLike[str]], device: torch.device |
         ValueError: two learned on different generators, or one on a generator whose weights do not ship.
         CheckpointError: a file cannot be read.
     """
-    found: tuple[str, str] | None = None
-    for name in map(os.fspath, names):
+    found: tuple[str | os.PathLike[str], str] | None = None
+    for name in names:
         learned = learned_on(name)
         if learned is None:
             continue
@@ -288,9 +288,7 @@ def generator_of(names: Iterable[str | os.PathLike[str]], device: torch.device |
         if ships and learned.weights is not None:
             ships = learned.weights == sharing.generator(generator, device, torch.float32).fingerprint
         if not ships:
-            raise ValueError(
-                f"{name} learned on {generator} of weights that do not ship: give its file as --generator"
-            )
+            raise ValueError(f"{name} learned on {generator} of weights that do not ship: give its file as --generator")
         if found is not None and found[1] != generator:
             raise ValueError(f"{found[0]} learned on {found[1]}, {name} on {generator}: say which one with --generator")
         found = found or (name, generator)

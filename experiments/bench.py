@@ -10,7 +10,8 @@ from typing import Any, Literal
 import torch
 from tqdm import tqdm
 
-from experiments import contestants
+import generators
+from experiments import contestants, digests
 from experiments.counts import at_least_1
 from experiments.run_folder import vacant, write_results
 from experiments.stopwatch import memory_now, memory_peak, race
@@ -89,7 +90,11 @@ def bench(settings: Bench) -> dict[str, Any]:
     """
     device = pick_device(settings.device)
     config = _named(settings)
-    output = None if settings.output is None else vacant(settings.output, config)
+    identity = {
+        "generator": digests.of_checkpoint(generators.find(settings.generator)),
+        "rival": digests.of_metric(settings.rival),
+    }
+    output = None if settings.output is None else vacant(settings.output, config, identity)
     figures: dict[str, Any] = {"device": str(device), "threads": torch.get_num_threads()}
     for part in settings.parts:
         if device.type == "cuda":
@@ -97,7 +102,7 @@ def bench(settings: Bench) -> dict[str, Any]:
         figures[part] = PARTS[part](settings, device) | {"peak_memory": memory_peak(device)}
         print(table(part, figures[part]))
         if output is not None:  # after each part, so that a run cut short keeps what it measured
-            write_results(output, figures, config, settings.seed)
+            write_results(output, figures, config, settings.seed, identity)
     if output is not None:
         print(f"written to {output}")
     return figures

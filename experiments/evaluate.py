@@ -6,7 +6,8 @@ first one photo by photo.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import gymnasium
@@ -21,9 +22,9 @@ from blindsr_env import images, sharing
 from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
 from blindsr_env.images import Photo
-from experiments import labels, paper, recipes
+from experiments import digests, labels, paper, recipes
 from experiments.held_out import check_common, whole_photo
-from experiments.intervals import Interval, bootstrap, over_widths
+from experiments.intervals import NOTHING, Interval, bootstrap, over_widths
 from experiments.run_folder import vacant, write_results
 from experiments.training import pick_device
 
@@ -45,7 +46,7 @@ class Evaluate:
         widths: kernel widths (standard deviation, HR pixels); every photo is degraded with each.
         metrics: metrics to score the pictures with.
         generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`) or a checkpoint
-            file; without it, `amnet`.
+            file; without it, the one that policies and recipes learned on, or else `amnet`.
         generators: several generators instead of one; the others are compared with the first.
         tiles: sides of the tiles, in LR pixels, in which larger photos are rendered (see `generators.tiles`); null
             renders photos whole, as the paper does. With several, such as `[null, 64]`, each generator is scored in
@@ -58,7 +59,7 @@ class Evaluate:
             pattern of them, as in `{eq10: 'runs/eq10_*', eq11: 'runs/eq11_*'}`. They are scored like policies; each
             recipe's gain comes with an interval over seeds and photos, and is compared with the recipes before it.
         offset_metric: reward that `shared-offset` is learned for, on the built-in training photos.
-        output: results file, JSON; null writes none. If it holds results of other settings, the new ones go to
+        output: results file, JSON; null writes none. If it holds results of another run, the new ones go to
             `NAME_2.json`.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         seed: random seed of the random policy, the offset and the intervals.
@@ -118,65 +119,112 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
 
     Raises:
         ValueError: unknown names, photos or files that cannot be used, something given twice, generators of several
-            scales.
+            scales, or no generator where policies learned on different ones.
     """
-    device = pick_device(settings.device)
-    first, *others = settings.metrics
-    # The core's own photos are not looked at: it brings generator, metrics and action space together.
-    common: dict[str, Any] = {"metric": first, "report": others, "action": settings.action, "device": device}
-    ways = [(source, tile) for source in settings.sources for tile in settings.tiles]
-    envs = [BlindSREnv(generator=sharing.tiled(*way, device), split="test", **common) for way in ways]
-    each = len(settings.tiles)
-    of_sources = labels.of_generators([env.core.generator.name for env in envs[::each]], settings.sources)
-    names = [labels.in_tiles(name, tile) for name in of_sources for tile in settings.tiles]
-    check_common([env.core for env in envs], drawn=False)
+    seeds = {name: recipes.by_label(name, recipes.files(recipe)) for name, recipe in settings.recipes.items()}
+    settings = _with_generator(settings, seeds)
+    ways = _ways(settings)
     sets = {name: images.load(folder, split="test") for name, folder in settings.sets.items()}
-    config = labels.short(asdict(settings))
-    if settings.generators is None:
-        config["generator"] = labels.short(settings.sources[0])
-    output = None if settings.output is None else vacant(settings.output, config)
+    config, identity = labels.short(asdict(settings)), _identity(settings, seeds)
+    output = None if settings.output is None else vacant(settings.output, config, identity)
+    curves = {name: recipes.curves([*files.values()]) for name, files in seeds.items()}
     sheets: list[dict[str, Any]] = []
     compared: list[dict[str, Any]] = []
     figures: dict[str, Any] = {}
-    agents = {name: recipes.files(recipe) for name, recipe in settings.recipes.items()}
-    called = {name: recipes.called(name, found) for name, found in agents.items()}
-    learning = {name: recipes.curves(found) for name, found in agents.items()}
-    # Further tiles are compared with the same generator in the first way, generators with the first one.
-    bases = [names[i - i % each if i % each else 0] for i in range(len(names))]
-    for env, (source, _), name, base in zip(envs, ways, names, bases, strict=True):
-        actors = _actors(env, source, settings)
-        for recipe, found in agents.items():
-            actors |= {label: policies.load(file, env) for label, file in zip(called[recipe], found, strict=True)}
+    for way in ways:
+        actors, zeta = _actors(way, settings, seeds), _zeta(way.env.core)
         for title, photos in sets.items():
-            sheet = {"set": title, "generator": name, **_sheet(env.core, photos, actors, settings, f"{name}, {title}")}
+            sheet = _sheet(way, title, photos, actors, settings)
             print(table(sheet), flush=True)
-            if agents:
-                sheet["recipes"] = recipes.summary(called, sheet["policies"], _zeta(env.core))
-                for recipe, curves in learning.items():
-                    sheet["recipes"][recipe]["curves"] = curves
+            if seeds:
+                summary = recipes.summary(seeds, sheet["policies"], zeta)
+                sheet["recipes"] = {name: {**of, "curves": curves[name]} for name, of in summary.items()}
                 print(recipes.table(sheet["recipes"]), flush=True)
             sheets.append(sheet)
-            if name != names[0]:
-                against = next(each for each in sheets if (each["set"], each["generator"]) == (title, base))
-                compared += differences([against, sheet], _zeta(env.core), settings.seed)
+            if way.against is not None:
+                base = next(each for each in sheets if (each["set"], each["generator"]) == (title, way.against))
+                compared += differences([base, sheet], zeta, settings.seed)
             figures = {"sheets": sheets, "differences": compared} if len(sheets) > 1 else sheet
             # After each sheet: what was scored is kept, should a later one fail or be stopped.
             if output is not None:
-                write_results(output, figures, config, settings.seed)
+                write_results(output, figures, config, settings.seed, identity)
     print(table_of_differences(compared), end="")
     if output is not None:
         print(f"written to {output}")
     return figures
 
 
+Seeds = Mapping[str, Mapping[str, str]]
+"""By recipe, the files of its agents by what tables call them."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Way:
+    """A generator, whole or in tiles.
+
+    Attributes:
+        source: its name or file.
+        name: what tables call it.
+        against: the name of what it is compared with; None for the first.
+        env: where it renders and policies act.
+    """
+
+    source: str
+    name: str
+    against: str | None
+    env: BlindSREnv
+
+
+def _with_generator(settings: Evaluate, seeds: Seeds) -> Evaluate:
+    """Name the generator that the agents learned on, where none is named."""
+    if settings.generator is not None or settings.generators is not None:
+        return settings
+    names = [*settings.policies, *(file for files in seeds.values() for file in files.values())]
+    if settings.predictor is not None:
+        names.append(settings.predictor)
+    learned_on = policies.generator_of(names, pick_device(settings.device))
+    return replace(settings, generator=learned_on or generators.names()[0])
+
+
+def _ways(settings: Evaluate) -> list[_Way]:
+    """Load each generator, for each way of tiles."""
+    device = pick_device(settings.device)
+    first, *others = settings.metrics
+    # The core's own photos are not looked at: it brings generator, metrics and action space together.
+    common: dict[str, Any] = {"metric": first, "report": others, "action": settings.action, "device": device}
+    given = [(source, tile) for source in settings.sources for tile in settings.tiles]
+    envs = [BlindSREnv(generator=sharing.tiled(*each, device), split="test", **common) for each in given]
+    check_common([env.core for env in envs], drawn=False)
+    each = len(settings.tiles)
+    of_sources = labels.of_generators([env.core.generator.name for env in envs[::each]], settings.sources)
+    names = [labels.in_tiles(name, tile) for name in of_sources for tile in settings.tiles]
+    # Further tiles are compared with the same generator in the first way, generators with the first one.
+    against = [names[i - i % each if i % each else 0] if i else None for i in range(len(names))]
+    sources = [source for source, _ in given]
+    return [_Way(*way) for way in zip(sources, names, against, envs, strict=True)]
+
+
+def _identity(settings: Evaluate, seeds: Seeds) -> dict[str, Any]:
+    """Give the digests of the files that the figures depend on."""
+    return {
+        "generators": [digests.of_checkpoint(generators.find(source)) for source in settings.sources],
+        "images": {title: digests.of_photos(folder) for title, folder in settings.sets.items()},
+        "metrics": [digests.of_metric(metric) for metric in (*settings.metrics, settings.offset_metric)],
+        "policies": [digests.of_policy(name) for name in settings.policies],
+        "predictor": digests.of_policy(settings.predictor or "predictor"),
+        "recipes": {name: [digests.of_checkpoint(file) for file in files.values()] for name, files in seeds.items()},
+    }
+
+
 def _sheet(
-    core: BlindSRCore, photos: list[Photo], actors: dict[str, policies.Policy], settings: Evaluate, doing: str
+    way: _Way, title: str, photos: list[Photo], actors: dict[str, policies.Policy], settings: Evaluate
 ) -> dict[str, Any]:
-    """Score one generator on one set; `doing` is for the progress bar."""
+    """Score one generator on one set."""
+    core = way.env.core
     names = ["true-code", *actors]
     shape = (len(photos), len(settings.widths), len(settings.metrics))
     scores = {name: np.full(shape, np.nan) for name in names}
-    with tqdm(photos, unit="photo", desc=f"scoring {doing}", leave=False) as bar:
+    with tqdm(photos, unit="photo", desc=f"scoring {way.name}, {title}", leave=False) as bar:
         for row, photo in enumerate(bar):
             bar.set_postfix_str(photo.name)
             for name, values in score_photo(core, photo, settings.widths, actors).items():
@@ -191,6 +239,8 @@ def _sheet(
         for name in names:
             entries[name][metric] = _entry(scores[name][:, :, m], true, zeta, settings.seed)
     return {
+        "set": title,
+        "generator": way.name,
         "architecture": core.generator.architecture.to_dict(),
         "photos": [photo.name for photo in photos],
         "widths": list(settings.widths),
@@ -229,8 +279,7 @@ def _broken(own: NDArray[np.float64], base: NDArray[np.float64]) -> int:
 
 def _interval(values: NDArray[np.float64], seed: int) -> dict[str, Any]:
     """Bootstrap over photos, as plain values; of nothing, NaN with a count of 0."""
-    nothing = Interval(float("nan"), float("nan"), float("nan"), 0)
-    return asdict(bootstrap(values, seed) if np.isfinite(values).any() else nothing)
+    return asdict(bootstrap(values, seed) if np.isfinite(values).any() else NOTHING)
 
 
 def differences(sheets: list[dict[str, Any]], zeta: dict[str, float], seed: int) -> list[dict[str, Any]]:
@@ -334,13 +383,16 @@ def _zeta(core: BlindSRCore) -> dict[str, float]:
     return {metric.name: -1.0 if metric.lower_is_better else 1.0 for metric in (core.metric, *core.report)}
 
 
-def _actors(env: BlindSREnv, source: str, settings: Evaluate) -> dict[str, policies.Policy]:
+def _actors(way: _Way, settings: Evaluate, seeds: Seeds) -> dict[str, policies.Policy]:
     """Give the policies beside the true code, by what the results call them: files by their last parts."""
     named = dict(zip(labels.tails(settings.policies), settings.policies, strict=True))
-    return {label: _policy(name, env, source, settings) for label, name in named.items() if name != "true-code"}
+    actors = {label: _policy(name, way, settings) for label, name in named.items() if name != "true-code"}
+    for files in seeds.values():
+        actors |= {label: policies.load(file, way.env) for label, file in files.items()}
+    return actors
 
 
-def _policy(name: str, env: BlindSREnv, source: str, settings: Evaluate) -> policies.Policy:
+def _policy(name: str, way: _Way, settings: Evaluate) -> policies.Policy:
     learn_on = None
     if parted(name)[0] == "shared-offset":
         print(f"learning the shared offset for {settings.offset_metric} on the built-in training photos")
@@ -348,10 +400,10 @@ def _policy(name: str, env: BlindSREnv, source: str, settings: Evaluate) -> poli
             "BlindSR-v0",
             num_envs=24,
             metric=settings.offset_metric,
-            generator=source,
+            generator=way.source,
             action=settings.action,
             repeats=6,
-            device=str(env.device),
+            device=str(way.env.device),
             output="torch",
         )
-    return policies.load(name, env, predictor=settings.predictor, learn_on=learn_on, seed=settings.seed)
+    return policies.load(name, way.env, predictor=settings.predictor, learn_on=learn_on, seed=settings.seed)

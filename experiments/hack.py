@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import generators
 from agents.policies import TrueCode
 from agents.shared_offset import OffsetPolicy, learn_offset
-from experiments import labels
+from experiments import digests, labels
 from experiments.counts import at_least_1
 from experiments.extremes import captions
 from experiments.held_out import HeldOut, Scored, check_common, check_disjoint
@@ -88,7 +89,13 @@ def hack(settings: Hack) -> dict[str, Any]:
     check_disjoint(settings.images, settings.held_out)
     sources = [settings.generators] if isinstance(settings.generators, str) else settings.generators
     config = labels.short(asdict(settings))
-    output = vacant(settings.output, config)
+    identity = {
+        "generators": [digests.of_checkpoint(generators.find(source)) for source in sources],
+        "images": digests.of_photos(settings.images),
+        "held_out": digests.of_photos(settings.held_out),
+        "metric": digests.of_metric(settings.metric),
+    }
+    output = vacant(settings.output, config, identity)
     held = [_held_out(settings, source, settings.actions[0]) for source in sources]
     check_common([each.core for each in held], drawn=True)
     names = labels.of_generators([each.core.generator.name for each in held], sources)
@@ -128,7 +135,7 @@ def hack(settings: Hack) -> dict[str, Any]:
         picture = output.with_name(f"{output.stem}_{name.replace(' ', '_').replace('/', '_')}.png")
         gallery(picture, shown, f"{name}: one constant on the true code, learned for {figures['metric']}")
         # After each generator: what was measured is kept, should a later one fail or be stopped.
-        write_results(output, figures, config, settings.seed)
+        write_results(output, figures, config, settings.seed, identity)
         print(f"picture: {picture}", flush=True)
     print(table(figures))
     print(f"written to {output}")

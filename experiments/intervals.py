@@ -43,6 +43,10 @@ class Interval:
         return f"{self.mean:+.{digits}f} [{self.low:+.{digits}f}, {self.high:+.{digits}f}]"
 
 
+NOTHING = Interval(math.nan, math.nan, math.nan, 0)
+"""The interval of no value at all."""
+
+
 def bootstrap(values: ArrayLike, seed: int = 0) -> Interval:
     """Give the mean of independent values with its 95% interval.
 

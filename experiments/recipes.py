@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments import labels
-from experiments.intervals import Interval, over_widths, seeds_and_photos
+from experiments.intervals import NOTHING, Interval, over_widths, seeds_and_photos
 from generators import checkpoint
 
 AGENT = "agent.safetensors"
@@ -54,10 +54,13 @@ def files(recipe: Recipe) -> list[str]:
     return [str(file) for file in found]
 
 
-def called(name: str, found: Sequence[str]) -> list[str]:
-    """Give what tables call a recipe's agents: by their seeds; by their places where the files know of none."""
+def by_label(name: str, found: Sequence[str]) -> dict[str, str]:
+    """Give a recipe's files by what tables call its agents: their seeds, or their places where a file has no seed."""
     seeds = [checkpoint.read(file)[1].get("seed") for file in found]
-    return [f"{name}/{place if seed is None else seed}" for place, seed in enumerate(seeds)]
+    return {
+        f"{name}/{place if seed is None else seed}": file
+        for place, (seed, file) in enumerate(zip(seeds, found, strict=True))
+    }
 
 
 def _check_alike(found: list[str]) -> None:
@@ -89,7 +92,7 @@ def _check_alike(found: list[str]) -> None:
 
 
 def summary(
-    recipes: Mapping[str, Sequence[str]], entries: Mapping[str, Any], zeta: Mapping[str, float]
+    recipes: Mapping[str, Iterable[str]], entries: Mapping[str, Any], zeta: Mapping[str, float]
 ) -> dict[str, Any]:
     """Give each recipe's gain over the true code, with intervals over seeds and photos, and how it differs.
 
@@ -101,7 +104,7 @@ def summary(
     Returns:
         By recipe: `agents`, and `metrics`: by metric `gain`, `gain_by_width`, `gain_by_seed`; `over`: by each recipe
         that stands before it, the gain less that one's, paired by photo; `photos`, how many all seeds have a score of;
-        and `broken`, how many pictures have none though the true code's have.
+        and `broken`, how many pictures have none though the true code's have. Means over no photo are NaN.
     """
     found: dict[str, Any] = {}
     by_photo: dict[str, dict[str, NDArray[np.float64]]] = {}  # each (seeds, photos)
@@ -114,15 +117,21 @@ def summary(
             mean = by_photo[name][metric] = over_widths(gain)
             kept = mean[:, np.isfinite(mean).all(axis=0)]
             of_metric[metric] = {
-                "gain": asdict(seeds_and_photos(mean)),
-                "gain_by_width": [asdict(seeds_and_photos(each)) for each in np.moveaxis(gain, 2, 0)],
-                "gain_by_seed": kept.mean(axis=1).tolist(),
-                "over": {other: asdict(seeds_and_photos(mean, by_photo[other][metric])) for other in found},
+                "gain": _interval(mean),
+                "gain_by_width": [_interval(each) for each in np.moveaxis(gain, 2, 0)],
+                "gain_by_seed": (kept.mean(axis=1) if kept.size else np.full(len(kept), np.nan)).tolist(),
+                "over": {other: _interval(mean, by_photo[other][metric]) for other in found},
                 "photos": kept.shape[1],
                 "broken": int((np.isfinite(true) & ~np.isfinite(own)).sum()),
             }
         found[name] = {"agents": list(agents), "metrics": of_metric}
     return found
+
+
+def _interval(values: NDArray[np.float64], other: NDArray[np.float64] | None = None) -> dict[str, Any]:
+    """Give `seeds_and_photos` as plain values; where no photo is left, NaN with a count of 0."""
+    kept = np.isfinite(values if other is None else np.concatenate([values, other])).all(axis=0)
+    return asdict(seeds_and_photos(values, other) if kept.any() else NOTHING)
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -136,7 +145,7 @@ def table(found: Mapping[str, Any]) -> str:
             less = f"  |  {Interval(**entry['over'][first]).times(unit)}" if first in entry["over"] else ""
             gain = Interval(**entry["gain"])
             lost = f"  ({entry['broken']} pictures broken)" if entry["broken"] else ""
-            seeds = f"{gain.count} seed{'s' * (gain.count > 1)}"
+            seeds = f"{gain.count} seed{'s' * (gain.count != 1)}"
             lines.append(f"{name:<{width}}  {title:<10}  {gain.times(unit)}  {seeds}{lost}{less}")
     return "\n".join(lines)
 

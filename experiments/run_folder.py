@@ -136,7 +136,7 @@ class RunFolder:
     def finished(self, config: Any) -> bool:
         """Tell whether the folder holds the results of this config."""
         path = self.path / "results.json"
-        return path.exists() and _config_of(path) == _decisive(_in_json(config))
+        return path.exists() and _holds(path, config)
 
     def write_results(self, figures: Mapping[str, Any], config: Any, seed: int | None) -> Path:
         """Write a results file: figures, config, environment, seed, commit."""
@@ -145,11 +145,26 @@ class RunFolder:
         return path
 
 
-def write_results(path: Path, figures: Mapping[str, Any], config: Any, seed: int | None) -> None:
-    """Write figures as JSON, together with what is needed to reproduce them."""
+def write_results(
+    path: Path,
+    figures: Mapping[str, Any],
+    config: Any,
+    seed: int | None,
+    identity: Mapping[str, Any] | None = None,
+) -> None:
+    """Write figures as JSON, together with what is needed to reproduce them.
+
+    Args:
+        path: the file.
+        figures: plain values.
+        config: settings, files by their names.
+        seed: the random seed of the run.
+        identity: digests of the files that the config names, see `experiments.digests`.
+    """
     content = {
         "figures": figures,
         "config": plain(config),
+        **({} if identity is None else {"identity": identity}),
         "environment": environment(),
         "seed": seed,
         "commit": commit(),
@@ -158,20 +173,31 @@ def write_results(path: Path, figures: Mapping[str, Any], config: Any, seed: int
         partial.write_text(json.dumps(content, indent=1, default=str) + "\n")
 
 
-def vacant(path: str | os.PathLike[str], config: Any) -> Path:
-    """Give a results file's path, or `NAME_2.json` and so on if it holds results of another config.
+def vacant(path: str | os.PathLike[str], config: Any, identity: Mapping[str, Any] | None = None) -> Path:
+    """Give a results file's path, or `NAME_2.json` and so on if it holds the results of another run.
 
     Args:
         path: as the user gave it; `.json` is added where it has no ending, or tables would not find it in its folder.
-        config: as `write_results` gets it; the same one's results are replaced.
+        config: as `write_results` gets it; the results of the same run are replaced.
+        identity: likewise. Files from before it was kept are compared by their config alone.
     """
-    first, wanted = Path(path), _decisive(_in_json(config))
+    first = Path(path)
     first = first if first.suffix else first.with_suffix(".json")
     place, number = first, 1
-    while place.exists() and _config_of(place) != wanted:
+    while place.exists() and not _holds(place, config, identity):
         number += 1
         place = first.with_name(f"{first.stem}_{number}{first.suffix}")
     return place
+
+
+def _holds(path: Path, config: Any, identity: Mapping[str, Any] | None = None) -> bool:
+    """Say whether a file holds the results of a run."""
+    try:
+        content = json.loads(path.read_text())
+        same = _decisive(content["config"]) == _decisive(_in_json(config))
+        return same and content.get("identity", identity) == identity
+    except (ValueError, KeyError, TypeError, AttributeError):  # not a results file: it is not ours to replace
+        return False
 
 
 def _in_json(config: Any) -> Any:
@@ -183,13 +209,6 @@ def _decisive(config: Any) -> Any:
     if not isinstance(config, dict):
         return config
     return {key: value for key, value in config.items() if key not in IDLE and value != LATER.get(key, MISSING)}
-
-
-def _config_of(path: Path) -> Any:
-    try:
-        return _decisive(json.loads(path.read_text())["config"])
-    except (ValueError, KeyError, TypeError):  # not a results file: it is not ours to replace
-        return None
 
 
 class _Silent:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+import generators
 from agents import policies
 from agents.search import search as search_codes
 from blindsr_env import images, sharing
 from blindsr_env.core import DTYPES, BlindSRCore
-from experiments import labels, paper
+from experiments import digests, labels, paper
 from experiments.counts import at_least_1
 from experiments.findings import ALWAYS, BLIND, plot, table
 from experiments.held_out import HeldOut, Scored
@@ -26,6 +27,9 @@ from experiments.training import pick_device
 
 BLIND_STEP = 3.0
 """First step, in units of the search's spread, from a start that knows nothing of its scene."""
+
+GENERATOR = "amgan_s"
+"""Renders where no generator is named and no start learned on one."""
 
 VIEWS, UNSEEN = 4, (4, 5, 6, 7)
 """Of the eight ways to turn and flip a photo, as many as may be searched, those that are not transposed; and those that
@@ -49,7 +53,7 @@ class Search:
         metric: reward metric, for example `niqe` or `niqe+0.1*psnr`, which may also be written `{niqe: 1, psnr: 0.1}`.
         images: folder of held-out HR photos; without it, the built-in ones.
         generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`) or a checkpoint
-            file.
+            file; without it, the one that the starts learned on, or else `amgan_s`.
         predictor: checkpoint that `predictor` uses; without it, the shipped one.
         action: what is searched. `code`: 15 numbers that describe the blur kernel, scaled so that Gaussian kernels fill
             80% of the box [-1, 1]; `free-code`: the same 15 numbers, scaled so that they also reach codes that no
@@ -73,7 +77,7 @@ class Search:
     scenes: int = 16
     metric: dict[str, float] | str = "niqe"
     images: str | None = None
-    generator: str = "amgan_s"
+    generator: str | None = None
     predictor: str | None = None
     action: str = "code"
     patch_size: int | None = 64
@@ -114,9 +118,13 @@ def search(settings: Search) -> dict[str, Any]:
         Figures; see `experiments.sheets` for their layout.
 
     Raises:
-        ValueError: unknown names, photos or files that cannot be used.
+        ValueError: unknown names, photos or files that cannot be used, or no generator where starts learned on
+            different ones.
     """
-    held_out = _held_out(settings)
+    device = pick_device(settings.device)
+    generator = settings.generator or policies.generator_of(settings.starts, device) or GENERATOR
+    settings = replace(settings, generator=generator)
+    held_out, identity = _held_out(settings), _identity(settings)
     views = [held_out.turned(flip) for flip in range(1, settings.views)]
     unseen = [held_out.turned(flip) for flip in UNSEEN]
     # The same scenes count everywhere: those in which the true code has a score on all views.
@@ -182,11 +190,22 @@ def search(settings: Search) -> dict[str, Any]:
     print(table(figures))
     if settings.output is not None:
         config = labels.short(asdict(settings))
-        path = vacant(settings.output, config)
-        write_results(path, figures, config, settings.seed)
+        path = vacant(settings.output, config, identity)
+        write_results(path, figures, config, settings.seed, identity)
         plot(path.with_suffix(".png"), figures)
         print(f"written to {path} and {path.with_suffix('.png')}")
     return figures
+
+
+def _identity(settings: Search) -> dict[str, Any]:
+    """Give the digests of the files that the figures depend on."""
+    return {
+        "generator": digests.of_checkpoint(generators.find(settings.generator)),
+        "images": digests.of_photos(settings.images),
+        "metrics": [digests.of_metric(metric) for metric in (settings.metric, *settings.report)],
+        "predictor": digests.of_policy(settings.predictor or "predictor"),
+        "starts": [digests.of_policy(name) for name in settings.starts],
+    }
 
 
 def _held_out(settings: Search) -> HeldOut:

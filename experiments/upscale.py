@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from agents.part import parted
 from blindsr_env import images, kernels, sharing
 from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
+from experiments import digests
 from experiments.training import pick_device
 from generators.atomic import atomic_write
 from generators.tiles import OVERLAP, TILE
@@ -96,10 +96,10 @@ def upscale(settings: Upscale) -> list[Path]:
     """
     device = pick_device(settings.device)
     chooser = settings.policy or "predictor"
-    source = settings.generator or policies.generator_of([chooser], device)
+    generator = settings.generator or policies.generator_of([chooser], device)
     env = BlindSREnv(
         metric="psnr",  # none is asked for
-        generator=sharing.tiled(source, settings.tile, device),
+        generator=sharing.tiled(generator, settings.tile, device),
         action=settings.action,
         device=device,
         split="test",
@@ -227,7 +227,7 @@ def _made_by(settings: Upscale, core: BlindSRCore) -> dict[str, Any]:
         "weights": getattr(core.generator, "fingerprint", None),
         "photos": str(source if source.is_dir() else source.parent),
         "policy": policy,
-        "policy_file": hashlib.sha256(file.read_bytes()).hexdigest()[:12] if file else None,
+        "policy_file": digests.of_file(file) if file else None,
         "width": settings.width,
         "action": settings.action,
         "tile": settings.tile,

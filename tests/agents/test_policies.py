@@ -275,8 +275,12 @@ def test_who_learned_what_a_generators_pictures_are_worth(make, predictor_file, 
         policies.generator_of(["amgan_rl_s", path])
     tensors, metadata = checkpoint.read(path)
     for changes in ({"weights": "of before"}, {"generator": "mine"}):
-        checkpoint.save(path.with_name("old.safetensors"), tensors, metadata | {"meaning": metadata["meaning"] | changes})
-        with pytest.raises(ValueError, match="old.safetensors learned on .* of weights that do not ship: give its file"):
+        checkpoint.save(
+            path.with_name("old.safetensors"), tensors, metadata | {"meaning": metadata["meaning"] | changes}
+        )
+        with pytest.raises(
+            ValueError, match="old.safetensors learned on .* of weights that do not ship: give its file"
+        ):
             policies.generator_of([path, path.with_name("old.safetensors")])
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,6 +1,7 @@
 """The benchmark runs, its parts can be chosen, and its ratios follow from its seconds."""
 
 import json
+import shutil
 import statistics
 
 import pytest
@@ -34,6 +35,13 @@ def run(tmp_path, tiny_checkpoint):
         return results["figures"]
 
     return run
+
+
+def test_other_weights_of_the_same_name_get_a_file_of_their_own(run, tiny_checkpoint, louder, tmp_path):
+    (tmp_path / "other").mkdir()
+    for generator in (tiny_checkpoint, tiny_checkpoint, shutil.copy(louder, tmp_path / "other" / "tiny.safetensors")):
+        run(parts=("memory",), memory_steps=20, generator=str(generator))
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == ["bench.json", "bench_2.json"]
 
 
 def median(row):

@@ -1,6 +1,7 @@
 """Scores of policies on whole photos: the table's figures against a plain computation."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 import generators
 from agents import checkpoints, networks
+from agents.checkpoints import SHIPPED_AGENTS
 from blindsr_env import degradation, images, kernels, metrics
 from experiments.evaluate import Evaluate, differences, evaluate, table_of_differences
 from experiments.run_folder import vacant, write_results
@@ -298,6 +300,62 @@ def test_results_files_get_their_ending_and_settings_that_change_nothing_do_not_
     assert vacant(tmp_path / "mine", {"a": 1, "tiles": (None,), "views": 1}) == tmp_path / "mine.json"
     assert vacant(tmp_path / "mine", {"a": 1, "tiles": (64,)}) == tmp_path / "mine_2.json"
     assert vacant(tmp_path / "mine", {"a": 2}) == tmp_path / "mine_2.json"
+
+
+def test_results_of_other_files_of_the_same_name_are_not_replaced(tmp_path):
+    path, config = tmp_path / "r.json", {"policies": ["predictor.safetensors"]}
+    for identity, place in (({"policies": ["aa"]}, "r.json"), ({"policies": ["bb"]}, "r_2.json")):
+        for _ in range(2):
+            assert (found := vacant(path, config, identity)).name == place
+            write_results(found, {}, config, 0, identity)
+    assert vacant(path, config).name == "r_3.json"
+    write_results(path, {}, config, 0)
+    assert vacant(path, config, {"policies": ["cc"]}).name == "r.json", "an older file has its config alone"
+
+
+def test_a_run_is_known_by_what_its_files_hold(folder, tiny_checkpoint, louder, tiny_generator, photo, tmp_path):
+    def predictor(place, seed):
+        torch.manual_seed(seed)
+        meaning = checkpoints.ActionMeaning.of_generator(tiny_generator)
+        checkpoints.save_predictor(tmp_path / place / "p.safetensors", networks.build("predictor_s"), meaning, {})
+        return str(tmp_path / place / "p.safetensors")
+
+    def copied(source, place):
+        (tmp_path / place).mkdir()
+        return str(shutil.copy(source, tmp_path / place / "g.safetensors"))
+
+    images.write(tmp_path / "other" / "photos" / "p0.png", photo(101, 130, 7))
+    first, again, other = predictor("1", 1), predictor("2", 1), predictor("3", 2)
+    generator = copied(tiny_checkpoint, "4")
+    common = dict(images=str(folder), widths=(2.0,), metrics=("psnr",), device="cpu", output=str(tmp_path / "r.json"))
+    runs = [
+        (dict(policies=(first,), generator=generator), "r.json"),
+        (dict(policies=(other,), generator=generator), "r_2.json"),
+        (dict(policies=(again,), generator=generator), "r.json"),
+        (dict(policies=(first,), generator=copied(louder, "5")), "r_3.json"),
+        (dict(policies=(first,), generator=generator, images=str(tmp_path / "other" / "photos")), "r_4.json"),
+        (dict(policies=("predictor",), predictor=first, generator=generator), "r_5.json"),
+        (dict(policies=("predictor",), predictor=other, generator=generator), "r_6.json"),
+    ]
+    for changes, place in runs:
+        figures = evaluate(Evaluate(**common | changes))
+        content = (tmp_path / place).read_text()
+        saved = json.loads(content)["figures"]
+        assert json.dumps(saved) == json.dumps(figures), "as text: NaN is no NaN's equal"
+        assert str(tmp_path) not in content, "no path of this machine"
+    assert len(list(tmp_path.glob("r*.json"))) == 6
+
+
+def test_agents_act_where_they_learned(folder, tmp_path, tiny_checkpoint, capsys):
+    common = dict(images=str(folder), widths=(2.0,), metrics=("psnr",), output=None, device="cpu")
+    assert evaluate(Evaluate(policies=("amgan_rl_s@0.5",), **common))["generator"] == "amgan_s"
+    agent = str(SHIPPED_AGENTS["amgan_rl_s"])
+    assert evaluate(Evaluate(policies=("true-code",), recipes={"one": [agent]}, **common))["generator"] == "amgan_s"
+    assert evaluate(Evaluate(policies=("mean-code",), **common))["generator"] == "amnet"
+    with pytest.raises(ValueError, match="^amgan_rl_s learned on amgan_s, amgan_rl on amgan: say which one with --gen"):
+        evaluate(Evaluate(policies=("predictor", "amgan_rl_s", "amgan_rl"), **common))
+    with pytest.warns(UserWarning, match="learned what amgan_s's pictures are worth"):
+        assert evaluate(Evaluate(policies=("amgan_rl_s",), generator=tiny_checkpoint, **common))["generator"] == "tiny"
 
 
 def test_widths_that_no_kernel_has_are_refused(tiny_checkpoint, folder):

@@ -57,6 +57,19 @@ def test_figures_table_and_pictures(folders, tiny_checkpoint, louder, tmp_path, 
     assert len(list(output.parent.glob("hack_*.png"))) == 2
 
 
+def test_other_photos_of_the_same_name_get_a_file_of_their_own(folders, tiny_checkpoint, tmp_path, photo, monkeypatch):
+    monkeypatch.setattr("experiments.hack.SHOWN", 1)
+    images.write(tmp_path / "other" / "held-out" / "held-out0.png", photo(80, 90, 20))
+    few = dict(actions=("code",), metric="psnr", scenes=1, renders=4, num_envs=4, repeats=4, patch_size=16)
+    common = dict(generators=tiny_checkpoint, output=str(tmp_path / "h.json"), device="cpu", **few)
+    for _ in range(2):
+        hack(Hack(**common, **folders))
+    assert not (tmp_path / "h_2.json").exists()
+    first = (tmp_path / "h.json").read_bytes()
+    hack(Hack(**common, **folders | {"held_out": str(tmp_path / "other" / "held-out")}))
+    assert (tmp_path / "h_2.json").exists() and (tmp_path / "h.json").read_bytes() == first
+
+
 def test_generators_without_common_scenes_are_refused(folders, tiny_checkpoint, twice):
     given = [tiny_checkpoint, twice]
     with pytest.raises(ValueError, match="x2 is for scale 2 .* compare them apart"):

@@ -157,3 +157,25 @@ def test_broken_pictures_are_counted_and_left_out():
     entry = recipes.summary({"a": ["a/0", "a/1"]}, entries, {"niqe": -1.0})["a"]["metrics"]["niqe"]
     assert (entry["broken"], entry["photos"]) == (3, 2)
     assert entry["gain"]["mean"] == pytest.approx((1 + 3) / 2) and entry["gain_by_seed"] == pytest.approx([2, 2])
+
+
+def test_what_no_photo_has_a_score_of_is_nan_and_the_rest_is_kept():
+    def scores(*rows):
+        return {"niqe": {"scores": [list(row) for row in rows]}, "grid": {"scores": [[nan, nan] for _ in rows]}}
+
+    nan = float("nan")
+    entries = {
+        "true-code": scores((5, 5), (5, 5)),
+        "a/0": scores((4, nan), (2, nan)),
+        "b/0": scores((nan, 3), (nan, 3)),
+    }
+    found = recipes.summary({"a": ["a/0"], "b": ["b/0"]}, entries, {"niqe": -1.0, "grid": -1.0})
+    entry = found["a"]["metrics"]["niqe"]
+    assert entry["gain"]["mean"] == pytest.approx(2)
+    assert [(width["count"], np.isnan(width["mean"])) for width in entry["gain_by_width"]] == [(1, False), (0, True)]
+    nothing = found["b"]["metrics"]["grid"]
+    for interval in (nothing["gain"], nothing["over"]["a"], *nothing["gain_by_width"]):
+        assert interval["count"] == 0 and np.isnan([interval[end] for end in ("mean", "low", "high")]).all()
+    assert nothing["photos"] == 0 and np.isnan(nothing["gain_by_seed"]).all()
+    assert found["b"]["metrics"]["niqe"]["over"]["a"]["mean"] == pytest.approx(0)
+    assert "nan [?]  0 seeds" in recipes.table(found)

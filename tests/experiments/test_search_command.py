@@ -1,6 +1,7 @@
 """`blindsr search` at a toy budget: its figures follow from the rewards that it writes."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -56,6 +57,24 @@ def test_figures_follow_from_the_rewards(settings, tmp_path, capsys):
     assert picture.shape[1] > 500 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
     printed = capsys.readouterr().out
     assert "mean-code" in printed and "renders per image" in printed and "price" in printed
+
+
+def test_starts_bring_their_generator_and_files_their_content(settings, tmp_path, tiny_checkpoint, louder):
+    few = dict(scenes=1, budgets=(1,), starts=("mean-code",))
+    assert search(settings(generator=None, starts=("amgan_rl",), scenes=1, budgets=(1,)))["generator"] == "amgan"
+    assert search(settings(generator=None, **few))["generator"] == "amgan_s"
+    with pytest.raises(ValueError, match="amgan_rl learned on amgan, amgan_rl_s on amgan_s: say which one"):
+        search(settings(generator=None, starts=("amgan_rl", "amgan_rl_s")))
+    given = []
+    for place, source in enumerate((tiny_checkpoint, louder)):
+        (tmp_path / str(place)).mkdir()
+        given.append(str(shutil.copy(source, tmp_path / str(place) / "g.safetensors")))
+    output = str(tmp_path / "files.json")
+    for generator, found in ((given[0], "files.json"), (given[1], "files_2.json"), (given[0], "files.json")):
+        figures = search(settings(generator=generator, output=output, **few))
+        saved = json.loads((tmp_path / found).read_text())["figures"]
+        assert json.dumps(saved) == json.dumps(figures), "as text: NaN is no NaN's equal"
+    assert len(list(tmp_path.glob("files*.json"))) == 2
 
 
 def test_one_is_the_better_search_of_each_scene(settings, monkeypatch):

@@ -1,0 +1,92 @@
+"""Digests of the files behind a run: what tells two runs apart whose files have the same names.
+
+Results files keep the names of files without their folders, since paths tell of a machine. Digests tell of neither, so
+they stand beside the config as the run's identity.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from agents import policies
+from blindsr_env import images, metrics
+from blindsr_env.metrics.mixture import Recipe, terms
+from generators import checkpoint
+
+DIGITS = 12
+"""Hexadecimal digits that are kept of a SHA-256."""
+
+
+def of_file(path: str | os.PathLike[str]) -> str:
+    """Give the digest of a file's content.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"no file at {path}: check the path")
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
+
+
+def of_checkpoint(path: str | os.PathLike[str]) -> str:
+    """Give the digest of a checkpoint's tensors: the same weights, written twice, may be two files.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(checkpoint.read(path)[0].items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:DIGITS]
+
+
+def of_policy(name: str) -> str | None:
+    """Give the digest of the checkpoint behind a policy, see `agents.policies.load`; None of those without one.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    path = policies.file_of(name)
+    return None if path is None else of_checkpoint(path)
+
+
+def of_photos(source: str | None) -> str | None:
+    """Give the digest of a photo, or of a folder's photos and their names; None for the built-in ones.
+
+    Raises:
+        ValueError: there is no such file.
+        ImageError: the folder holds no photo.
+    """
+    if source is None:
+        return None
+    return _of_folder(source, images.find(source)) if Path(source).is_dir() else of_file(source)
+
+
+def of_metric(metric: str | Recipe) -> list[str | None]:
+    """Give the digests of the weights that a metric, or a mixture's parts, are given behind an @.
+
+    Returns:
+        One for each part with weights: of a file or a folder; None where there is nothing, which the metric reports.
+    """
+    given = (part.partition("@")[2] for _, part in terms(metric, metrics.names(), "pyiqa:"))
+    return [_of_weights(Path(place)) for place in given if place]
+
+
+def _of_weights(place: Path) -> str | None:
+    if place.is_dir():
+        return _of_folder(place, sorted(file for file in place.iterdir() if file.is_file()))
+    return of_file(place) if place.is_file() else None
+
+
+def _of_folder(folder: str | os.PathLike[str], files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.relative_to(folder).as_posix()}\n{of_file(path)}\n".encode())
+    return digest.hexdigest()[:DIGITS]
