@@ -138,6 +138,13 @@ class RunFolder:
         path = self.path / "results.json"
         return path.exists() and _holds(path, config)
 
+    def figures(self) -> dict[str, Any]:
+        """Read the figures of the results file; empty where there is none, or another file of that name."""
+        try:
+            return dict(json.loads((self.path / "results.json").read_text())["figures"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
     def write_results(self, figures: Mapping[str, Any], config: Any, seed: int | None) -> Path:
         """Write a results file: figures, config, environment, seed, commit."""
         path = self.path / "results.json"

@@ -123,7 +123,7 @@ def run(trainer: GeneratorTrainer) -> Path:
     def validate() -> dict[str, float]:
         return {**trainer.report(), **(validation(trainer.ema) if validation is not None else {})}
 
-    train(trainer, name=f"training {trainer.network.name}", save=save, validate=validate)
+    train(trainer, name=f"training {trainer.network.name}", path=path, save=save, validate=validate)
     return path
 
 

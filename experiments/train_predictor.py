@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 import generators
 from agents import checkpoints, networks
+from agents.checkpoints import ActionMeaning
 from experiments import options
 from experiments.training import Trainer, TrainingSettings, fuse, origin, pick_device, place, record, train
 from experiments.validation import Validation
@@ -49,18 +51,23 @@ class PredictorTrainer(Trainer):
     Args:
         settings: of the training.
         generator: G, frozen.
+
+    Attributes:
+        meaning: what the actions mean to G.
     """
 
+    settings: TrainPredictor
     network: networks.Actor
     ema: networks.Actor
 
     def __init__(self, settings: TrainPredictor, generator: generators.AMNet) -> None:
+        self.meaning = ActionMeaning.of_generator(generator)
         torch.manual_seed(settings.seed)  # torch's layers draw their first weights from the global generator
         device = pick_device(settings.device)
         network, ema = (place(networks.build(settings.network), device) for _ in range(2))
         if settings.init is not None:
             started, meaning = checkpoints.load_predictor(settings.init)
-            checkpoints.check_meaning(f"the predictor {settings.init}", meaning, _meaning(generator))
+            checkpoints.check_meaning(f"the predictor {settings.init}", meaning, self.meaning)
             network, ema = (place(net, device) for net in (started, networks.restore(started.settings)))
         super().__init__(settings, network, ema, generator.scale, generator.codec.width_range)
         if settings.init is not None:
@@ -91,6 +98,24 @@ class PredictorTrainer(Trainer):
         codec = self.generator.codec
         return F.mse_loss(codec.code(self._predict(lr).float()), codec.code(codec.encode(kernel)))
 
+    def notes(self) -> dict[str, Any]:
+        """Give the plain values that go with the state: the generator too."""
+        return {**super().notes(), "meaning": asdict(self.meaning)}
+
+    def load_notes(self, notes: Mapping[str, Any]) -> None:
+        """Take over what `notes` gave when the state was saved.
+
+        Raises:
+            ValueError: the run was begun through another generator.
+        """
+        super().load_notes(notes)
+        begun = ActionMeaning.from_metadata(notes)  # None in states from before it was kept
+        if begun is not None and not begun.same_generator(self.meaning):
+            raise ValueError(
+                f"the run in {self.settings.output} was begun through {begun.generator}, and {self.settings.generator} "
+                "is not, or no longer, that network: give its checkpoint as --generator, or another output folder"
+            )
+
 
 def train_predictor(settings: TrainPredictor) -> Path:
     """Train a predictor, or resume the run in the output folder.
@@ -101,6 +126,7 @@ def train_predictor(settings: TrainPredictor) -> Path:
     Raises:
         ImageError: the training photos cannot be used.
         CheckpointError: the folder's state, the generator or `init` cannot be read.
+        ValueError: the folder's run was begun with other settings, or through another generator.
     """
     generator = generators.load(settings.generator, device=pick_device(settings.device))
     trainer = PredictorTrainer(settings, generator)
@@ -110,19 +136,16 @@ def train_predictor(settings: TrainPredictor) -> Path:
         validation = Validation(settings.validation, settings.validation_widths, generator.scale, trainer.device)
 
     def save(figures: dict[str, float]) -> None:
-        checkpoints.save_predictor(path, trainer.ema, _meaning(generator), record(trainer, figures))
+        checkpoints.save_predictor(path, trainer.ema, trainer.meaning, record(trainer, figures))
 
     train(
         trainer,
         name=f"training {settings.network} by {settings.loss}",
+        path=path,
         save=save,
         validate=None if validation is None else lambda: validation(generator, trainer.ema),
     )
     return path
-
-
-def _meaning(generator: generators.AMNet) -> checkpoints.ActionMeaning:
-    return checkpoints.ActionMeaning("code", generator.scale, generator.codec.fingerprint, generator.name)
 
 
 if __name__ == "__main__":

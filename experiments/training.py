@@ -10,7 +10,7 @@ import math
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -192,20 +192,36 @@ class Trainer(ABC):
         self.rng.set_state(parts["rng"]["stream"].cpu())
         self.done = step
 
+    def notes(self) -> dict[str, Any]:
+        """Give the plain values that go with the state."""
+        return {"origin": self.origin}
+
+    def load_notes(self, notes: Mapping[str, Any]) -> None:
+        """Take over what `notes` gave when the state was saved; an older version may have given less.
+
+        Raises:
+            ValueError: the run cannot go on with what this trainer was made from.
+        """
+        self.origin = notes.get("origin", self.origin)
+
 
 def train(
     trainer: Trainer,
     *,
     name: str,
+    path: Path,
     save: Callable[[dict[str, float]], None],
     validate: Callable[[], dict[str, float]] | None,
 ) -> dict[str, float]:
     """Run a trainer to its last step, or until Ctrl-C or SIGTERM; resume the run that its folder holds.
 
+    A run that is finished already stays as it is: its results hold what can no longer be measured.
+
     Args:
         trainer: what to train.
         name: what the progress bar calls it.
-        save: writes the checkpoint that users load; gets the last validation's figures.
+        path: the checkpoint that users load.
+        save: writes it; gets the last validation's figures.
         validate: gives figures of the EMA network.
 
     Returns:
@@ -214,6 +230,10 @@ def train(
     settings, ranks = trainer.settings, trainer.ranks
     folder = RunFolder(settings.output, create=ranks.first)
     figures = _resume(trainer, folder)
+    if ranks.from_first(lambda: _finished(trainer, folder, path)):
+        if ranks.first:
+            print(f"{folder.path} is finished already, after {trainer.done} steps: its checkpoint is {path}")
+        return figures
     if ranks.first:
         folder.write_config(settings)
     log = folder.log(ranks.first)
@@ -237,7 +257,7 @@ def train(
         parts = trainer.state()
         parts["rng"] = ranks.gather(parts["rng"])
         if ranks.first:
-            folder.save_state(trainer.done, parts, {"figures": figures, "origin": trainer.origin})
+            folder.save_state(trainer.done, parts, {"figures": figures, **trainer.notes()})
             save(figures)
 
     bar = tqdm(total=settings.steps, initial=trainer.done, unit="step", smoothing=0.05, disable=not ranks.first)
@@ -303,14 +323,20 @@ def _resume(trainer: Trainer, folder: RunFolder) -> dict[str, float]:
         ranks.equalise(*trainer.networks())
         return {}
     parts, metadata = resumed
+    trainer.load_notes(metadata)
     parts["rng"], own = ranks.own(parts["rng"])
     trainer.load_state(parts, metadata["step"])
-    trainer.origin = metadata.get("origin", trainer.origin)
     if not own:
         trainer.rng.manual_seed(ranks.seed(settings.seed + metadata["step"]))
         if ranks.first:
             print(f"the run goes on with {ranks.count} processes, not as many as before: its crops are drawn anew")
     return metadata.get("figures", {})
+
+
+def _finished(trainer: Trainer, folder: RunFolder, path: Path) -> bool:
+    """Say whether the last step is done, and the folder holds its checkpoint and results."""
+    last = trainer.done >= trainer.settings.steps
+    return last and path.is_file() and folder.figures().get("steps") == trainer.done
 
 
 def _meter(trainer: Trainer) -> Meter:

@@ -102,4 +102,4 @@ FREE = (
     *("output", "steps", "learning_rate", "schedule", "warmup", "halve_every", "clip_norm", "generator", "init"),
     *("validation", "validation_widths", "validate_every", "checkpoint_seconds", "compile", "amp", "device"),
 )
-"""Settings that may change when a run is resumed."""
+"""Settings that may change when a run is resumed; `generator` may only move: its fingerprint is in the state."""

@@ -52,7 +52,7 @@ def steps_and_stops(folder, base):
     train_generator(settings(output="halves", **random))
     training.Trainer.step = step
     trainer = GeneratorTrainer(settings(output="halves", **random))
-    training.train(trainer, name="", save=lambda figures: None, validate=None)
+    training.train(trainer, name="", path=Path("none"), save=lambda figures: None, validate=None)
     found["ema"] = hashlib.sha256(b"".join(p.numpy().tobytes() for p in trainer.ema.parameters())).hexdigest()
     (folder / f"found{rank}.json").write_text(json.dumps(found))
 

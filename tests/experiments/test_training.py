@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from host_reads import HostReads, no_wait_for_the_gpu
 from states import assert_same_state, last_state
 
 import generators
+from agents import checkpoints
 from blindsr_env import degradation, images
 from blindsr_env.images import ImageError, Photo
 from blindsr_env.pool import PhotoPool
@@ -116,6 +118,32 @@ def test_a_finished_run_is_not_trained_again(settings):
     train_generator(settings(steps=2))
     after, metadata = last_state(path.parent)
     assert metadata["step"] == 2 and all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_a_finished_run_keeps_its_record(settings, capsys, monkeypatch):
+    path = train_generator(settings(steps=2))
+    results = path.with_name("results.json")
+    record = path.read_bytes(), results.read_bytes()
+    monkeypatch.setattr("experiments.training.commit", lambda: "another")
+    monkeypatch.setattr("experiments.run_folder.commit", lambda: "another")
+    assert train_generator(settings(steps=2)) == path
+    assert (path.read_bytes(), results.read_bytes()) == record
+    assert "is finished already, after 2 steps" in capsys.readouterr().out
+    path.unlink()
+    train_generator(settings(steps=2))
+    assert generators.load(path), "what was lost is written again"
+    train_generator(settings(steps=3))
+    assert json.loads(results.read_text())["figures"]["steps"] == 3
+
+
+def test_results_of_an_earlier_end_are_not_those_of_a_later_one(settings, monkeypatch):
+    """A kill may come between the last state and the results."""
+    path = train_generator(settings(steps=1))
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(RunFolder, "write_results", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        train_generator(settings(steps=2))
+    train_generator(settings(steps=2))
+    assert json.loads(path.with_name("results.json").read_text())["figures"]["steps"] == 2
 
 
 @pytest.mark.parametrize(
@@ -279,6 +307,23 @@ def test_the_predictor_trains_and_resumes(data, tmp_path, tiny_checkpoint, loss)
     assert path.is_file()
     train_predictor(TrainPredictor(output=str(tmp_path), steps=3, **base))
     assert last_state(tmp_path)[1]["step"] == 3
+
+
+def test_a_predictor_goes_on_through_its_own_generator(data, tmp_path, tiny_checkpoint, louder):
+    base = {"data": [data], "network": "predictor_s", "device": "cpu", "output": str(tmp_path / "run")}
+    base |= {"patch_size": 8, "batch_size": 2}
+    path = train_predictor(TrainPredictor(steps=1, generator=tiny_checkpoint, **base))
+    assert checkpoints.load_predictor(path)[1].weights == generators.load(tiny_checkpoint).fingerprint
+    with pytest.raises(ValueError, match="was begun through tiny, and .*louder.safetensors is not, or no longer"):
+        train_predictor(TrainPredictor(steps=2, generator=louder, **base))
+    moved = shutil.copy(tiny_checkpoint, tmp_path / "moved.safetensors")
+    train_predictor(TrainPredictor(steps=2, generator=str(moved), **base))
+    for file in RunFolder(path.parent).states()[-1].iterdir():  # as it was before the generator was kept
+        tensors, metadata = generators.checkpoint.read(file)
+        assert metadata.pop("meaning")["generator"] == "tiny"
+        generators.checkpoint.save(file, tensors, metadata)
+    train_predictor(TrainPredictor(steps=3, generator=louder, **base))
+    assert last_state(path.parent)[1]["step"] == 3
 
 
 # Batches
