@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,8 @@ class Photo:
     """One photo in memory.
 
     Attributes:
-        name: file name without its ending, or `"array-3"`.
+        name: file name without its ending, or `"array-3"`; of a folder's photos the path in it, with the ending where
+            another photo has the same name otherwise.
         pixels: `(H, W, 3)` uint8, RGB.
     """
 
@@ -235,7 +237,8 @@ def load(source: Source = None, split: str = "train") -> list[Photo]:
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         if path.is_dir():
-            return [Photo(p.relative_to(path).with_suffix("").as_posix(), read(p)) for p in find(path)]
+            found = find(path)
+            return [Photo(name, read(each)) for name, each in zip(_names(path, found), found, strict=True)]
         return [Photo(path.stem, read(path))]
     if isinstance(source, np.ndarray) and source.ndim != 4:
         raise ImageError(f"images is one array, {_kind(source)}: give a list of arrays")
@@ -245,6 +248,14 @@ def load(source: Source = None, split: str = "train") -> list[Photo]:
     if not photos:
         raise ImageError("the list of images is empty: give at least one array, or None for the built-in photos")
     return photos
+
+
+def _names(folder: Path, paths: list[Path]) -> list[str]:
+    """Name photos by their paths in a folder, without endings unless two would then be called the same."""
+    whole = [path.relative_to(folder).as_posix() for path in paths]
+    short = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+    taken = Counter(short) + Counter(whole)  # `img.png.bmp` without its ending is `img.png`, too
+    return [name if taken[name] == 1 else full for name, full in zip(short, whole, strict=True)]
 
 
 def _from_array(index: int, item: object) -> Photo:

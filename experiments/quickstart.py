@@ -26,8 +26,8 @@ class Quickstart:
 
     Attributes:
         renders: total renders (training budget); the default takes about three minutes on two cores.
-        output: folder of the agent, its log, the figures and the pictures; if it already holds an agent, that one
-            learns on.
+        output: folder of the agent, its log, the figures and, in `pictures`, a scene of each photo; if it already holds
+            an agent, that one learns on.
         images: folder of HR photos to train on; without it, the built-in ones.
         held_out: folder of HR photos to score on, which are never trained on; without it, the built-in ones.
         scenes: number of held-out scenes, spread evenly over the photos.
@@ -95,7 +95,7 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
     print("3/3 scoring the agent on the same scenes", flush=True)
     after = held_out.score(agent)
     pictures = [  # the first scene of each photo
-        draw(folder.path / f"{Path(name).name}.png", held_out, row, before, after)
+        draw(folder.path / "pictures" / f"{name}.png", held_out, row, before, after)
         for row, name in enumerate(held_out.photos)
     ]
     extremes(folder.path / "extremes.png", held_out, after, "scenes of the highest and of the lowest reward")

@@ -208,6 +208,14 @@ def test_folders_are_searched_in_order(tmp_path):
     assert images.load(tmp_path / "b" / "2.png")[0].name == "2"
 
 
+def test_photos_of_a_folder_have_names_of_their_own(tmp_path):
+    for name in ("a/img.png", "b/img.bmp", "b/img.png", "b/img.png.bmp", "b/other.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(PNG)
+    names = [photo.name for photo in images.load(tmp_path)]
+    assert names == ["a/img", "b/img.bmp", "b/img.png", "b/img.png.bmp", "b/other"]
+
+
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
 def test_write_and_read(tmp_path, suffix):
     path = tmp_path / "new" / f"p.{suffix}"

@@ -34,8 +34,8 @@ def folder(tmp_path, photo):
 
 @pytest.fixture
 def other_folder(tmp_path, photo):
-    for seed in range(2):
-        images.write(tmp_path / "held-out" / f"h{seed}.png", photo(260, 270, 10 + seed))
+    for seed, name in enumerate(("a/h", "b/h", "extremes")):
+        images.write(tmp_path / "held-out" / f"{name}.png", photo(260, 270, 10 + seed))
     return str(tmp_path / "held-out")
 
 
@@ -43,7 +43,7 @@ def test_quickstart_writes_all_that_it_promises(tmp_path, folder, other_folder, 
     output = tmp_path / "out"
     settings = Quickstart(
         renders=48,
-        scenes=4,
+        scenes=6,
         patch_size=64,
         images=folder,
         held_out=other_folder,
@@ -59,15 +59,17 @@ def test_quickstart_writes_all_that_it_promises(tmp_path, folder, other_folder, 
     assert figures["timesteps"] == 48
     assert agents.load(output / "agent.safetensors").num_timesteps == 48
     assert list((output / "tensorboard").iterdir())
-    for row, name in enumerate(("h0", "h1")):
-        assert saved["difference_by_photo"][name] == pytest.approx(difference[row::2].mean())
-        assert images.read(output / f"{name}.png").std() > 10
-    assert images.read(output / "extremes.png").std() > 10
+    pictures = [output / "extremes.png"]
+    for row, name in enumerate(("a/h", "b/h", "extremes")):
+        assert saved["difference_by_photo"][name] == pytest.approx(difference[row::3].mean())
+        pictures.append(output / "pictures" / f"{name}.png")
+    assert all(images.read(path).std() > 10 for path in pictures)
+    assert len({path.read_bytes() for path in pictures}) == 4
     assert set(saved["after"]["gain"]) == {"niqe", "psnr", "grid"}, "a mixture's parts are told apart"
     printed = capsys.readouterr().out
     assert "after minus before" in printed
-    assert saved["difference"]["count"] == saved["before"]["reward"]["count"] == 2, "photos are what is independent"
-    assert "4 held-out scenes of 2 photos" in printed and "interval over photos" in printed
+    assert saved["difference"]["count"] == saved["before"]["reward"]["count"] == 3, "photos are what is independent"
+    assert "6 held-out scenes of 3 photos" in printed and "interval over photos" in printed
 
 
 def test_held_out_scenes_are_the_same_each_time_and_spread_over_photos(folder, tiny_checkpoint):
