@@ -25,6 +25,7 @@ from blindsr_env.images import Photo
 from experiments import digests, labels, paper, recipes
 from experiments.held_out import check_common, whole_photo
 from experiments.intervals import NOTHING, Interval, bootstrap, over_widths
+from experiments.references import BICUBIC, ORIGINAL, score_references
 from experiments.run_folder import vacant, write_results
 from experiments.training import pick_device
 
@@ -223,7 +224,7 @@ def _sheet(
     core = way.env.core
     names = ["true-code", *actors]
     shape = (len(photos), len(settings.widths), len(settings.metrics))
-    scores = {name: np.full(shape, np.nan) for name in names}
+    scores = {name: np.full(shape, np.nan) for name in (*names, BICUBIC, ORIGINAL)}
     with tqdm(photos, unit="photo", desc=f"scoring {way.name}, {title}", leave=False) as bar:
         for row, photo in enumerate(bar):
             bar.set_postfix_str(photo.name)
@@ -238,6 +239,14 @@ def _sheet(
             )
         for name in names:
             entries[name][metric] = _entry(scores[name][:, :, m], true, zeta, settings.seed)
+    references = {
+        name: {
+            metric: _mean(scores[name][:, :, m], settings.seed)
+            for m, metric in enumerate(_zeta(core))
+            if np.isfinite(scores[name][:, :, m]).any()
+        }
+        for name in (BICUBIC, ORIGINAL)
+    }
     return {
         "set": title,
         "generator": way.name,
@@ -245,7 +254,15 @@ def _sheet(
         "photos": [photo.name for photo in photos],
         "widths": list(settings.widths),
         "policies": entries,
+        "references": references,
     }
+
+
+def _mean(scores: NDArray[np.float64], seed: int) -> dict[str, Any]:
+    """Give the means of scores, `(photos, widths)`."""
+    by_width = [_interval(column, seed) for column in scores.T]
+    interval = _interval(over_widths(scores), seed)
+    return {"mean": interval["mean"], "mean_by_width": [each["mean"] for each in by_width], "interval": interval}
 
 
 def _entry(own: NDArray[np.float64], true: NDArray[np.float64], zeta: float, seed: int) -> dict[str, Any]:
@@ -320,7 +337,7 @@ def differences(sheets: list[dict[str, Any]], zeta: dict[str, float], seed: int)
 def score_photo(
     core: BlindSRCore, photo: Photo, widths: tuple[float, ...], actors: dict[str, policies.Policy]
 ) -> dict[str, NDArray[np.float64]]:
-    """Score the true code's rendering of a whole photo, and each policy's.
+    """Score the true code's rendering of a whole photo, each policy's, and the references.
 
     Args:
         core: generator, metrics and action space.
@@ -329,7 +346,8 @@ def score_photo(
         actors: policies by name.
 
     Returns:
-        By name, and for `true-code`, `(widths, metrics)`: the core's metric first, then its report.
+        By name, for `true-code`, and for the `references`, `(widths, metrics)`: the core's metric first, then its
+        report.
 
     Raises:
         ImageError: the photo is too small for a metric.
@@ -339,7 +357,7 @@ def score_photo(
     for name, policy in actors.items():
         action, _ = policy.predict(scenes.lr, {"true_action": scenes.true_action})
         scores[name] = core.scores(core.render(scenes.lr, action), scenes.hr).double().cpu().numpy()
-    return scores
+    return scores | score_references(core, scenes)
 
 
 def table(sheet: dict[str, Any]) -> str:
@@ -380,7 +398,7 @@ def table_of_differences(found: list[dict[str, Any]]) -> str:
 
 def _zeta(core: BlindSRCore) -> dict[str, float]:
     """Give the sign that makes larger better, by the metrics' own names, in the order of their scores."""
-    return {metric.name: -1.0 if metric.lower_is_better else 1.0 for metric in (core.metric, *core.report)}
+    return {metric.name: -1.0 if metric.lower_is_better else 1.0 for metric in core.metrics}
 
 
 def _actors(way: _Way, settings: Evaluate, seeds: Seeds) -> dict[str, policies.Policy]:

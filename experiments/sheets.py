@@ -10,7 +10,9 @@ others; files from before identities were kept are compared by their config alon
   and metric `mean`, `mean_by_width`, `interval` and `interval_by_width` (of the means, over photos), `gain` (over the
   true code, an interval; positive is better), `scores` (photos x widths), `broken` (how many of these are not finite
   although the true code's are: left out of the rest). Files written before sets had names lack `set`,
-  `architecture` and the intervals of the means; their set is `config.images`. Older ones lack `broken`.
+  `architecture` and the intervals of the means; their set is `config.images`. Older ones lack `broken`. Since
+  2026-11-26 `references`: by name (`bicubic`, `original`) and metric `mean`, `mean_by_width`, `interval`; of the
+  original only metrics that do not compare with it.
   With `recipes`, a sheet has these too: by name `agents` (which of the policies), `metrics`: by metric `gain` (an
   interval over seeds and photos), `gain_by_width`, `gain_by_seed`, and `over` (by each recipe that stands before it,
   the gain less that one's, paired by photo), `photos` (how many all seeds have a score of) and `broken`; and `curves`:
@@ -86,6 +88,7 @@ class Sheet:
         widths: kernel widths.
         policies: see the module.
         recipes: see the module.
+        references: see the module.
     """
 
     file: str
@@ -96,6 +99,7 @@ class Sheet:
     widths: tuple[float, ...]
     policies: dict[str, Any]
     recipes: dict[str, Any] = field(default_factory=dict)
+    references: dict[str, Any] = field(default_factory=dict)
 
     @property
     def singles(self) -> dict[str, Any]:
@@ -148,7 +152,7 @@ def sheets(results: Iterable[Result]) -> list[Sheet]:
                 title = f"{title} ({count} of {all_of_it} photos)"
             widths, action = tuple(sheet["widths"]), result.config.get("action", "code")
             scale = sheet.get("architecture", {}).get("scale", paper.SCALE)
-            scored = sheet["policies"], sheet.get("recipes", {})
+            scored = sheet["policies"], sheet.get("recipes", {}), sheet.get("references", {})
             found.append(Sheet(result.name, title, sheet["generator"], scale, action, widths, *scored))
     _check_agreement(found)
     return sorted(found, key=lambda sheet: place(sheet.set))

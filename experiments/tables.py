@@ -36,6 +36,10 @@ BOLD = "Bold: the interval lies above 0."
 """What bold print means, here and nowhere anything else."""
 
 
+SCORES = {"psnr": "PSNR, dB", "ssim": "SSIM", "niqe": "NIQE", "lpips": "LPIPS", "grid": "grid, 1e-3"}
+"""Metrics of the table of generators, and what columns call them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tables:
     """Settings of `blindsr tables`.
@@ -216,6 +220,28 @@ def gaussian8(results: list[Result]) -> str:
     )
 
 
+def metrics(results: list[Result]) -> str:
+    """Lay out every metric of each generator with the true code, between bicubic upsampling and the original."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for sheet in of_the_paper(results):
+        if sheet.widths != paper.WIDTHS:
+            continue
+        for name, scores in {**sheet.references, sheet.generator: sheet.policies["true-code"]}.items():
+            cells = [_score(scores.get(metric), metric) for metric in SCORES]
+            known = rows.setdefault((sheet.set, name), [""] * len(SCORES))
+            rows[sheet.set, name] = [old or new for old, new in zip(known, cells, strict=True)]
+    order = {"bicubic": 0, "original": 2}
+    places = sorted(rows, key=lambda key: (place(key[0]), order.get(key[1], 1)))
+    return _document(
+        "Generators by every metric",
+        "The true kernel's code, mean over whole photos and the kernel widths "
+        f"{', '.join(f'{width:g}' for width in paper.WIDTHS)}. PSNR and SSIM: higher is better; the others: lower is "
+        "better. LPIPS is SqueezeNet's.",
+        ["set", "pictures", *SCORES.values()],
+        [[*key, *rows[key]] for key in places],
+    )
+
+
 def comparison(results: list[Result]) -> str:
     """Compare generators with the true code, in every metric of the runs that score several."""
     rows = [
@@ -259,6 +285,7 @@ TABLES: dict[str, Callable[[list[Result]], str]] = {
     "niqe_gains": niqe_gains,
     "recipes": recipes,
     "gaussian8": gaussian8,
+    "metrics": metrics,
     "generators": comparison,
     "hacking": hacking,
     "search": searches,
@@ -284,6 +311,14 @@ def _interval(entry: dict[str, Any], unit: float = 1.0) -> Interval:
 def _marked(interval: Interval) -> str:
     """Write an interval, in bold where it lies above 0."""
     return f"**{interval}**" if interval.low > 0 else str(interval)
+
+
+def _score(entry: dict[str, Any] | None, metric: str) -> str:
+    """Write a mean score; "" where there is none."""
+    if entry is None:
+        return ""
+    digits = {"psnr": 2, "niqe": 2, "ssim": 4, "lpips": 3, "grid": 4}
+    return f"{labels.in_units(metric)[1] * entry['mean']:.{digits[metric]}f}"
 
 
 def _broken(entry: dict[str, Any]) -> str:

@@ -207,8 +207,9 @@ class Made:
 
 
 def test_what_a_policy_breaks_is_counted_and_left_out_on_both_sides(folder, tiny_checkpoint, monkeypatch, capsys):
-    # Calls: true code and policy on the first photo, then on the second; NaN at width 0.7 of the policy's second.
-    monkeypatch.setitem(metrics._factories, "fragile", lambda scale: Made("fragile", breaks_at=[3]))
+    # Calls: true code, policy, bicubic and original of the first photo, then of the second; NaN at width 0.7 of the
+    # policy's second.
+    monkeypatch.setitem(metrics._factories, "fragile", lambda scale: Made("fragile", breaks_at=[5]))
     settings = dict(images=str(folder), widths=(0.7, 2.0), metrics=("fragile",), output=None, device="cpu")
     figures = evaluate(Evaluate(policies=("mean-code",), generator=tiny_checkpoint, **settings))
     true, own = (figures["policies"][name]["fragile"] for name in ("true-code", "mean-code"))
@@ -220,7 +221,7 @@ def test_what_a_policy_breaks_is_counted_and_left_out_on_both_sides(folder, tiny
     by_photo = [difference[0].mean(), difference[1, 1]]
     assert own["gain"]["mean"] == pytest.approx(-np.mean(by_photo), abs=1e-7) and own["gain"]["count"] == 2
     assert own["mean_by_width"] == pytest.approx([own["scores"][0][0], np.mean(np.array(own["scores"])[:, 1])])
-    monkeypatch.setitem(metrics._factories, "fragile", lambda scale: Made("fragile", breaks_at=[1, 3]))
+    monkeypatch.setitem(metrics._factories, "fragile", lambda scale: Made("fragile", breaks_at=[1, 5]))
     figures = evaluate(Evaluate(policies=("mean-code",), generator=tiny_checkpoint, **settings))
     assert figures["policies"]["mean-code"]["fragile"]["interval_by_width"][0]["count"] == 0, "no such width is left"
 
