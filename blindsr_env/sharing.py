@@ -48,13 +48,18 @@ def generator(
     return _load_generator(path, stamp, device, dtype)
 
 
-def tiled(source: str | os.PathLike[str] | None, tile: int | None, device: torch.device | str) -> Any:
-    """Return a shared float32 generator, in tiles of that side, LR pixels, where one is given.
+def tiled(
+    source: str | os.PathLike[str] | None,
+    tile: int | None,
+    device: torch.device | str,
+    dtype: torch.dtype = torch.float32,
+) -> Any:
+    """Return a shared generator, in tiles of that side, LR pixels, where one is given.
 
     Raises:
         ValueError: as `generator`, or the tile is too small for its overlap.
     """
-    whole = generator(source, device, torch.float32)
+    whole = generator(source, device, dtype)
     return whole if tile is None else Tiled(whole, tile)
 
 

@@ -16,11 +16,12 @@ from tqdm import tqdm
 from agents import policies
 from agents.part import parted
 from blindsr_env import images, kernels, sharing
-from blindsr_env.core import BlindSRCore
+from blindsr_env.core import DTYPES, BlindSRCore
 from blindsr_env.env import BlindSREnv
 from experiments import digests
 from experiments.training import pick_device
 from generators.atomic import atomic_write
+from generators.nearest import unknown
 from generators.tiles import OVERLAP, TILE
 
 MADE_BY = "made_by.json"
@@ -53,6 +54,8 @@ class Upscale:
             that no kernel has; `width`: one number, the Gaussian's width.
         tile: side, in pixels of the photo, of the tiles in which larger photos are rendered; null renders them whole,
             which costs PSNR and memory. See `generators.tiles`.
+        dtype: precision of rendering, `float32`, `float16` or `bfloat16`. On a GPU `float16`, and on a CPU with AMX
+            `bfloat16`, is several times as fast, and changes pixels by less than a grey level on average.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
     """
 
@@ -64,6 +67,7 @@ class Upscale:
     generator: str | None = None
     action: str = "code"
     tile: int | None = TILE
+    dtype: str = "float32"
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -72,6 +76,8 @@ class Upscale:
             raise ValueError(
                 f"tile must be above {2 * OVERLAP}, got {self.tile}: take {TILE}, or null for whole photos"
             )
+        if self.dtype not in DTYPES:
+            raise ValueError(unknown("dtype", self.dtype, DTYPES))
         if self.policy is not None and self.width is not None:
             raise ValueError("give policy or width, not both: a known kernel needs nobody to choose")
         whole = None if self.policy is None else parted(self.policy)[0]
@@ -99,8 +105,9 @@ def upscale(settings: Upscale) -> list[Path]:
     generator = settings.generator or policies.generator_of([chooser], device)
     env = BlindSREnv(
         metric="psnr",  # none is asked for
-        generator=sharing.tiled(generator, settings.tile, device),
+        generator=sharing.tiled(generator, settings.tile, device, DTYPES[settings.dtype]),
         action=settings.action,
+        dtype=settings.dtype,
         device=device,
         split="test",
     )
@@ -231,6 +238,7 @@ def _made_by(settings: Upscale, core: BlindSRCore) -> dict[str, Any]:
         "width": settings.width,
         "action": settings.action,
         "tile": settings.tile,
+        "dtype": settings.dtype,
     }
 
 
@@ -261,7 +269,7 @@ class _Note:
 
     def _others(self, theirs: dict[str, Any]) -> str:
         """Say which settings made what is there, where they differ."""
-        theirs = {"tile": None} | theirs  # there were no tiles at first
+        theirs = {"tile": None, "dtype": "float32"} | theirs  # older notes lack them
         changed = [key for key, value in self.made_by.items() if theirs.get(key) != value]
         return ", ".join(f"{key} {theirs.get(key)}, not {self.made_by[key]}" for key in changed)
 

@@ -54,6 +54,19 @@ def test_photos_of_a_folder_are_rendered_by_the_predictor(photos, tmp_path, tiny
     assert "b.png: 14x9 to 56x36" in capsys.readouterr().out
 
 
+def test_half_precision_is_within_a_grey_level_or_so(tmp_path, photo, tiny_checkpoint):
+    images.write(tmp_path / "p.png", photo(30, 40, 0))
+    pictures = []
+    for dtype in ("float32", "bfloat16"):
+        common = dict(images=str(tmp_path / "p.png"), generator=tiny_checkpoint, device="cpu", width=2.0)
+        (path,) = upscale(Upscale(**common, dtype=dtype, output=str(tmp_path / f"{dtype}.png")))
+        pictures.append(images.read(path).astype(int))
+    difference = np.abs(pictures[0] - pictures[1])
+    assert 0 < difference.mean() < 1
+    with pytest.raises(ValueError, match="did you mean 'bfloat16'"):
+        Upscale(images="p.png", dtype="bfloat")
+
+
 @pytest.mark.parametrize("tile", [24, None])
 def test_large_photos_are_rendered_in_tiles(tmp_path, photo, tiny_checkpoint, tile):
     """With one code for all of them, which the policy chooses for the whole photo."""
@@ -134,6 +147,7 @@ def test_pictures_that_something_else_made_are_not_kept(photos, tmp_path, tiny_c
         "width None, not 2.0": dict(width=2.0),
         "weights ": dict(generator=louder),
         "tile 64, not None": dict(tile=None),
+        "dtype float32, not bfloat16": dict(dtype="bfloat16"),
     }
     for changed, other in others.items():
         with pytest.raises(ValueError, match="out has pictures made by other settings .*: give another") as error:
