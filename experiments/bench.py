@@ -13,9 +13,9 @@ from tqdm import tqdm
 import generators
 from experiments import contestants, digests
 from experiments.counts import at_least_1
+from experiments.devices import pick_device
 from experiments.run_folder import vacant, write_results
 from experiments.stopwatch import memory_now, memory_peak, race
-from experiments.training import pick_device
 from generators.nearest import unknown
 
 PAPER_MULTIPLY_ADDS = 6.6e9

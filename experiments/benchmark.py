@@ -10,11 +10,11 @@ from blindsr_env import metrics
 from blindsr_env.env import BlindSREnv
 from experiments import paper, recipes
 from experiments.counts import at_least_1
+from experiments.devices import pick_device
 from experiments.evaluate import Evaluate, evaluate
 from experiments.held_out import PRICE, check_disjoint
 from experiments.run_folder import RunFolder
 from experiments.train_agent import TrainAgent, start, train_agent
-from experiments.training import pick_device
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,11 +23,11 @@ from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
 from blindsr_env.images import Photo
 from experiments import digests, labels, paper, recipes
+from experiments.devices import pick_device
 from experiments.held_out import check_common, whole_photo
 from experiments.intervals import NOTHING, Interval, bootstrap, over_widths
 from experiments.references import BICUBIC, ORIGINAL, score_references
 from experiments.run_folder import vacant, write_results
-from experiments.training import pick_device
 
 BUILT_IN = "built-in"
 """What the set of held-out photos in the package is called."""

@@ -20,12 +20,12 @@ from agents.policies import TrueCode
 from agents.shared_offset import OffsetPolicy, learn_offset
 from experiments import digests, labels
 from experiments.counts import at_least_1
+from experiments.devices import pick_device
 from experiments.extremes import captions
 from experiments.held_out import HeldOut, Scored, check_common, check_disjoint
 from experiments.intervals import Interval, bootstrap, over_photos
 from experiments.pictures import gallery
 from experiments.run_folder import vacant, write_results
-from experiments.training import pick_device
 
 SHOWN = 3
 """Scenes in the picture: the first of as many photos, unchosen."""

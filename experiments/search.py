@@ -18,12 +18,12 @@ from blindsr_env import images, sharing
 from blindsr_env.core import DTYPES, BlindSRCore
 from experiments import digests, labels, paper
 from experiments.counts import at_least_1
+from experiments.devices import pick_device
 from experiments.findings import ALWAYS, BLIND, plot, table
 from experiments.held_out import HeldOut, Scored
 from experiments.intervals import bootstrap, over_photos
 from experiments.normalised import LEAST, normalised
 from experiments.run_folder import vacant, write_results
-from experiments.training import pick_device
 
 BLIND_STEP = 3.0
 """First step, in units of the search's spread, from a start that knows nothing of its scene."""

@@ -12,7 +12,7 @@ import torch
 
 import generators
 from experiments import options, paper
-from experiments.training import pick_device
+from experiments.devices import pick_device
 from experiments.validation import Validation
 
 LARGEST = 15 * 2**20

@@ -18,11 +18,11 @@ from blindsr_env import metrics
 from blindsr_env.env import BlindSREnv
 from experiments import labels
 from experiments.counts import at_least_1
+from experiments.devices import pick_device
 from experiments.extremes import extremes
 from experiments.held_out import PRICE, HeldOut, check_disjoint
 from experiments.intervals import Interval
 from experiments.run_folder import RunFolder, commit
-from experiments.training import pick_device
 
 
 @dataclass(frozen=True, kw_only=True)

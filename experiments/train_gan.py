@@ -20,7 +20,7 @@ from experiments.discriminator import Discriminator
 from experiments.perceptual import PerceptualLoss
 from experiments.realness import Realness
 from experiments.train_generator import GeneratorTrainer, TrainGenerator, run
-from experiments.training import fuse, place
+from experiments.trainer import fuse, place
 
 TERMS = ("l1", "perceptual", "adversarial", "grid", "discriminator", "realness_hr", "realness_sr")
 """What is reported: G's four terms unweighted, D's loss, and D's mean level of realness for HR and for SR."""

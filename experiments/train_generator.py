@@ -13,7 +13,10 @@ from torch.nn import functional as F
 
 import generators
 from experiments import options
-from experiments.training import Trainer, TrainingSettings, fuse, origin, pick_device, place, record, train
+from experiments.devices import pick_device
+from experiments.trainer import Trainer, fuse, origin, place
+from experiments.training import record, train
+from experiments.training_settings import TrainingSettings
 from experiments.validation import Validation
 from generators.growth import grow, ignore_unused
 

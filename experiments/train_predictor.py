@@ -15,7 +15,10 @@ import generators
 from agents import checkpoints, networks
 from agents.checkpoints import ActionMeaning
 from experiments import options
-from experiments.training import Trainer, TrainingSettings, fuse, origin, pick_device, place, record, train
+from experiments.devices import pick_device
+from experiments.trainer import Trainer, fuse, origin, place
+from experiments.training import record, train
+from experiments.training_settings import TrainingSettings
 from experiments.validation import Validation
 
 

@@ -19,7 +19,7 @@ from blindsr_env import images, kernels, sharing
 from blindsr_env.core import DTYPES, BlindSRCore
 from blindsr_env.env import BlindSREnv
 from experiments import digests
-from experiments.training import pick_device
+from experiments.devices import pick_device
 from generators.atomic import atomic_write
 from generators.nearest import unknown
 from generators.tiles import OVERLAP, TILE

@@ -19,10 +19,11 @@ from blindsr_env.images import ImageError, Photo
 from blindsr_env.pool import PhotoPool
 from experiments import cli
 from experiments.batches import Batches
+from experiments.devices import pick_device
 from experiments.run_folder import RunFolder
 from experiments.train_generator import GeneratorTrainer, TrainGenerator, train_generator
 from experiments.train_predictor import PredictorTrainer, TrainPredictor, train_predictor
-from experiments.training import fuse, pick_device
+from experiments.trainer import fuse
 
 
 def test_resume_is_exact(settings, tmp_path):
