@@ -11,23 +11,18 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import gymnasium
-import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
 
 import generators
 from agents import policies
 from agents.part import parted
 from blindsr_env import images, sharing
-from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
-from blindsr_env.images import Photo
 from experiments import digests, labels, paper, recipes
 from experiments.devices import pick_device
-from experiments.held_out import check_common, whole_photo
-from experiments.intervals import NOTHING, Interval, bootstrap, over_widths
-from experiments.references import BICUBIC, ORIGINAL, score_references
+from experiments.held_out import check_common
+from experiments.intervals import Interval
 from experiments.run_folder import vacant, write_results
+from experiments.scoring import differences, scored, zeta_of
 
 BUILT_IN = "built-in"
 """What the set of held-out photos in the package is called."""
@@ -133,9 +128,12 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     compared: list[dict[str, Any]] = []
     figures: dict[str, Any] = {}
     for way in ways:
-        actors, zeta = _actors(way, settings, seeds), _zeta(way.env.core)
+        actors, zeta = _actors(way, settings, seeds), zeta_of(way.env.core)
         for title, photos in sets.items():
-            sheet = _sheet(way, title, photos, actors, settings)
+            scores = scored(
+                way.env.core, photos, settings.widths, actors, seed=settings.seed, title=f"{way.name}, {title}"
+            )
+            sheet = {"set": title, "generator": way.name, **scores}
             print(table(sheet), flush=True)
             if seeds:
                 summary = recipes.summary(seeds, sheet["policies"], zeta)
@@ -217,149 +215,6 @@ def _identity(settings: Evaluate, seeds: Seeds) -> dict[str, Any]:
     }
 
 
-def _sheet(
-    way: _Way, title: str, photos: list[Photo], actors: dict[str, policies.Policy], settings: Evaluate
-) -> dict[str, Any]:
-    """Score one generator on one set."""
-    core = way.env.core
-    names = ["true-code", *actors]
-    shape = (len(photos), len(settings.widths), len(settings.metrics))
-    scores = {name: np.full(shape, np.nan) for name in (*names, BICUBIC, ORIGINAL)}
-    with tqdm(photos, unit="photo", desc=f"scoring {way.name}, {title}", leave=False) as bar:
-        for row, photo in enumerate(bar):
-            bar.set_postfix_str(photo.name)
-            for name, values in score_photo(core, photo, settings.widths, actors).items():
-                scores[name][row] = values
-    entries: dict[str, Any] = {name: {} for name in names}
-    for m, (metric, zeta) in enumerate(_zeta(core).items()):
-        true = scores["true-code"][:, :, m]  # (photos, widths)
-        if not np.isfinite(true).any():
-            raise ValueError(
-                f"{metric} is no finite number for any picture of the true code: leave it out, or take other photos"
-            )
-        for name in names:
-            entries[name][metric] = _entry(scores[name][:, :, m], true, zeta, settings.seed)
-    references = {
-        name: {
-            metric: _mean(scores[name][:, :, m], settings.seed)
-            for m, metric in enumerate(_zeta(core))
-            if np.isfinite(scores[name][:, :, m]).any()
-        }
-        for name in (BICUBIC, ORIGINAL)
-    }
-    return {
-        "set": title,
-        "generator": way.name,
-        "architecture": core.generator.architecture.to_dict(),
-        "photos": [photo.name for photo in photos],
-        "widths": list(settings.widths),
-        "policies": entries,
-        "references": references,
-    }
-
-
-def _mean(scores: NDArray[np.float64], seed: int) -> dict[str, Any]:
-    """Give the means of scores, `(photos, widths)`."""
-    by_width = [_interval(column, seed) for column in scores.T]
-    interval = _interval(over_widths(scores), seed)
-    return {"mean": interval["mean"], "mean_by_width": [each["mean"] for each in by_width], "interval": interval}
-
-
-def _entry(own: NDArray[np.float64], true: NDArray[np.float64], zeta: float, seed: int) -> dict[str, Any]:
-    """Give one policy's figures under one metric, from its scores and the true code's, both `(photos, widths)`.
-
-    Pictures that the policy broke are left out of all means and counted in `broken`, since a score has no number for
-    them; a reward has one, -10, and `HeldOut.score` counts it.
-    """
-    kept = _masked(own, true)
-    interval, by_width = _interval(over_widths(kept), seed), [_interval(column, seed) for column in kept.T]
-    return {
-        "mean": interval["mean"],
-        "mean_by_width": [each["mean"] for each in by_width],
-        "interval": interval,
-        "interval_by_width": by_width,
-        "gain": _interval(zeta * over_widths(kept - _masked(true, own)), seed),
-        "broken": _broken(own, true),
-        "scores": own.tolist(),
-    }
-
-
-def _masked(own: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Leave of one's scores those that are finite for both: means of two then cover the same pictures."""
-    return np.where(np.isfinite(own) & np.isfinite(other), own, np.nan)
-
-
-def _broken(own: NDArray[np.float64], base: NDArray[np.float64]) -> int:
-    """Count the pictures that have a finite score in the base but not here."""
-    return int((np.isfinite(base) & ~np.isfinite(own)).sum())
-
-
-def _interval(values: NDArray[np.float64], seed: int) -> dict[str, Any]:
-    """Bootstrap over photos, as plain values; of nothing, NaN with a count of 0."""
-    return asdict(bootstrap(values, seed) if np.isfinite(values).any() else NOTHING)
-
-
-def differences(sheets: list[dict[str, Any]], zeta: dict[str, float], seed: int) -> list[dict[str, Any]]:
-    """Compare each further generator with the first on the same photos, pair by pair.
-
-    Args:
-        sheets: of one or several generators, each on the same sets.
-        zeta: by metric, -1 where lower is better, else 1.
-        seed: of the intervals.
-
-    Returns:
-        For each further generator and set: `set`, `generator`, `against`, and by policy and metric the gain over the
-        first generator with its 95% interval over photos, `by_width` the same for each width, and `broken`, how many
-        pictures have a finite score with the first and none here. Positive is better.
-    """
-    against = {sheet["set"]: sheet for sheet in sheets if sheet["generator"] == sheets[0]["generator"]}
-    found = []
-    for sheet in sheets:
-        base = against[sheet["set"]]
-        if sheet is base:
-            continue
-        entries: dict[str, Any] = {}
-        for name, of_metric in sheet["policies"].items():
-            entries[name] = {}
-            for metric, entry in of_metric.items():
-                own, other = (np.array(each["scores"]) for each in (entry, base["policies"][name][metric]))
-                gain = zeta[metric] * (_masked(own, other) - _masked(other, own))  # (photos, widths)
-                entries[name][metric] = {
-                    **_interval(over_widths(gain), seed),
-                    "by_width": [_interval(column, seed) for column in gain.T],
-                    "broken": _broken(own, other),
-                }
-        shared = {"set": sheet["set"], "generator": sheet["generator"], "against": base["generator"]}
-        found.append({**shared, "widths": sheet["widths"], "policies": entries})
-    return found
-
-
-def score_photo(
-    core: BlindSRCore, photo: Photo, widths: tuple[float, ...], actors: dict[str, policies.Policy]
-) -> dict[str, NDArray[np.float64]]:
-    """Score the true code's rendering of a whole photo, each policy's, and the references.
-
-    Args:
-        core: generator, metrics and action space.
-        photo: HR; cropped to a multiple of the scale from the top left.
-        widths: isotropic kernels, one rendering each.
-        actors: policies by name.
-
-    Returns:
-        By name, for `true-code`, and for the `references`, `(widths, metrics)`: the core's metric first, then its
-        report.
-
-    Raises:
-        ImageError: the photo is too small for a metric.
-    """
-    scenes = whole_photo(core, photo, widths)
-    scores = {"true-code": scenes.true_scores.double().cpu().numpy()}
-    for name, policy in actors.items():
-        action, _ = policy.predict(scenes.lr, {"true_action": scenes.true_action})
-        scores[name] = core.scores(core.render(scenes.lr, action), scenes.hr).double().cpu().numpy()
-    return scores | score_references(core, scenes)
-
-
 def table(sheet: dict[str, Any]) -> str:
     """Lay a sheet out as text: for each metric a line a policy, its mean and the gain over the true code."""
     metrics = list(next(iter(sheet["policies"].values())))
@@ -394,11 +249,6 @@ def table_of_differences(found: list[dict[str, Any]]) -> str:
                 line = f"{each['generator']} over {each['against']}, {each['set']}, {name}: {title} {gain}"
                 lines.append(line + (f", {entry['broken']} broken and left out\n" if entry["broken"] else "\n"))
     return "".join(lines)
-
-
-def _zeta(core: BlindSRCore) -> dict[str, float]:
-    """Give the sign that makes larger better, by the metrics' own names, in the order of their scores."""
-    return {metric.name: -1.0 if metric.lower_is_better else 1.0 for metric in core.metrics}
 
 
 def _actors(way: _Way, settings: Evaluate, seeds: Seeds) -> dict[str, policies.Policy]:

@@ -11,8 +11,9 @@ import generators
 from agents import checkpoints, networks
 from agents.checkpoints import SHIPPED_AGENTS
 from blindsr_env import degradation, images, kernels, metrics
-from experiments.evaluate import Evaluate, differences, evaluate, table_of_differences
+from experiments.evaluate import Evaluate, evaluate, table_of_differences
 from experiments.run_folder import vacant, write_results
+from experiments.scoring import differences
 from generators.tiles import Tiled
 
 
@@ -240,7 +241,7 @@ def test_metrics_are_called_by_their_own_names(folder, tiny_checkpoint, monkeypa
 
 
 def test_what_was_scored_is_kept_when_stopped(folder, tiny_checkpoint, louder, tmp_path, monkeypatch):
-    from experiments import evaluate as module
+    from experiments import scoring as module
 
     score_photo, calls = module.score_photo, []
 
