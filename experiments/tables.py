@@ -81,7 +81,11 @@ def tables(settings: Tables) -> dict[str, str]:
 def table1(results: list[Result]) -> str:
     """Lay out the paper's Table 1: PSNR with the true code, by set and width."""
     ours: dict[tuple[str, str], list[float]] = {}
+    bicubic: dict[str, list[float]] = {}
     for sheet in of_the_paper(results):
+        upsampled = sheet.references.get("bicubic", {}).get("psnr")
+        if upsampled is not None and sheet.widths == paper.WIDTHS:
+            bicubic[sheet.set] = upsampled["mean_by_width"]
         found = [sheet.mean("psnr", width) for width in paper.AMNET_PSNR.get(sheet.set, {})]
         values = [value for value in found if value is not None]
         if values and len(values) == len(found):
@@ -89,6 +93,8 @@ def table1(results: list[Result]) -> str:
     rows = []
     for title in dict.fromkeys(title for title, _ in ours):
         published = list(paper.AMNET_PSNR[title].values())
+        if title in bicubic:
+            rows.append([title, "bicubic", *_each(bicubic[title]), ""])
         if title in paper.SRMDNF_PSNR:
             rows.append([title, "SRMDNF, its authors' weights", *_each(paper.SRMDNF_PSNR[title].values()), ""])
         rows.append([title, "AMNet, the paper", *_each(published), ""])

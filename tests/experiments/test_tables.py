@@ -70,6 +70,24 @@ def test_table1_lays_the_papers_figures_beside_ours(make):
     ]
 
 
+def test_generators_lie_between_bicubic_and_the_original(make):
+    one, other = (sheet("Set5", name, psnr) for name, psnr in (("amnet", [32.0, 32.5, 32.46]), ("amgan", [31.0] * 3)))
+    one["references"] = {"bicubic": {"psnr": entry([28.4, 27.6, 25.7])}, "original": {"grid": entry([2e-4] * 3)}}
+    other["policies"]["true-code"]["grid"] = entry([5e-5] * 3)
+    at_one_width = sheet("Set5", "amnet", [32.1], widths=(1.8,))
+    made = make(a={"sheets": [one, other], "differences": []}, b=at_one_width)
+    check_layout(made["metrics"])
+    assert made["metrics"] == [
+        ["set", "pictures", "PSNR, dB", "grid, 1e-3"],
+        ["---"] * 4,
+        ["Set5", "bicubic", "27.23", ""],
+        ["Set5", "amnet", "32.32", ""],
+        ["Set5", "amgan", "31.00", "0.0500"],
+        ["Set5", "original", "", "0.2000"],
+    ]
+    assert ["Set5", "bicubic", "28.40", "27.60", "25.70", ""] in made["table1"]
+
+
 def test_files_from_before_sets_had_names_and_runs_at_more_widths(make):
     old = sheet("", "amnet_s", [31.0, 31.1, 30.7])
     del old["set"], old["architecture"]
