@@ -180,8 +180,17 @@ def load_predictor(path: Path) -> tuple[Actor, ActionMeaning | None]:
     Raises:
         CheckpointError: the file is missing, damaged, or holds no predictor.
     """
-    path = within_run(SHIPPED_AGENTS.get(os.fspath(path), path))
+    path = predictor_file(path)
     return predictor_from_contents(path, *checkpoint.read(path))
+
+
+def predictor_file(path: Path) -> pathlib.Path:
+    """Give the file that `load_predictor` reads: of a run's folder, or of an agent that ships.
+
+    Raises:
+        CheckpointError: the folder has none.
+    """
+    return within_run(SHIPPED_AGENTS.get(os.fspath(path), path))
 
 
 def predictor_from_contents(

@@ -178,9 +178,14 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
             ValueError: an unknown or impossible option.
         """
         self._check_open()
-        fixed = self._core.sampler.fix(options, 1)  # first: a refused reset changes nothing
+        fixed = self._core.sampler.fix(options, 1)
+        before = self._np_random, self._np_random_seed
         super().reset(seed=seed)
-        self._scene, self._action = self._core.scenes([self.np_random], fixed), None
+        try:
+            self._scene, self._action = self._core.scenes([self.np_random], fixed), None
+        except ValueError:  # a refused reset changes nothing
+            self._np_random, self._np_random_seed = before
+            raise
         info = _plain(self._core.info(self._scene))
         info["image_name"] = self.image_names[info["image"]]
         if self.render_mode == "human":

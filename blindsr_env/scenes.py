@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -192,16 +193,19 @@ class SceneSampler:
             fixed: what `fix` gave, its arrays cut to the same G scenes.
 
         Raises:
-            ValueError: a fixed crop leaves its photo.
+            ValueError: a fixed crop leaves its photo; the streams are as before.
         """
         fixed = fixed or {}
         count = 7 if self.degradation.kind == "anisotropic" else 5
+        before = [copy.deepcopy(stream.bit_generator.state) for stream in streams] if "crop" in fixed else []
         uniform = np.stack([stream.random(count) for stream in streams])  # (G, count)
         image = fixed.get("image", (uniform[:, 0] * len(self.names)).astype(np.int64))
         flip = fixed.get("flip", (uniform[:, 1] * 8).astype(np.int64))
         room = np.stack([self.heights[image], self.widths[image]], axis=1) - self.crop  # (G, 2)
         corner = fixed.get("crop", (uniform[:, 2:4] * (room + 1)).astype(np.int64))
         for g in np.flatnonzero((corner < 0).any(axis=1) | (corner > room).any(axis=1))[:1]:
+            for stream, state in zip(streams, before, strict=True):
+                stream.bit_generator.state = state
             raise ValueError(
                 f"option 'crop' {tuple(corner[g].tolist())} leaves photo {self.names[image[g]]!r}: "
                 f"crops of {self.crop} start at (0, 0) to {tuple(room[g].tolist())} there"

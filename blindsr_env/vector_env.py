@@ -169,8 +169,13 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         fixed = self._core.sampler.fix(options, len(groups), known=(*OPTIONS, "reset_mask"))
         if self._scenes is None and not mask.all():
             raise ResetNeeded("the first reset must be of all rows: leave reset_mask out")
+        before = self._np_random, self._np_random_seed, list(self._streams)
         self._seed(seed, groups)
-        self._draw(groups, {key: value[groups] for key, value in fixed.items()})
+        try:
+            self._draw(groups, {key: value[groups] for key, value in fixed.items()})
+        except ValueError:  # a refused reset changes nothing
+            self._np_random, self._np_random_seed, self._streams = before
+            raise
         self._ended = self._ended & ~mask
         self._show(self._rows(), self._shown[1] if self._shown else None, self._ended)
         return self._out(self._rows().lr.clone()), self._infos((self._core.info(self._rows(mask)), mask))
@@ -284,7 +289,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             for stream, kept in zip(streams, state["streams"], strict=True):
                 stream.bit_generator.state = kept
             ended = np.array(state["ended"], dtype=np.bool_).reshape(self.num_envs)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError("the state is damaged: take a new one with state()") from error
         self._streams, self._ended = streams, ended
         self._draw(groups)
@@ -352,10 +357,10 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _draw(self, groups: NDArray[np.bool_], fixed: dict[str, NDArray[Any]] | None = None) -> None:
         """Give the chosen groups new scenes."""
-        self._origins = self._origins or [None] * len(groups)
-        for g in np.flatnonzero(groups):
-            self._origins[g] = None if fixed else dict(self._streams[g].bit_generator.state)
-        new = self._core.scenes([self._streams[g] for g in np.flatnonzero(groups)], fixed)
+        chosen = np.flatnonzero(groups).tolist()
+        origins = {g: None if fixed else dict(self._streams[g].bit_generator.state) for g in chosen}
+        new = self._core.scenes([self._streams[g] for g in chosen], fixed)
+        self._origins = [origins.get(g, origin) for g, origin in enumerate(self._origins or [None] * len(groups))]
         self._scenes = new if self._scenes is None or groups.all() else self._scenes.put(self._index(groups), new)
         self._by_row = self._scenes.repeat(self.repeats)
 

@@ -128,10 +128,9 @@ def generators() -> None:
                 else:
                     sr = env.core.render(seen, torch.as_tensor(agents.load(policy, env).predict(seen)[0]))
             elif title == "bicubic":
-                sr = torch.nn.functional.interpolate(
-                    seen.permute(0, 3, 1, 2).float() / 255, scale_factor=4, mode="bicubic", align_corners=False
-                )
-                sr = (sr.clamp(0, 1) * 255).round() / 255
+                lr = seen.permute(0, 3, 1, 2).float() / 255
+                sr = torch.nn.functional.interpolate(lr, scale_factor=4, mode="bicubic", antialias=True)  # MATLAB's
+                sr = degradation.quantize(sr)
             else:
                 sr = hr
             picture = (sr[0].permute(1, 2, 0) * 255).round().byte().numpy()[top : top + side, left : left + side]

@@ -118,9 +118,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name, rest = arguments[0], arguments[1:]
     if name == "--version":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        print(f"blindsr {version('blindsr')}")
+        try:
+            print(f"blindsr {version('blindsr')}")
+        except PackageNotFoundError:
+            print("blindsr, from a source tree that is not installed")
         return 0
     if not sys.stderr.isatty():  # a log file needs no ten progress bars a second; tqdm reads this when torch imports it
         os.environ.setdefault("TQDM_MININTERVAL", "30")

@@ -44,6 +44,7 @@ def files(recipe: Recipe) -> list[str]:
         base = Path(recipe)
         matches = sorted(Path(base.anchor).glob(str(base.relative_to(base.anchor))))
         places = [place for place in matches if place.is_dir() or place.suffix == ".safetensors"]
+        places = [place for place in places if not place.name.endswith(".replay.safetensors")]  # lie beside agents
     found = [place / AGENT if place.is_dir() else place for place in places]
     if not found:
         raise ValueError(f"nothing at {recipe}: give files, folders of runs, or a pattern such as 'runs/eq10_*'")

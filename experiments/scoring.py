@@ -13,6 +13,7 @@ from tqdm import tqdm
 from agents.policies import Policy
 from blindsr_env.core import BlindSRCore
 from blindsr_env.images import Photo
+from blindsr_env.scenes import Scenes
 from experiments.held_out import whole_photo
 from experiments.intervals import NOTHING, bootstrap, over_widths
 from experiments.references import BICUBIC, ORIGINAL, score_references
@@ -46,12 +47,16 @@ def scored(
     """
     names = ["true-code", *actors]
     shape = (len(photos), len(widths), len(core.metrics))
-    scores = {name: np.full(shape, np.nan) for name in (*names, BICUBIC, ORIGINAL)}
+    scores = {name: np.full(shape, np.nan) for name in names}
+    references = {name: np.full(shape, np.nan) for name in (BICUBIC, ORIGINAL)}
     with tqdm(photos, unit="photo", desc=f"scoring {title}", leave=False) as bar:
         for row, photo in enumerate(bar):
             bar.set_postfix_str(photo.name)
-            for name, values in score_photo(core, photo, widths, actors).items():
+            scenes = whole_photo(core, photo, widths)
+            for name, values in score_policies(core, scenes, actors).items():
                 scores[name][row] = values
+            for name, values in score_references(core, scenes).items():
+                references[name][row] = values
     entries: dict[str, Any] = {name: {} for name in names}
     for m, (metric, zeta) in enumerate(zeta_of(core).items()):
         true = scores["true-code"][:, :, m]  # (photos, widths)
@@ -61,20 +66,18 @@ def scored(
             )
         for name in names:
             entries[name][metric] = _entry(scores[name][:, :, m], true, zeta, seed)
-    references = {
-        name: {
-            metric: _mean(scores[name][:, :, m], seed)
-            for m, metric in enumerate(zeta_of(core))
-            if np.isfinite(scores[name][:, :, m]).any()
-        }
-        for name in (BICUBIC, ORIGINAL)
+    apart = {
+        name: dict(zip(zeta_of(core), np.moveaxis(values, 2, 0), strict=True)) for name, values in references.items()
     }
     return {
         "architecture": core.generator.architecture.to_dict(),
         "photos": [photo.name for photo in photos],
         "widths": list(widths),
         "policies": entries,
-        "references": references,
+        "references": {
+            name: {metric: _mean(of, seed) for metric, of in by_metric.items() if np.isfinite(of).any()}
+            for name, by_metric in apart.items()
+        },
     }
 
 
@@ -154,30 +157,22 @@ def differences(sheets: list[dict[str, Any]], zeta: dict[str, float], seed: int)
     return found
 
 
-def score_photo(
-    core: BlindSRCore, photo: Photo, widths: Sequence[float], actors: Mapping[str, Policy]
-) -> dict[str, NDArray[np.float64]]:
-    """Score the true code's rendering of a whole photo, each policy's, and the references.
+def score_policies(core: BlindSRCore, scenes: Scenes, actors: Mapping[str, Policy]) -> dict[str, NDArray[np.float64]]:
+    """Score the true code's rendering of a whole photo, and each policy's.
 
     Args:
         core: generator, metrics and action space.
-        photo: HR; cropped to a multiple of the scale from the top left.
-        widths: isotropic kernels, one rendering each.
+        scenes: of the photo, one for each kernel width.
         actors: policies by name.
 
     Returns:
-        By name, for `true-code`, and for the `references`, `(widths, metrics)`: the core's metric first, then its
-        report.
-
-    Raises:
-        ImageError: the photo is too small for a metric.
+        By name, and for `true-code`, `(widths, metrics)`: the core's metric first, then its report.
     """
-    scenes = whole_photo(core, photo, widths)
     scores = {"true-code": scenes.true_scores.double().cpu().numpy()}
     for name, policy in actors.items():
         action, _ = policy.predict(scenes.lr, {"true_action": scenes.true_action})
         scores[name] = core.scores(core.render(scenes.lr, action), scenes.hr).double().cpu().numpy()
-    return scores | score_references(core, scenes)
+    return scores
 
 
 def zeta_of(core: BlindSRCore) -> dict[str, float]:

@@ -24,6 +24,7 @@ from experiments.held_out import HeldOut, Scored
 from experiments.intervals import bootstrap, over_photos
 from experiments.normalised import LEAST, normalised
 from experiments.run_folder import vacant, write_results
+from generators.nearest import unknown
 
 BLIND_STEP = 3.0
 """First step, in units of the search's spread, from a start that knows nothing of its scene."""
@@ -94,6 +95,8 @@ class Search:
         if not self.budgets or min(self.budgets) < 1 or list(self.budgets) != sorted(set(self.budgets)):
             raise ValueError(f"budgets must be rising numbers of renders, 1 or more, got {list(self.budgets)}")
         at_least_1(self, "scenes")
+        if self.dtype not in DTYPES:
+            raise ValueError(unknown("dtype", self.dtype, DTYPES))
         if not 1 <= self.views <= VIEWS:
             raise ValueError(f"views must be 1 to {VIEWS}, got {self.views}")
         each = len(self.of_whole)

@@ -167,17 +167,20 @@ def _check_agreement(found: list[Sheet]) -> None:
     """Refuse two agents, or two generators, that have the same name but different scores."""
     seen: dict[tuple[Any, ...], tuple[float, str]] = {}
     for sheet in found:
-        for policy, of_metric in sheet.policies.items():
-            action = "" if policy == "true-code" else sheet.action  # it is the same in every action space
+        scored = [(sheet.generator, policy, of) for policy, of in sheet.policies.items()]
+        scored += [("", name, of) for name, of in sheet.references.items()]  # no generator made them
+        for generator, policy, of_metric in scored:
+            shared = policy == "true-code" or not generator
+            action = "" if shared else sheet.action  # they are the same in every action space
             for metric, entry in of_metric.items():
                 for width, now in zip(sheet.widths, entry["mean_by_width"], strict=True):
-                    key = (sheet.set, sheet.generator, sheet.scale, action, policy, metric, width)
+                    key = (sheet.set, generator, sheet.scale, action, policy, metric, width)
                     before, file = seen.setdefault(key, (now, sheet.file))
                     if abs(before - now) > min(SAME, SAME_SHARE * abs(before)):
                         raise ValueError(
-                            f"{sheet.generator}, {policy}, on {sheet.set} at width {width:g} has {metric} {before:.5g} "
-                            f"in {file} and {now:.5g} in {sheet.file}: remove one, or score both in one run, which "
-                            "tells them apart by their files"
+                            f"{generator or 'no generator'}, {policy}, on {sheet.set} at width {width:g} has {metric} "
+                            f"{before:.5g} in {file} and {now:.5g} in {sheet.file}: remove one, or score both in one "
+                            "run, which tells them apart by their files"
                         )
 
 

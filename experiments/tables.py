@@ -85,7 +85,7 @@ def table1(results: list[Result]) -> str:
     for sheet in of_the_paper(results):
         upsampled = sheet.references.get("bicubic", {}).get("psnr")
         if upsampled is not None and sheet.widths == paper.WIDTHS:
-            bicubic[sheet.set] = upsampled["mean_by_width"]
+            bicubic.setdefault(sheet.set, upsampled["mean_by_width"])
         found = [sheet.mean("psnr", width) for width in paper.AMNET_PSNR.get(sheet.set, {})]
         values = [value for value in found if value is not None]
         if values and len(values) == len(found):

@@ -245,8 +245,10 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
     left = settings.total_timesteps - agent.num_timesteps
     if left > 0:
         agent.learn(left, callback, progress_bar=True, reset_num_timesteps=False)
-        agent.save(path, with_replay=agent.interrupted, **trained)
         if not agent.interrupted:  # a finished agent no longer needs what it saw
+            agent.replay_mark = None
+        agent.save(path, with_replay=agent.interrupted, **trained)
+        if not agent.interrupted:
             agent_file.replay_file(path).unlink(missing_ok=True)
     else:
         print(f"{path} has learned from {agent.num_timesteps} renders already: nothing left to learn")

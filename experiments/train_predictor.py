@@ -69,12 +69,13 @@ class PredictorTrainer(Trainer):
         device = pick_device(settings.device)
         network, ema = (place(networks.build(settings.network), device) for _ in range(2))
         if settings.init is not None:
-            started, meaning = checkpoints.load_predictor(settings.init)
+            start = checkpoints.predictor_file(settings.init)
+            started, meaning = checkpoints.load_predictor(start)
             checkpoints.check_meaning(f"the predictor {settings.init}", meaning, self.meaning)
             network, ema = (place(net, device) for net in (started, networks.restore(started.settings)))
         super().__init__(settings, network, ema, generator.scale, generator.codec.width_range)
         if settings.init is not None:
-            self.origin = origin(Path(settings.init))
+            self.origin = origin(start)
         else:
             typical = torch.cat([next(self._stream)[1] for _ in range(max(1, 512 // settings.batch_size))])
             network.calibrate(typical)

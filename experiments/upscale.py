@@ -27,6 +27,9 @@ from generators.tiles import OVERLAP, TILE
 MADE_BY = "made_by.json"
 """Beside the pictures of a folder: what rendered them, so that only its own are kept."""
 
+OLDER = {"tile": None, "dtype": "float32"}
+"""How pictures were rendered whose notes are older than these settings."""
+
 BLIND = ("predictor", "mean-code")
 """Policies without a file of their own that need to know nothing but the photo."""
 
@@ -55,7 +58,7 @@ class Upscale:
         tile: side, in pixels of the photo, of the tiles in which larger photos are rendered; null renders them whole,
             which costs PSNR and memory. See `generators.tiles`.
         dtype: precision of rendering, `float32`, `float16` or `bfloat16`. On a GPU `float16`, and on a CPU with AMX
-            `bfloat16`, is several times as fast, and changes pixels by less than a grey level on average.
+            `bfloat16`, is several times as fast, and changes pixels by a few tenths of a grey level on average.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
     """
 
@@ -256,6 +259,8 @@ class _Note:
             overwrite: whether they are rendered again.
         """
         theirs = json.loads(self.path.read_text()) if self.path.is_file() else None
+        if theirs is not None:
+            theirs = OLDER | theirs
         if theirs == self.made_by or theirs is None and not pictures:
             return self.write()
         if not overwrite:
@@ -269,7 +274,6 @@ class _Note:
 
     def _others(self, theirs: dict[str, Any]) -> str:
         """Say which settings made what is there, where they differ."""
-        theirs = {"tile": None, "dtype": "float32"} | theirs  # older notes lack them
         changed = [key for key, value in self.made_by.items() if theirs.get(key) != value]
         return ", ".join(f"{key} {theirs.get(key)}, not {self.made_by[key]}" for key in changed)
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from generators import checkpoint
-from generators.amnet import AMNet, Architecture, Modulation
+from generators.amnet import AMNet, Architecture
 from generators.checkpoint import CheckpointError
 from generators.codec import KernelCodec
 from generators.nearest import unknown
@@ -131,7 +132,8 @@ def load(
     Args:
         name_or_path: one of `names()`, a checkpoint file, or None for `amnet`.
         device: where it runs.
-        dtype: of its convolutions and features; AMLayers' small layers, which name means and factors, stay float32.
+        dtype: of its convolutions and features. In half precision the AMLayers' small layers, which name means and
+            factors, stay float32.
 
     Returns:
         A module with `.scale`, `.codec`, `.name`; `sr = g(lr, action)` takes `(N, 3, h, w)` in [0, 1] and `(N, 15)`
@@ -154,8 +156,9 @@ def load(
         generator.fingerprint = _fingerprint(generator)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not a whole generator's checkpoint: copy or train it again") from error
-    generator = generator.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for layer in generator.modules():
-        if isinstance(layer, Modulation):
-            layer.float()
+    generator = generator.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    halved = dtype.itemsize < torch.float32.itemsize
+    for part in generator.modules() if halved else [generator]:
+        if not halved or isinstance(part, nn.Conv2d):
+            part.to(dtype)
     return generator.eval().requires_grad_(False)

@@ -63,7 +63,10 @@ def plain_moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def multiply_add(x: Tensor, mu: Tensor, a: Tensor, beta: Tensor, out: Tensor | None = None) -> Tensor:
-    """Compute a (x - mu) + beta by its formula; as `modulate`, with a plain gradient, or into `out`, which may be x."""
+    """Compute a (x - mu) + beta by its formula; as `modulate`, or into `out`, which may be x.
+
+    Its gradient is autograd's own; in half precision on a CPU it has none, unless it is compiled.
+    """
     if _is_half_on_cpu(x) and not torch.compiler.is_compiling():
         return _normalise(x, mu, a, beta, torch.empty_like(x) if out is None else out)
     offset = torch.addcmul(beta, a, mu, value=-1)
@@ -77,7 +80,7 @@ def _measure(x: Tensor) -> tuple[Tensor, Tensor]:
     if x.device.type != "cpu" or x.numel() == 0:
         return plain_moments(x)
     if _is_half_on_cpu(x):
-        zero, one = (torch.full(x.shape[1:2], value, dtype=torch.float32) for value in (0.0, 1.0))
+        zero, one = (x.new_full(x.shape[1:2], value, dtype=torch.float32) for value in (0.0, 1.0))
         # Running statistics in float32, which stay as they are, have the sums taken in float32, without a copy of x.
         each = [torch.batch_norm_update_stats(picture, zero, one, 0.0) for picture in x.split(1)]
         mu, variance = (torch.stack(values) for values in zip(*each, strict=True))

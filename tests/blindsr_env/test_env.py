@@ -122,6 +122,11 @@ def test_a_refused_reset_changes_nothing(env):
     env.reset(seed=0)
     with pytest.raises(ValueError, match="flip"):
         env.reset(seed=6, options={"flip": 9})
+    with pytest.raises(ValueError, match="leaves photo"):
+        env.reset(seed=6, options={"crop": (99_999, 0)})
+    with pytest.raises(ValueError, match="leaves photo"):
+        env.reset(options={"crop": (99_999, 0)})
+    assert env.unwrapped.np_random_seed == 0
     again = env.reset()[1]
     assert np.array_equal(again["crop"], scene["crop"]) and again["width"] == scene["width"]
     with pytest.raises(ValueError, match=r"unknown reset option 'reset_mask'(?!.*did you mean 'reset_mask')"):

@@ -446,3 +446,18 @@ def test_steps_never_wait_for_the_gpu(make, tiny_checkpoint, cuda_graphs):
         torch.cuda.set_sync_debug_mode("default")
     assert max(allocated[4:]) <= max(allocated[:4])  # no growth
     assert result[0].is_cuda and result[1].is_cuda and result[4]["_final_info"].is_cuda
+
+
+def test_a_refused_reset_changes_nothing(tiny_generator, tiny_photos):
+    settings = dict(metric="psnr", generator=tiny_generator, images=tiny_photos, patch_size=24)
+    env = gymnasium.make_vec("BlindSR-v0", num_envs=2, **settings).unwrapped
+    env.reset(seed=0)
+    following = env.reset()[1]
+    env.reset(seed=0)
+    for options in ({"flip": 9}, {"crop": (99_999, 0)}):
+        for seed in (None, 6):
+            with pytest.raises(ValueError):
+                env.reset(seed=seed, options=options)
+    assert env.state()["streams"] is not None and env.np_random_seed == 0
+    again = env.reset()[1]
+    assert np.array_equal(again["crop"], following["crop"]) and np.array_equal(again["width"], following["width"])

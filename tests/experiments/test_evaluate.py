@@ -243,15 +243,15 @@ def test_metrics_are_called_by_their_own_names(folder, tiny_checkpoint, monkeypa
 def test_what_was_scored_is_kept_when_stopped(folder, tiny_checkpoint, louder, tmp_path, monkeypatch):
     from experiments import scoring as module
 
-    score_photo, calls = module.score_photo, []
+    score_policies, calls = module.score_policies, []
 
     def stops(*arguments):
         calls.append(arguments)
         if len(calls) > 3:  # two photos of each generator
             raise KeyboardInterrupt
-        return score_photo(*arguments)
+        return score_policies(*arguments)
 
-    monkeypatch.setattr(module, "score_photo", stops)
+    monkeypatch.setattr(module, "score_policies", stops)
     output = tmp_path / "results.json"
     settings = dict(policies=("true-code",), images=str(folder), widths=(2.0,), metrics=("psnr",), device="cpu")
     with pytest.raises(KeyboardInterrupt):

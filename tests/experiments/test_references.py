@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from agents import policies
 from blindsr_env import images, metrics
 from blindsr_env.env import BlindSREnv
 from experiments.evaluate import Evaluate, evaluate
 from experiments.held_out import whole_photo
 from experiments.references import score_references
+from experiments.scoring import scored
 
 
 def cubic_matrix(small):
@@ -47,6 +49,17 @@ def test_an_original_has_scores_that_need_no_original(core, photo):
     original = score_references(core, scenes)["original"]
     niqe = metrics.get("niqe", scale=4)(torch.from_numpy(hr).permute(2, 0, 1)[None].float() / 255).item()
     assert np.isnan(original[:, 0]).all() and original[:, 1] == pytest.approx([niqe, niqe])
+
+
+def test_a_policy_called_original_keeps_its_own_scores(core, photo, tiny_checkpoint):
+    env = BlindSREnv(metric="psnr", generator=tiny_checkpoint, split="test")
+    policy = policies.load("mean-code", env)
+    photos = [images.Photo(str(seed), photo(200, 220, seed)) for seed in range(2)]
+    expected = scored(core, photos, (1.0,), {"other": policy}, seed=0, title="")["policies"]["other"]
+    for name in ("original", "bicubic"):
+        figures = scored(core, photos, (1.0,), {name: policy}, seed=0, title="")
+        assert figures["policies"][name] == expected
+        assert figures["references"]["original"].keys() == {"niqe"}
 
 
 def test_sheets_hold_them(tiny_checkpoint, tmp_path, photo):

@@ -1,5 +1,6 @@
 """`blindsr upscale`: a user's photos, rendered with the code that a policy chooses."""
 
+import json
 import os
 import shutil
 
@@ -166,6 +167,19 @@ def test_pictures_that_something_else_made_are_not_kept(photos, tmp_path, tiny_c
             upscale(Upscale(**common | dict(width=width)))
     second = [path.read_bytes() for path in upscale(Upscale(**common | dict(width=2.0, overwrite=True)))]
     assert second != first and upscale(Upscale(**common | dict(width=2.0))) == []
+
+
+def test_a_folder_of_before_a_setting_existed_goes_on(tmp_path, photo, tiny_checkpoint):
+    images.write(tmp_path / "in" / "a.png", photo(8, 9, 0))
+    common = dict(
+        images=str(tmp_path / "in"), output=str(tmp_path / "out"), generator=tiny_checkpoint, device="cpu", tile=None
+    )
+    upscale(Upscale(**common))
+    note = tmp_path / "out" / "made_by.json"
+    content = json.loads(note.read_text())
+    note.write_text(json.dumps({key: value for key, value in content.items() if key not in ("tile", "dtype")}))
+    assert upscale(Upscale(**common)) == []
+    assert json.loads(note.read_text()) == content
 
 
 def test_an_agent_brings_its_generator_and_names_its_folder(tmp_path, photo, monkeypatch, capsys):

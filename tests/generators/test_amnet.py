@@ -134,6 +134,18 @@ def test_a_batch_equals_one_by_one(tiny_generator):
     assert (together - alone).abs().max() < 1e-5
 
 
+def test_half_precision_keeps_what_the_small_layers_name(tiny_checkpoint):
+    whole, half, double = (
+        generators.load(tiny_checkpoint, dtype=t) for t in (torch.float32, torch.bfloat16, torch.float64)
+    )
+    for name, weight in half.named_parameters():
+        kind = torch.float32 if "modulate" in name else torch.bfloat16
+        assert weight.dtype == kind, name
+        assert kind == torch.bfloat16 or torch.equal(weight, whole.get_parameter(name)), name
+    assert torch.equal(half.gain, whole.gain)
+    assert {weight.dtype for weight in (*double.parameters(), double.gain)} == {torch.float64}
+
+
 def test_bfloat16_runs_near_float32(tiny_checkpoint, tiny_generator):
     half = generators.load(tiny_checkpoint, dtype=torch.bfloat16)
     lr, action = photos(2, 8, 8), actions(2)

@@ -19,7 +19,7 @@ def scenes(seed=1):
 
 @pytest.mark.parametrize("modulation", ["amlayer", "adain"])
 @pytest.mark.parametrize("blocks, width", [(2, 4), (2, 12), (5, 4), (5, 8)])
-def test_the_larger_mutedrenders_the_same(modulation, blocks, width):
+def test_the_larger_network_renders_the_same(modulation, blocks, width):
     small = network(modulation).double()
     lr, action = scenes()
     large = grow(small, Architecture(blocks, width, 4, modulation), "large", torch.Generator().manual_seed(0))
@@ -53,7 +53,7 @@ def test_new_blocks_learn():
     assert new.conv1.weight.grad.abs().max() > 0
 
 
-def test_the_smaller_mutedand_the_callers_random_numbers_stay():
+def test_the_smaller_network_and_the_callers_random_numbers_stay():
     small = network()
     before = {name: tensor.clone() for name, tensor in small.state_dict().items()}
     state = torch.get_rng_state()
@@ -78,7 +78,7 @@ def test_what_does_not_hold_the_smaller_one_is_refused(architecture, cause):
 
 
 @pytest.mark.parametrize("modulation", ["amlayer", "adain"])
-def test_a_mutedtold_so_ignores_the_unused_components(modulation):
+def test_a_network_told_so_ignores_the_unused_components(modulation):
     muted = network(modulation)
     ignore_unused(muted)
     lr, code = scenes()
