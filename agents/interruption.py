@@ -5,11 +5,16 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 
 class Interruption:
     """A context in which the first SIGINT or SIGTERM only sets `requested`; a second one acts as usual.
+
+    Attributes:
+        requested: whether one came.
+        last: number of the signal that ended the last loop of this process by its request, None where none did; for
+            the exit code.
 
     In other threads than the main one, where Python allows no handlers, nothing is caught.
 
@@ -18,12 +23,15 @@ class Interruption:
     False
     """
 
+    last: ClassVar[int | None] = None
+
     def __init__(self) -> None:
         self.requested = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interruption:
         """Install the handlers."""
+        Interruption.last = None
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._request)
@@ -37,6 +45,7 @@ class Interruption:
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
+        Interruption.last = number
         self._restore()
 
     def _restore(self) -> None:

@@ -70,7 +70,7 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
     number of the action, at the clipped action, for metrics that can be followed backwards (`psnr`, `ssim`, `niqe`,
     `grid`, `lpips@FOLDER`, mixtures of them). Rounding to 8 bit is passed over, clamping is not. It is 0 where the
     reward is not the metric's (`invalid`, `broken`), and where the metric has a score and no finite gradient (NIQE of a
-    picture with a flat block). Such a step takes about 2.5 times as long.
+    picture with a flat block). Such a step takes about twice as long.
 
     Where the degradation is anisotropic, `reset` also gives `widths` (two, HR pixels) and `angle` (radians,
     counter-clockwise, of the first), and where it is one given kernel, `kernel`; `width` is then that of the Gaussian
@@ -90,8 +90,8 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         action: see above.
         report: further metrics for `info`, so that a won reward shows its price.
         device: where networks, photos and metrics live.
-        dtype: of the rendering, `"float32"`, or on a GPU `"float16"` or `"bfloat16"`, which move scores a little,
-            float16 least.
+        dtype: of the rendering, `"float32"`, `"float16"` or `"bfloat16"`. Half precision changes scores a little,
+            float16 least, and is faster on GPUs; bfloat16 also on CPUs with AMX, elsewhere it is slower there.
         gradient: whether `info` gives the reward's gradient, see above.
         cuda_graphs: on a GPU, launch rendering and scores at once, as graphs recorded at the second step and reset: the
             same numbers, several times as fast where the host is slower than the GPU. For row counts that stay the

@@ -111,7 +111,10 @@ COMMANDS: dict[str, Command] = {name: command for group in GROUPS.values() for n
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; give the exit code: 0, 2 for an error that the user can mend, 130 after Ctrl-C."""
+    """Run the command line; give the exit code: 0, 2 for an error that the user can mend.
+
+    It is 130 after Ctrl-C and 143 after SIGTERM, also where a training saved its state and can go on.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())
@@ -138,16 +141,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(command: Command, name: str, rest: Sequence[str]) -> int:
+    from agents.interruption import Interruption
+
+    Interruption.last = None
     try:
         module = importlib.import_module(f"experiments.{command.module}")
         kind = getattr(module, command.settings)
         settings = parse(kind, rest, prog=f"blindsr {name}", summary=command.summary, configs=command.configs)
         getattr(module, command.function)(settings)
+        sys.stdout.flush()  # here, where a closed pipe is caught
     except KeyboardInterrupt:
         return _fail("interrupted", code=130)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
         return _fail(str(error) or type(error).__name__)
-    return 0
+    return 0 if Interruption.last is None else 128 + Interruption.last
 
 
 def parse(

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
+from agents.interruption import Interruption
 from experiments.arguments import completed
 from generators.nearest import unknown
 
@@ -20,7 +21,8 @@ S = TypeVar("S")
 def main(settings: type[S], function: Callable[[S], Any]) -> None:
     """Call a function with the settings of the command line.
 
-    An error that the user can fix is printed as one line, with exit code 2; Ctrl-C gives exit code 130.
+    An error that the user can fix is printed as one line, with exit code 2. Ctrl-C gives exit code 130 and SIGTERM 143,
+    also where a training saved its state and can go on.
     """
     try:
         function(read(settings, sys.argv[1:]))
@@ -30,6 +32,8 @@ def main(settings: type[S], function: Callable[[S], Any]) -> None:
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    if Interruption.last is not None:
+        sys.exit(128 + Interruption.last)
 
 
 def read(settings: type[S], arguments: Sequence[str]) -> S:

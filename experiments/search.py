@@ -64,7 +64,7 @@ class Search:
             of them at random. Without it, 0.2, 1.3 and 2.6 for whole photos, and anything in the generator's range for
             crops.
         report: further metrics, which show the price of the reward.
-        dtype: precision of rendering, `float32`, `float16` or `bfloat16`.
+        dtype: precision of rendering, `float32`, `float16` (faster on GPUs) or `bfloat16` (faster on CPUs with AMX).
         cuda_graphs: on a GPU, launch rendering and scoring as recorded CUDA graphs, which is faster; see `BlindSREnv`.
         output: results file, JSON, beside which the plot is written as a PNG; null writes neither.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.

@@ -33,8 +33,8 @@ class TrainAgent:
         algorithm: `ddpg` (the paper's), `group-pg` (group-relative policy gradient), `pathwise` (follows the reward's
             own gradient; for metrics that have one), or one of Stable-Baselines3's: `sb3-ppo`, `sb3-a2c`, `sb3-sac`,
             `sb3-td3`, `sb3-ddpg`.
-        agent: settings of the algorithm, for example `--agent.actor_lr 1e-4`. To list those of all algorithms: `python
-            -m pydoc agents.config.AgentConfig`; those of one: `agents.ddpg.DDPGConfig`,
+        agent: settings of the algorithm, for example `--agent.actor_lr 1e-4`. To list those that all algorithms share:
+            `python -m pydoc agents.config.AgentConfig`; those of one in addition: `agents.ddpg.DDPGConfig`,
             `agents.group_pg.GroupPGConfig`, `agents.pathwise.PathwiseConfig` or `agents.sb3_agents.SB3Config`.
         actor: network to start from: the checkpoint of a predictor or agent, the name of a shipped agent (`amgan_rl`),
             or one with random weights, `untrained:predictor` or `untrained:predictor_s`. Without it, training starts
@@ -53,8 +53,8 @@ class TrainAgent:
             kernels fill 80% of the box [-1, 1]; `free-code`: the same 15 numbers, scaled so that they also reach codes
             that no kernel has; `width`: one number, the Gaussian's width.
         patch_size: side of a scene's LR patch, in pixels.
-        dtype: precision of rendering during training, `float32`, `float16` or `bfloat16`; held-out scenes are rendered
-            in float32.
+        dtype: precision of rendering during training, `float32`, `float16` (faster on GPUs) or `bfloat16` (faster on
+            CPUs with AMX); held-out scenes are rendered in float32.
         cuda_graphs: on a GPU, launch rendering and scoring as recorded CUDA graphs, which is faster; see `BlindSREnv`.
         output: folder of the run; if it already holds one, that run is resumed.
         checkpoint_seconds: seconds between saved checkpoints of the agent.

@@ -115,7 +115,8 @@ def upscale(settings: Upscale) -> list[Path]:
         split="test",
     )
     chosen_by = chooser if settings.width is None else f"width {settings.width:g}"
-    output = Path(settings.output or Path("upscaled", f"{env.core.generator.name}_{_plain(chosen_by)}"))
+    half = "" if settings.dtype == "float32" else f"_{settings.dtype}"
+    output = Path(settings.output or Path("upscaled", f"{env.core.generator.name}_{_plain(chosen_by)}{half}"))
     pairs = targets(settings, output, env.core.scale)
     if settings.width is not None:
         env.core.check_width(settings.width)

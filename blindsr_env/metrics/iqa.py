@@ -12,7 +12,7 @@ from torch import Tensor
 from blindsr_env.metrics.metric import check
 from generators.nearest import unknown
 
-INSTALL = 'pip install "blindsr[pyiqa]"'
+INSTALL = 'pip install -e ".[pyiqa]" in a clone of blindsr'
 # Kinds of pyiqa's networks that compare whole sets of pictures: their scores are nobody's reward.
 OF_SETS = ("FID", "InceptionScore")
 

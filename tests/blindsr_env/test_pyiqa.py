@@ -107,7 +107,7 @@ def test_metrics_of_sets_are_refused(fake):
 
 
 def test_missing_package(fake):
-    with pytest.raises(PyiqaMissingError, match=r"pyiqa needs the package 'timm'; pip install \"blindsr\[pyiqa\]\""):
+    with pytest.raises(PyiqaMissingError, match=r"pyiqa needs the package 'timm'; pip install -e \"\.\[pyiqa\]\" in"):
         metrics.get("pyiqa:timmy")
 
 
@@ -125,7 +125,7 @@ def test_missing_pyiqa(monkeypatch):
 
     monkeypatch.setattr(sys, "meta_path", [Absent, *sys.meta_path])
     with pytest.raises(
-        PyiqaMissingError, match=r"^pyiqa is not installed; pip install \"blindsr\[pyiqa\]\"$"
+        PyiqaMissingError, match=r"^pyiqa is not installed; pip install -e \"\.\[pyiqa\]\" in a clone of blindsr$"
     ) as caught:
         metrics.get("pyiqa:niqe")
     assert isinstance(caught.value, ImportError) and isinstance(caught.value, ValueError)

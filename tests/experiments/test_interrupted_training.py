@@ -91,7 +91,7 @@ def test_kill_and_terminate(settings, tmp_path):
         os.kill(process.pid, signal.SIGTERM)
         process.join(60)
         out = (tmp_path / "ended").read_text()
-    assert process.exitcode == 0 and "stopped at step" in out and "the same command goes on" in out
+    assert process.exitcode == 143 and "stopped at step" in out and "the same command goes on" in out
     assert last_state(wanted.output)[1]["step"] > metadata["step"]
     assert len(RunFolder(wanted.output).states()) == 1
     assert not (Path(wanted.output) / ".state-partial").exists()
