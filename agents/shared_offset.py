@@ -108,7 +108,14 @@ def _first_rows(world: OneStepWorld) -> dict[str, Any]:
 
 
 def save_offset(path: Path, offset: Tensor, meaning: ActionMeaning | None, training: dict[str, Any]) -> None:
-    """Write an offset to one safetensors file; see `checkpoints.save_predictor`."""
+    """Write an offset to one safetensors file, which `policies.load` takes for a policy.
+
+    Args:
+        path: where to.
+        offset: `(actions,)`, as `learn_offset` gives it.
+        meaning: of the environment that it was learned in, `ActionMeaning.of(env)`; None outside BlindSR.
+        training: plain values that say how it was learned.
+    """
     metadata = {"kind": "shared-offset", "meaning": asdict(meaning) if meaning else None, "training": training}
     checkpoint.save(path, {"offset": offset}, metadata)
 
