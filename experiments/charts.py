@@ -31,6 +31,7 @@ class Plot:
         charts: charts to draw: `true_code`, `price`, `learning`, `hacking`, `search`; without it, all of them.
         set: show only this set of photos.
         generator: show only this generator.
+        action: show only this action space, `code`, `free-code` or `width`.
         policies: show only policies and recipes with these names; `*` stands for anything, as in `'amgan_rl*'`.
     """
 
@@ -39,6 +40,7 @@ class Plot:
     charts: tuple[str, ...] = ()
     set: str | None = None
     generator: str | None = None
+    action: str | None = None
     policies: tuple[str, ...] = ("*",)
 
     def __post_init__(self) -> None:
@@ -235,7 +237,9 @@ def _sheets(results: list[Result], settings: Plot) -> list[Sheet]:
     """Take the sheets that the settings show, each with the policies that they show."""
     found = []
     for sheet in of_the_paper(results):
-        if settings.set in (None, sheet.set) and settings.generator in (None, sheet.generator):
+        wanted = (settings.set, settings.generator, settings.action)
+        place = (sheet.set, sheet.generator, sheet.action)
+        if all(want in (None, own) for want, own in zip(wanted, place, strict=True)):
             recipes = {name: recipe for name, recipe in sheet.recipes.items() if _shown(name, settings)}
             kept = {name for name in sheet.singles if _shown(name, settings)}
             kept |= {"true-code", *(agent for recipe in recipes.values() for agent in recipe["agents"])}

@@ -109,6 +109,9 @@ def test_plot_shows_what_is_asked_for(tmp_path):
     assert {text.get_text() for text in axes.texts} >= {"amnet, code: a0", "other, code: a0"}
     (axes,) = charts.price(results, Plot(set="Set5", generator="amnet", policies=("a*", "b1"))).axes
     assert {text.get_text() for text in axes.texts} >= {"a0", "a1", "b1"} and len(shown(axes)) == 3
+    free = Result("free.json", one, {"action": "free-code"})
+    (axes,) = charts.price([result(one), free], Plot(action="free-code", policies=("a0",))).axes
+    assert "actions free-code" in axes.get_title() and len(shown(axes)) == 1
     (tmp_path / "a.json").write_text(json.dumps({"figures": one, "config": {}}))
     drawn = plot(Plot(results=str(tmp_path), output=str(tmp_path), charts=("price",)))
     assert [path.name for path in drawn] == ["price.png"] and images.read(drawn[0]).shape[1] == 800
