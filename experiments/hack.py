@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 import generators
 from agents.policies import TrueCode
 from agents.shared_offset import OffsetPolicy, learn_offset
-from experiments import digests, labels
+from experiments import digests, labels, offsets
 from experiments.counts import at_least_1
 from experiments.devices import pick_device
 from experiments.extremes import captions
 from experiments.held_out import HeldOut, Scored, check_common, check_disjoint
-from experiments.intervals import Interval, bootstrap, over_photos
+from experiments.intervals import bootstrap, over_photos
 from experiments.pictures import gallery
 from experiments.run_folder import vacant, write_results
 
@@ -137,57 +137,9 @@ def hack(settings: Hack) -> dict[str, Any]:
         # After each generator: what was measured is kept, should a later one fail or be stopped.
         write_results(output, figures, config, settings.seed, identity)
         print(f"picture: {picture}", flush=True)
-    print(table(figures))
+    print(offsets.page([figures]), end="")
     print(f"written to {output}")
     return figures
-
-
-def table(figures: dict[str, Any]) -> str:
-    """Lay the figures out as Markdown: a line a generator and action space, grid in thousandths."""
-    metric = figures["metric"]
-    lines = [
-        f"One constant offset on the true code, learned for {metric} from {figures['renders']} renders, on "
-        f"{figures['scenes']} held-out scenes of {len(figures['photos'])} photos; gains over the true code [95% "
-        "interval over photos], positive is better.",
-        "",
-        f"| generator | action space | {metric} gain | PSNR gain, dB | grid, 1e-3 | grid of the true code, 1e-3 "
-        "| PSNR of the true code, dB |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, entry in figures["generators"].items():
-        true = entry["true_code"]
-        for space, result in entry["actions"].items():
-            psnr = result["reward"] if metric == "psnr" else result["gain"]["psnr"]
-            grid, before = 1e3 * result["scores"]["grid"], 1e3 * true["grid"]
-            lines.append(
-                f"| {name} | {space} | {Interval(**result['reward'])} | {Interval(**psnr)} | {grid:.3f} | {before:.3f} "
-                f"| {true['psnr']:.2f} |"
-            )
-    for name, entry in figures["generators"].items():
-        for space, result in entry["actions"].items():
-            lines += [
-                f"\n{name}, {space}: the offset broke {broken} in {count} scenes that the true code has a score for."
-                for broken, count in result.get("broken", {}).items()
-                if count
-            ]
-    if figures["differences"]:
-        lines += [
-            "",
-            "| generator | against | what | difference, paired by scene [95% interval over photos] "
-            "| share of its gain |",
-        ]
-        lines.append("| --- | --- | --- | --- | --- |")
-    for each in figures["differences"]:
-        start = f"| {each['generator']} | {each['against']} |"
-        lines.append(f"{start} PSNR of the true code, dB | {Interval(**each['true_psnr'])} | |")
-        for space, difference in each["reward"].items():
-            own, other = (
-                figures["generators"][name]["actions"][space]["reward"]["mean"]
-                for name in (each["generator"], each["against"])
-            )
-            share = f"{own / other:.2f}" if other > 0 else ""
-            lines.append(f"{start} {metric} gain in {space} | {Interval(**difference)} | {share} |")
-    return "\n".join(lines)
 
 
 def _environment(settings: Hack, source: str, space: str) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from agents import shared_offset
 from agents.policies import TrueCode
 from blindsr_env import images
 from blindsr_env.core import BROKEN_REWARD
-from experiments.hack import Hack, _means, hack, table
+from experiments import offsets
+from experiments.hack import Hack, _means, hack
 from experiments.held_out import HeldOut
 
 
@@ -53,7 +54,8 @@ def test_figures_table_and_pictures(folders, tiny_checkpoint, louder, tmp_path, 
     assert difference["true_psnr"]["mean"] == pytest.approx(cost) and cost < 0
     paired = np.subtract(loud["actions"]["code"]["rewards"], plain["actions"]["code"]["rewards"])
     assert difference["reward"]["code"]["mean"] == pytest.approx(paired.mean())
-    assert table(figures).count("\n| tiny (louder) | tiny (tiny) |") == 3 and "broke" not in table(figures)
+    page = offsets.page([figures])
+    assert page.count("\n| tiny (louder) | tiny (tiny) |") == 3 and "have no" not in page
     assert len(list(output.parent.glob("hack_*.png"))) == 2
 
 
