@@ -13,8 +13,7 @@ class Interruption:
 
     Attributes:
         requested: whether one came.
-        last: number of the signal that ended the last loop of this process by its request, None where none did; for
-            the exit code.
+        last: number of the last signal that ended a loop of this process so, None where none did; for the exit code.
 
     In other threads than the main one, where Python allows no handlers, nothing is caught.
 
@@ -31,7 +30,6 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         """Install the handlers."""
-        Interruption.last = None
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._request)

@@ -306,12 +306,11 @@ def _rewarded(metadata: Mapping[str, Any]) -> ActionMeaning | None:
 
 def mean_action(core: BlindSRCore) -> Tensor:
     """Give the action of the mean kernel, `(actions,)`: all coefficients 0. In `"width"` actions, the middle width."""
-    if core.action == "width":
-        return torch.zeros(1)
-    codec = core.codec.to("cpu")
+    codec = core.codec
     side = round(codec.mean.numel() ** 0.5)
-    action = codec.encode(codec.mean.view(1, side, side))[0]
-    return codec.code(action) if core.action == "free-code" else action
+    code = codec.encode(codec.mean.view(1, side, side))
+    middle = code.new_full((1,), sum(codec.width_range) / 2, dtype=torch.float64)
+    return core.actions.of(code, middle)[0].cpu()
 
 
 def _agent_from_contents(

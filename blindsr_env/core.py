@@ -42,6 +42,13 @@ MetricLike = str | Metric | metrics.Recipe
 DegradationLike = str | Mapping[str, Any] | Degradation | None
 
 
+def dtype_of(name: str) -> torch.dtype:
+    """Give the precision of rendering by its name, or raise a ValueError that lists the nearest."""
+    if name not in DTYPES:
+        raise ValueError(unknown("dtype", name, DTYPES))
+    return DTYPES[name]
+
+
 class BlindSRCore:
     """What the two environments share. It has settings and no state but recorded graphs: scenes are handed in and out.
 
@@ -80,11 +87,9 @@ class BlindSRCore:
         gradient: bool = False,
         cuda_graphs: bool = False,
     ) -> None:
-        if dtype not in DTYPES:
-            raise ValueError(unknown("dtype", dtype, DTYPES))
         if not isinstance(patch_size, int) or patch_size < 1:
             raise ValueError(f"patch_size must be a whole number above 0, got {patch_size!r}")
-        self.patch_size, self.dtype = patch_size, DTYPES[dtype]
+        self.patch_size, self.dtype = patch_size, dtype_of(dtype)
         self.device = sharing.device_of(device)
         if cuda_graphs and self.device.type != "cuda":
             raise ValueError(
@@ -93,8 +98,8 @@ class BlindSRCore:
         degradation = Degradation.parse(degradation)
         self.generator = sharing.generator(generator, self.device, self.dtype)
         self.codec, self.scale = self.generator.codec, self.generator.scale
-        self._actions = ActionSpace(action, self.codec)
-        self.action, self.action_space = self._actions.kind, self._actions.box
+        self.actions = ActionSpace(action, self.codec)
+        self.action, self.action_space = self.actions.kind, self.actions.box
         self.crop = self.scale * patch_size
         if self.crop <= KERNEL_SIZE // 2:
             least = KERNEL_SIZE // 2 // self.scale + 1
@@ -251,7 +256,7 @@ class BlindSRCore:
         seen = _levels(lr)
         code = self.codec.encode(kernel)
         (scores,) = self._call(self._score_code, seen, hr, code)
-        true_action = self._actions.of(code, width)
+        true_action = self.actions.of(code, width)
         return Scenes(hr, seen, place, width.float(), axes.float(), kernel.float(), code, true_action, scores)
 
     @torch.no_grad()
@@ -318,7 +323,7 @@ class BlindSRCore:
         with torch.inference_mode(False), torch.enable_grad():
             seen, hr, action = (x.clone() if x.is_inference() else x for x in (seen, hr, action))
             action = action.detach().requires_grad_()
-            sr = self._sr(seen, self._actions.generator_input(action), free=self.action == "free-code")
+            sr = self._sr(seen, self.actions.generator_input(action), free=self.action == "free-code")
             reference = hr.float() / 255 if self.metric.needs_reference else None
             with exact(self.device):
                 score = self.metric(sr, reference)
@@ -387,7 +392,7 @@ class BlindSRCore:
             "true": _levels(true),
             "hr": scenes.hr.permute(0, 2, 3, 1),
             "kernel": scenes.kernel,
-            "chosen": self._actions.kernel(action),
+            "chosen": self.actions.kernel(action),
             "scores": self.scores(sr, scenes.hr),
             "true_scores": scenes.true_scores,
         }
@@ -404,7 +409,7 @@ class BlindSRCore:
         Returns:
             `(N, 3, s h, s w)`, 8-bit levels as float32 in [0, 1].
         """
-        return self._sr(seen, self._actions.generator_input(action.clamp(-1, 1)), free=self.action == "free-code")
+        return self._sr(seen, self.actions.generator_input(action.clamp(-1, 1)), free=self.action == "free-code")
 
     @torch.no_grad()
     def render_code(self, seen: Tensor, code: Tensor) -> Tensor:

@@ -121,7 +121,8 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     settings = _with_generator(settings, seeds)
     ways = _ways(settings)
     sets = {name: images.load(folder, split="test") for name, folder in settings.sets.items()}
-    config, identity = labels.short(asdict(settings)), _identity(settings, seeds)
+    config = labels.short(asdict(settings))
+    identity = None if settings.output is None else _identity(settings, seeds)
     output = None if settings.output is None else vacant(settings.output, config, identity)
     curves = {name: recipes.curves([*files.values()]) for name, files in seeds.items()}
     sheets: list[dict[str, Any]] = []

@@ -177,4 +177,4 @@ def score_policies(core: BlindSRCore, scenes: Scenes, actors: Mapping[str, Polic
 
 def zeta_of(core: BlindSRCore) -> dict[str, float]:
     """Give the sign that makes larger better, by the metrics' own names, in the order of their scores."""
-    return {metric.name: -1.0 if metric.lower_is_better else 1.0 for metric in core.metrics}
+    return dict(zip((metric.name for metric in core.metrics), core.zeta.tolist(), strict=True))

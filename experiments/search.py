@@ -15,7 +15,7 @@ import generators
 from agents import policies
 from agents.search import search as search_codes
 from blindsr_env import images, sharing
-from blindsr_env.core import DTYPES, BlindSRCore
+from blindsr_env.core import BlindSRCore, dtype_of
 from experiments import digests, labels, paper
 from experiments.counts import at_least_1
 from experiments.devices import pick_device
@@ -24,7 +24,6 @@ from experiments.held_out import HeldOut, Scored
 from experiments.intervals import bootstrap, over_photos
 from experiments.normalised import LEAST, normalised
 from experiments.run_folder import vacant, write_results
-from generators.nearest import unknown
 
 BLIND_STEP = 3.0
 """First step, in units of the search's spread, from a start that knows nothing of its scene."""
@@ -95,8 +94,7 @@ class Search:
         if not self.budgets or min(self.budgets) < 1 or list(self.budgets) != sorted(set(self.budgets)):
             raise ValueError(f"budgets must be rising numbers of renders, 1 or more, got {list(self.budgets)}")
         at_least_1(self, "scenes")
-        if self.dtype not in DTYPES:
-            raise ValueError(unknown("dtype", self.dtype, DTYPES))
+        dtype_of(self.dtype)
         if not 1 <= self.views <= VIEWS:
             raise ValueError(f"views must be 1 to {VIEWS}, got {self.views}")
         each = len(self.of_whole)
@@ -127,7 +125,8 @@ def search(settings: Search) -> dict[str, Any]:
     device = pick_device(settings.device)
     generator = settings.generator or policies.generator_of(settings.starts, device) or GENERATOR
     settings = replace(settings, generator=generator)
-    held_out, identity = _held_out(settings), _identity(settings)
+    held_out = _held_out(settings)
+    identity = None if settings.output is None else _identity(settings)  # of the files as they are now
     views = [held_out.turned(flip) for flip in range(1, settings.views)]
     unseen = [held_out.turned(flip) for flip in UNSEEN]
     # The same scenes count everywhere: those in which the true code has a score on all views.
@@ -222,7 +221,7 @@ def _held_out(settings: Search) -> HeldOut:
         "device": str(pick_device(settings.device)),
         "split": "test",
     }
-    kind, device = DTYPES[settings.dtype], torch.device(environment["device"])
+    kind, device = dtype_of(settings.dtype), torch.device(environment["device"])
     low, high = sharing.generator(settings.generator, device, kind).codec.width_range
     for width in settings.widths or ():
         if not low <= width <= high:  # its true code lies outside the box, so a search could not even start there

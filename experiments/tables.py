@@ -13,6 +13,7 @@ from typing import Any
 from experiments import findings, labels, offsets, paper
 from experiments.intervals import Interval
 from experiments.ranking import ranked
+from experiments.references import BICUBIC, ORIGINAL
 from experiments.sheets import PLACES, Result, of_the_paper, place, read
 from generators.atomic import atomic_write
 
@@ -83,7 +84,7 @@ def table1(results: list[Result]) -> str:
     ours: dict[tuple[str, str], list[float]] = {}
     bicubic: dict[str, list[float]] = {}
     for sheet in of_the_paper(results):
-        upsampled = sheet.references.get("bicubic", {}).get("psnr")
+        upsampled = sheet.references.get(BICUBIC, {}).get("psnr")
         if upsampled is not None and sheet.widths == paper.WIDTHS:
             bicubic.setdefault(sheet.set, upsampled["mean_by_width"])
         found = [sheet.mean("psnr", width) for width in paper.AMNET_PSNR.get(sheet.set, {})]
@@ -94,7 +95,7 @@ def table1(results: list[Result]) -> str:
     for title in dict.fromkeys(title for title, _ in ours):
         published = list(paper.AMNET_PSNR[title].values())
         if title in bicubic:
-            rows.append([title, "bicubic", *_each(bicubic[title]), ""])
+            rows.append([title, BICUBIC, *_each(bicubic[title]), ""])
         if title in paper.SRMDNF_PSNR:
             rows.append([title, "SRMDNF, its authors' weights", *_each(paper.SRMDNF_PSNR[title].values()), ""])
         rows.append([title, "AMNet, the paper", *_each(published), ""])
@@ -236,7 +237,7 @@ def metrics(results: list[Result]) -> str:
             cells = [_score(scores.get(metric), metric) for metric in SCORES]
             known = rows.setdefault((sheet.set, name), [""] * len(SCORES))
             rows[sheet.set, name] = [old or new for old, new in zip(known, cells, strict=True)]
-    order = {"bicubic": 0, "original": 2}
+    order = {BICUBIC: 0, ORIGINAL: 2}
     places = sorted(rows, key=lambda key: (place(key[0]), order.get(key[1], 1)))
     return _document(
         "Generators by every metric",

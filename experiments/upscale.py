@@ -16,12 +16,11 @@ from tqdm import tqdm
 from agents import policies
 from agents.part import parted
 from blindsr_env import images, kernels, sharing
-from blindsr_env.core import DTYPES, BlindSRCore
+from blindsr_env.core import BlindSRCore, dtype_of
 from blindsr_env.env import BlindSREnv
 from experiments import digests
 from experiments.devices import pick_device
 from generators.atomic import atomic_write
-from generators.nearest import unknown
 from generators.tiles import OVERLAP, TILE
 
 MADE_BY = "made_by.json"
@@ -79,8 +78,7 @@ class Upscale:
             raise ValueError(
                 f"tile must be above {2 * OVERLAP}, got {self.tile}: take {TILE}, or null for whole photos"
             )
-        if self.dtype not in DTYPES:
-            raise ValueError(unknown("dtype", self.dtype, DTYPES))
+        dtype_of(self.dtype)
         if self.policy is not None and self.width is not None:
             raise ValueError("give policy or width, not both: a known kernel needs nobody to choose")
         whole = None if self.policy is None else parted(self.policy)[0]
@@ -108,7 +106,7 @@ def upscale(settings: Upscale) -> list[Path]:
     generator = settings.generator or policies.generator_of([chooser], device)
     env = BlindSREnv(
         metric="psnr",  # none is asked for
-        generator=sharing.tiled(generator, settings.tile, device, DTYPES[settings.dtype]),
+        generator=sharing.tiled(generator, settings.tile, device, dtype_of(settings.dtype)),
         action=settings.action,
         dtype=settings.dtype,
         device=device,

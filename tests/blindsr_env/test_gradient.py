@@ -177,7 +177,7 @@ def test_the_environments_gradient_is_the_slope_of_its_reward(settings, action, 
     lr, hr = scenes.lr.permute(0, 3, 1, 2).double() / 255, scenes.hr.double() / 255
 
     def psnr(action_):
-        code = core._actions.generator_input(action_)
+        code = core.actions.generator_input(action_)
         with torch.no_grad():
             sr = plain.render(lr, code.double()) if action == "free-code" else plain(lr, code.double())
         error = ((sr.clamp(0, 1) - hr) * torch.tensor([65.481, 128.553, 24.966]).view(3, 1, 1))[..., 4:-4, 4:-4].sum(1)
