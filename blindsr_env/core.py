@@ -21,6 +21,7 @@ from blindsr_env.degradation import blur, degrade, downsample, quantize
 from blindsr_env.exact import exact
 from blindsr_env.kernels import KERNEL_SIZE, gaussian, gaussian_profile
 from blindsr_env.metrics import Metric
+from blindsr_env.patch import PatchSize, scaled, sides
 from blindsr_env.recording import Function, Recordings
 from blindsr_env.scenes import Degradation, Scenes, SceneSampler
 from generators import AMNet, Tiled
@@ -57,7 +58,7 @@ class BlindSRCore:
         generator: G: None for `amnet`, a name, a checkpoint's path, or a module.
         images: None for the built-in photos, a folder, a file, or a list of uint8 arrays.
         split: which built-in photos, `"train"` or `"test"`.
-        patch_size: side of the LR patch.
+        patch_size: side of the LR patch, or its height and width.
         degradation: `"isotropic"`, another kind, a dict of `Degradation`'s fields, or a `Degradation`.
         action: `"code"`, `"free-code"` or `"width"`.
         report: further metrics.
@@ -78,7 +79,7 @@ class BlindSRCore:
         generator: str | os.PathLike[str] | torch.nn.Module | None,
         images: photos.Source,
         split: str,
-        patch_size: int,
+        patch_size: PatchSize,
         degradation: DegradationLike,
         action: str,
         report: Sequence[MetricLike],
@@ -87,9 +88,7 @@ class BlindSRCore:
         gradient: bool = False,
         cuda_graphs: bool = False,
     ) -> None:
-        if not isinstance(patch_size, int) or patch_size < 1:
-            raise ValueError(f"patch_size must be a whole number above 0, got {patch_size!r}")
-        self.patch_size, self.dtype = patch_size, dtype_of(dtype)
+        self.patch, self.dtype = sides(patch_size), dtype_of(dtype)
         self.device = sharing.device_of(device)
         if cuda_graphs and self.device.type != "cuda":
             raise ValueError(
@@ -100,8 +99,8 @@ class BlindSRCore:
         self.codec, self.scale = self.generator.codec, self.generator.scale
         self.actions = ActionSpace(action, self.codec)
         self.action, self.action_space = self.actions.kind, self.actions.box
-        self.crop = self.scale * patch_size
-        if self.crop <= KERNEL_SIZE // 2:
+        self.crop = scaled(self.patch, self.scale)
+        if min(self.crop) <= KERNEL_SIZE // 2:
             least = KERNEL_SIZE // 2 // self.scale + 1
             raise ValueError(
                 f"patch_size {patch_size} is too small to blur at scale {self.scale}: take at least {least}"
@@ -128,19 +127,19 @@ class BlindSRCore:
             self.pool.heights.cpu().numpy(),
             self.pool.widths.cpu().numpy(),
             crop=self.crop,
-            patch=patch_size,
+            patch=self.patch,
             degradation=degradation,
             width_range=self.codec.width_range,
         )
-        self.observation_space = gymnasium.spaces.Box(0, 255, (patch_size, patch_size, 3), np.uint8)
+        self.observation_space = gymnasium.spaces.Box(0, 255, (*self.patch, 3), np.uint8)
 
     def _metric(self, name: MetricLike) -> Metric:
         metric = metrics.get(name, scale=self.scale)
-        if metric.min_size > self.crop:
+        if metric.min_size > min(self.crop):
             least = -(-metric.min_size // self.scale)
             raise ValueError(
                 f"metric {metric.name!r} needs pictures of at least {metric.min_size} pixels, but patch_size "
-                f"{self.patch_size} gives {self.crop}: take a patch_size of at least {least}"
+                f"{min(self.patch)} gives {min(self.crop)}: take a patch_size of at least {least}"
             )
         return metric
 
@@ -172,7 +171,7 @@ class BlindSRCore:
         place = self.to_device(np.stack([draw.image, draw.top, draw.left, draw.flip], axis=1))  # (N, 4)
         width = self.to_device(draw.width)  # (N,) float64: the last components of the code are 1e-6 of the first
         image, top, left, flip = place.unbind(1)
-        hr = self.pool.crops(image, top, left, self.crop, flip)  # (N, 3, S, S)
+        hr = self.pool.crops(image, top, left, self.crop, flip)  # (N, 3, H, W)
         kernel = None if draw.kernel is None else self.to_device(draw.kernel)  # (N, 21, 21) float64
         noise = None if draw.noise is None else self.to_device(draw.noise)
         return self._degraded(hr, place, width, self.to_device(draw.axes), kernel, noise)
@@ -379,7 +378,7 @@ class BlindSRCore:
             action: `(N, d)`.
 
         Returns:
-            `lr`, `sr`, `true` (SR with the true code) and `hr`, each `(N, side, side, 3)` uint8; `kernel` (true) and
+            `lr`, `sr`, `true` (SR with the true code) and `hr`, each `(N, height, width, 3)` uint8; `kernel` (true) and
             `chosen`, `(N, 21, 21)` float32; `scores` and `true_scores`, `(N, 1 + R)` float32.
         """
         action = action.clamp(-1, 1)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from blindsr_env import rendering
 from blindsr_env.core import BlindSRCore, DegradationLike, MetricLike
 from blindsr_env.images import Source
+from blindsr_env.patch import PatchSize
 from blindsr_env.scenes import Scenes
 
 
@@ -83,7 +84,8 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         images: a folder (searched recursively), a file, or a list of `(H, W, 3)` uint8 arrays; None is the built-in
             photos. Photos smaller than an HR crop are left out.
         split: which of the built-in photos, `"train"` or `"test"`.
-        patch_size: side of the LR patch; HR is s times that.
+        patch_size: side of the LR patch, or its height and width; HR is s times that. A patch that is no square comes
+            from its photo upright or turned by a right angle.
         degradation: `"isotropic"` (Gaussian kernels, widths uniform over the generator's range), `"anisotropic"`, or a
             dict of the fields of `scenes.Degradation`, such as `{"widths": [1.8, 2.6]}` or `{"width_range": [1, 3],
             "noise": 2}`.
@@ -119,7 +121,7 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         generator: str | os.PathLike[str] | torch.nn.Module | None = None,
         images: Source = None,
         split: str = "train",
-        patch_size: int = 64,
+        patch_size: PatchSize = 64,
         degradation: DegradationLike = "isotropic",
         action: str = "code",
         report: Sequence[MetricLike] = (),

@@ -49,27 +49,30 @@ class PhotoPool:
         """Where the buffer lives."""
         return self._pixels.device
 
-    def crops(self, image: Tensor, top: Tensor, left: Tensor, size: int, flip: Tensor) -> Tensor:
-        """Gather square crops, flipped and turned.
+    def crops(self, image: Tensor, top: Tensor, left: Tensor, size: tuple[int, int], flip: Tensor) -> Tensor:
+        """Gather crops, flipped and turned.
 
         Args:
             image: which photo, `(N,)` int64, on the pool's device, as are the others.
             top: first row `(N,)` int64; the crop must lie inside the photo (unchecked: that would wait for the device).
             left: first column, `(N,)` int64.
-            size: side in pixels.
+            size: height H and width W in pixels; a crop that is transposed covers W rows and H columns of its photo.
             flip: `(N,)` int64 in 0..7: bit 0 flips left to right, bit 1 top to bottom, then bit 2 transposes.
 
         Returns:
-            `(N, 3, size, size)` uint8, channels_last in memory.
+            `(N, 3, H, W)` uint8, channels_last in memory.
         """
-        step = torch.arange(size, device=self.device)
-        bit = [(flip >> b & 1).bool()[:, None] for b in range(3)]
-        down = torch.where(bit[1], size - 1 - step, step) + top[:, None]  # (N, size): source row of each target row
-        across = torch.where(bit[0], size - 1 - step, step) + left[:, None]
-        width = self.widths[image]
-        index = (self._offset[image, None] + down * width[:, None])[:, :, None] + across[:, None, :]  # (N, size, size)
-        index = torch.where(bit[2][:, :, None], index.transpose(1, 2), index)
-        # The index of transposed crops is not contiguous, and plain indexing would hand its strides on; this also takes
-        # half the time.
-        crops = self._pixels.index_select(0, index.reshape(-1))  # (N size size, 3)
+        row = self.widths[image]  # pixels from one row of the photo to the next
+        transposed = flip >= 4
+        across, down = (flip & 1).bool(), (flip & 2).bool()
+        start = self._offset[image] + top * row + left
+        # Down the crop, then across it: source pixels from one to the next, and whether they run backwards.
+        strides = torch.where(transposed, 1, row), torch.where(transposed, row, 1)
+        backwards = torch.where(transposed, across, down), torch.where(transposed, down, across)
+        steps = []
+        for side, stride, back in zip(size, strides, backwards, strict=True):
+            step = torch.arange(side, device=self.device)
+            steps.append(torch.where(back[:, None], side - 1 - step, step) * stride[:, None])  # (N, side)
+        index = (start[:, None] + steps[0])[:, :, None] + steps[1][:, None, :]  # (N, H, W)
+        crops = self._pixels.index_select(0, index.view(-1))  # (N H W, 3); half the time of plain indexing
         return crops.view(*index.shape, 3).permute(0, 3, 1, 2)

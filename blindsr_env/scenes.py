@@ -90,7 +90,7 @@ class Scenes:
     """A batch of scenes on the device, one a row.
 
     Attributes:
-        hr: photos' crops, `(N, 3, S, S)` uint8.
+        hr: photos' crops, `(N, 3, s h, s w)` uint8.
         lr: what the agent sees, `(N, h, w, 3)` uint8.
         place: image, top, left and flip, `(N, 4)` int64.
         width: kernel width in HR pixels, `(N,)` float32.
@@ -158,14 +158,15 @@ class SceneSampler:
 
     A scene takes five uniform numbers from its stream, in the order image, flip, top, left, width (two more, width and
     angle, where kernels are anisotropic; then its noise, if there is any), whatever the options fix: so fixing one
-    thing leaves the rest of the scene, and the scenes after it, as they were.
+    thing leaves the rest of the scene, and the scenes after it, as they were. A crop that is no square covers its photo
+    upright or turned by a right angle (bit 2 of flip); where the photo holds it one way only, it is that one.
 
     Args:
         names: the photos' names.
         heights: the photos' heights.
         widths: the photos' widths.
-        crop: side of the HR crop; no photo may be smaller.
-        patch: side of the LR patch.
+        crop: height and width of the HR crop; each photo must hold it, upright or turned.
+        patch: height and width of the LR patch.
         degradation: see `Degradation`.
         width_range: widths where the degradation names none: the generator's.
     """
@@ -176,8 +177,8 @@ class SceneSampler:
         heights: NDArray[np.int64],
         widths: NDArray[np.int64],
         *,
-        crop: int,
-        patch: int,
+        crop: tuple[int, int],
+        patch: tuple[int, int],
         degradation: Degradation,
         width_range: tuple[float, float],
     ) -> None:
@@ -193,30 +194,45 @@ class SceneSampler:
             fixed: what `fix` gave, its arrays cut to the same G scenes.
 
         Raises:
-            ValueError: a fixed crop leaves its photo; the streams are as before.
+            ValueError: a fixed crop leaves its photo, or with a fixed flip no crop fits; the streams are as before.
         """
         fixed = fixed or {}
         count = 7 if self.degradation.kind == "anisotropic" else 5
-        before = [copy.deepcopy(stream.bit_generator.state) for stream in streams] if "crop" in fixed else []
+        held = "crop" in fixed or "flip" in fixed
+        before = [copy.deepcopy(stream.bit_generator.state) for stream in streams] if held else []
         uniform = np.stack([stream.random(count) for stream in streams])  # (G, count)
         image = fixed.get("image", (uniform[:, 0] * len(self.names)).astype(np.int64))
         flip = fixed.get("flip", (uniform[:, 1] * 8).astype(np.int64))
-        room = np.stack([self.heights[image], self.widths[image]], axis=1) - self.crop  # (G, 2)
+        room = self._room(image, flip)
+        if "flip" not in fixed:
+            flip = np.where((room < 0).any(axis=1), flip ^ 4, flip)
+            room = self._room(image, flip)
         corner = fixed.get("crop", (uniform[:, 2:4] * (room + 1)).astype(np.int64))
         for g in np.flatnonzero((corner < 0).any(axis=1) | (corner > room).any(axis=1))[:1]:
             for stream, state in zip(streams, before, strict=True):
                 stream.bit_generator.state = state
+            name, size = self.names[image[g]], "x".join(map(str, self._covered(flip[g : g + 1])[0]))
+            if (room[g] < 0).any():
+                raise ValueError(f"option 'flip' {flip[g]} needs {size} pixels, more than photo {name!r} has that way")
             raise ValueError(
-                f"option 'crop' {tuple(corner[g].tolist())} leaves photo {self.names[image[g]]!r}: "
-                f"crops of {self.crop} start at (0, 0) to {tuple(room[g].tolist())} there"
+                f"option 'crop' {tuple(corner[g].tolist())} leaves photo {name!r}: "
+                f"crops of {size} start at (0, 0) to {tuple(room[g].tolist())} there"
             )
         width, axes, kernel = self._blur(uniform[:, 4:], fixed)
         noise = None
         if self.degradation.noise:
-            shape = (3, self.patch, self.patch)
+            shape = (3, *self.patch)
             noise = np.stack([stream.standard_normal(shape, dtype=np.float32) for stream in streams])
             noise *= np.float32(self.degradation.noise / 255)
         return Draw(image, corner[:, 0], corner[:, 1], flip, width, axes, kernel, noise)
+
+    def _covered(self, flip: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows and columns of the photo that crops cover, `(G, 2)`."""
+        return np.where(flip[:, None] >= 4, self.crop[::-1], self.crop)
+
+    def _room(self, image: NDArray[np.int64], flip: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Last top and left that crops can have, `(G, 2)`; negative where a photo holds none that way."""
+        return np.stack([self.heights[image], self.widths[image]], axis=1) - self._covered(flip)
 
     def _blur(
         self, uniform: NDArray[np.float64], fixed: Mapping[str, NDArray[Any]]

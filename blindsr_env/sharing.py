@@ -13,6 +13,7 @@ import torch
 
 import generators
 from blindsr_env import images as photos
+from blindsr_env.patch import fits
 from blindsr_env.pool import PhotoPool
 from generators.tiles import Tiled
 
@@ -90,7 +91,7 @@ def _load_generator(path: Path, stamp: object, device: torch.device, dtype: torc
 _pools: weakref.WeakValueDictionary[tuple[Any, ...], PhotoPool] = weakref.WeakValueDictionary()
 
 
-def pool(source: photos.Source, split: str, device: torch.device, crop: int) -> PhotoPool:
+def pool(source: photos.Source, split: str, device: torch.device, crop: tuple[int, int]) -> PhotoPool:
     """Return photos on the device; environments that live at the same time share those of one folder or split.
 
     Raises:
@@ -108,24 +109,24 @@ def pool(source: photos.Source, split: str, device: torch.device, crop: int) -> 
 
 
 @functools.lru_cache(maxsize=4)
-def _builtin_pool(split: str, device: torch.device, crop: int) -> PhotoPool:
+def _builtin_pool(split: str, device: torch.device, crop: tuple[int, int]) -> PhotoPool:
     return _load_pool(None, split, device, crop)
 
 
-def _load_pool(source: photos.Source, split: str, device: torch.device, crop: int) -> PhotoPool:
-    """Load photos and leave out those smaller than a crop.
+def _load_pool(source: photos.Source, split: str, device: torch.device, crop: tuple[int, int]) -> PhotoPool:
+    """Load photos and leave out those that hold no crop, HR height and width, upright or turned.
 
     Raises:
         ImageError: none is large enough.
     """
     every = photos.load(source, split)
-    large = [photo for photo in every if min(photo.pixels.shape[:2]) >= crop]
-    small = next((photo for photo in every if min(photo.pixels.shape[:2]) < crop), None)
-    if small is not None:
-        height, width = small.pixels.shape[:2]
-        what = f"{small.name!r} is {height}x{width} pixels, smaller than the {crop}x{crop} crop"
+    small = [photo for photo in every if not fits(crop, photo.pixels.shape[:2])]
+    large = [photo for photo in every if fits(crop, photo.pixels.shape[:2])]
+    if small:
+        (height, width), first = small[0].pixels.shape[:2], small[0].name
+        what = f"{first!r} is {height}x{width} pixels, smaller than the {crop[0]}x{crop[1]} crop"
         if not large:
             raise photos.ImageError(f"no photo is large enough: {what}; give larger photos or a smaller patch_size")
         if source is not None:
-            warnings.warn(f"{len(every) - len(large)} of {len(every)} photos left out: {what}", stacklevel=2)
+            warnings.warn(f"{len(small)} of {len(every)} photos left out: {what}", stacklevel=2)
     return PhotoPool(large, device)

@@ -19,6 +19,7 @@ from torch import Tensor
 from blindsr_env import rendering
 from blindsr_env.core import BlindSRCore, DegradationLike, MetricLike
 from blindsr_env.images import Source
+from blindsr_env.patch import PatchSize
 from blindsr_env.scenes import OPTIONS, Scenes
 from generators.nearest import unknown
 
@@ -87,7 +88,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         generator: str | os.PathLike[str] | torch.nn.Module | None = None,
         images: Source = None,
         split: str = "train",
-        patch_size: int = 64,
+        patch_size: PatchSize = 64,
         degradation: DegradationLike = "isotropic",
         action: str = "code",
         repeats: int = 1,

@@ -76,7 +76,7 @@ def _alternatives(hint: Any) -> list[Any]:
 
 
 def _item(hint: Any) -> Any:
-    """Give the type of a list's items; None if the values are not lists, or may also be a single string."""
+    """Give the type of a list's items; None if the values are not lists, or may also be a single one or a string."""
     kinds = _alternatives(hint)
-    lists = [kind for kind in kinds if get_origin(kind) in (list, tuple)]
-    return get_args(lists[0])[0] if lists and str not in kinds else None
+    items = [get_args(kind)[0] for kind in kinds if get_origin(kind) in (list, tuple)]
+    return items[0] if items and str not in kinds and items[0] not in kinds else None

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from blindsr_env import degradation, kernels
 from blindsr_env.images import ImageError
+from blindsr_env.patch import PatchSize, scaled, sides
 from blindsr_env.pool import PhotoPool
 
 SHARP = 0.1
@@ -24,7 +25,8 @@ class Batches:
     Args:
         pool: HR photos.
         scale: 2, 3 or 4.
-        patch_size: side of an LR patch, in pixels.
+        patch_size: side of an LR patch, in pixels, or its height and width; a crop that is no square covers its photo
+            upright or turned by a right angle, whichever way it fits.
         batch_size: patches per batch.
         width_range: kernel widths are drawn uniformly from it.
         soften: half of the HR crops, rounded down, are first blurred by a Gaussian of random width up to this, HR
@@ -41,7 +43,7 @@ class Batches:
         pool: PhotoPool,
         *,
         scale: int,
-        patch_size: int,
+        patch_size: PatchSize,
         batch_size: int,
         width_range: tuple[float, float],
         soften: float = 0.0,
@@ -49,23 +51,29 @@ class Batches:
     ) -> None:
         self.pool, self.scale, self.batch_size, self.width_range, self.rng = pool, scale, batch_size, width_range, rng
         self.soften = soften
-        self.size = size = scale * patch_size
+        self.size = height, width = scaled(sides(patch_size), scale)
         # By their number of crops, photos a little larger than a patch would hardly count: a tenth for BSDS400 beside
         # 82 photos of 1200 pixels and patches of 64x64.
-        large = (pool.heights >= size) & (pool.widths >= size)
+        upright = (pool.heights >= height) & (pool.widths >= width)
+        turned = (pool.heights >= width) & (pool.widths >= height)
+        large = upright | turned
         if not bool(large.any()):
-            raise ImageError(f"no photo is as large as {size}x{size}: lower patch_size or give larger photos")
+            raise ImageError(f"no photo is as large as {height}x{width}: lower patch_size or give larger photos")
+        self._one_way, self._turned = upright ^ turned, turned
         self._cumulative = (pool.heights * pool.widths * large).double().cumsum(0)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield HR `(N, 3, s p, s p)` and LR `(N, 3, p, p)`, float32 in [0, 1], and kernels `(N, 21, 21)` float64."""
+        """Yield HR `(N, 3, s h, s w)` and LR `(N, 3, h, w)`, float32 in [0, 1], and kernels `(N, 21, 21)` float64."""
         pool, (low, high) = self.pool, self.width_range
         while True:
             u = torch.rand(5, self.batch_size, generator=self.rng, device=pool.device, dtype=torch.float64)
             image = torch.searchsorted(self._cumulative, u[0] * self._cumulative[-1], right=True)
-            top = (u[1] * (pool.heights[image] - self.size + 1)).long()
-            left = (u[2] * (pool.widths[image] - self.size + 1)).long()
-            hr = pool.crops(image, top, left, self.size, (u[3] * 8).long()).float().div_(255)
+            flip = (u[3] * 8).long()
+            flip = torch.where(self._one_way[image], (flip & 3) | (self._turned[image].long() << 2), flip)
+            rows, columns = (torch.where(flip >= 4, b, a) for a, b in (self.size, self.size[::-1]))
+            top = (u[1] * (pool.heights[image] - rows + 1)).long()
+            left = (u[2] * (pool.widths[image] - columns + 1)).long()
+            hr = pool.crops(image, top, left, self.size, flip).float().div_(255)
             if self.soften > 0 and self.batch_size > 1:
                 half = hr[: self.batch_size // 2]
                 v = torch.rand(len(half), generator=self.rng, device=pool.device, dtype=torch.float64)

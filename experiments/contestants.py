@@ -134,8 +134,9 @@ def _one_by_one(core: BlindSRCore, metric: metrics.Metric, count: int, seed: int
 
     def episode() -> Tensor:
         photo = photos[rng.integers(len(photos))]
-        top, left = (int(rng.integers(side - core.crop + 1)) for side in photo.shape[1:])
-        hr = photo[None, :, top : top + core.crop, left : left + core.crop].to(core.device).float() / 255
+        height, width = core.crop
+        top, left = (int(rng.integers(side - own + 1)) for side, own in zip(photo.shape[1:], core.crop, strict=True))
+        hr = photo[None, :, top : top + height, left : left + width].to(core.device).float() / 255
         kernel = gaussian(torch.tensor([rng.uniform(low, high)], dtype=torch.float64, device=core.device))
         lr = quantize(downsample(blur(hr, kernel.float()), core.scale))
         chosen = torch.zeros(1, core.codec.t, device=core.device)
@@ -186,7 +187,7 @@ def crops(count: int, device: torch.device, seed: int) -> Tensor:
     u = torch.rand(3, count, generator=rng, device=device)
     image = (u[0] * len(pool)).long()
     top, left = (u[1] * (pool.heights[image] - 255)).long(), (u[2] * (pool.widths[image] - 255)).long()
-    return pool.crops(image, top, left, 256, torch.zeros_like(image)).float().div_(255)
+    return pool.crops(image, top, left, (256, 256), torch.zeros_like(image)).float().div_(255)
 
 
 def _inputs(batch: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:

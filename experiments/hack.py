@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import generators
 from agents.policies import TrueCode
 from agents.shared_offset import OffsetPolicy, learn_offset
+from blindsr_env.patch import PatchSize, sides
 from experiments import digests, labels, offsets
 from experiments.counts import at_least_1
 from experiments.devices import pick_device
@@ -47,7 +48,7 @@ class Hack:
         renders: total renders (training budget) for each generator and action space.
         num_envs: parallel environments.
         repeats: how many parallel environments share each scene; an even number.
-        patch_size: side of a scene's LR patch, in pixels.
+        patch_size: side of a scene's LR patch, in pixels, or its height and width, `[80, 120]`.
         output: results file, JSON; the pictures are written beside it.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         seed: random seed of learning and of the intervals.
@@ -62,14 +63,15 @@ class Hack:
     renders: int = 2_880
     num_envs: int = 24
     repeats: int = 6
-    patch_size: int = 64
+    patch_size: PatchSize = 64
     output: str = "results/hack.json"
     device: str = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuse counts below 1 and action spaces without an offset."""
-        at_least_1(self, "scenes", "renders", "num_envs", "repeats", "patch_size")
+        at_least_1(self, "scenes", "renders", "num_envs", "repeats")
+        sides(self.patch_size)
         if self.repeats % 2:
             raise ValueError(f"repeats must be even, for pairs of actions in the same scene, got {self.repeats}")
         if not self.actions or not set(self.actions) <= {"code", "free-code"}:

@@ -16,6 +16,7 @@ from agents import policies
 from agents.search import search as search_codes
 from blindsr_env import images, sharing
 from blindsr_env.core import BlindSRCore, dtype_of
+from blindsr_env.patch import PatchSize
 from experiments import digests, labels, paper
 from experiments.counts import at_least_1
 from experiments.devices import pick_device
@@ -58,7 +59,7 @@ class Search:
         action: what is searched. `code`: 15 numbers that describe the blur kernel, scaled so that Gaussian kernels fill
             80% of the box [-1, 1]; `free-code`: the same 15 numbers, scaled so that they also reach codes that no
             kernel has; `width`: one number, the Gaussian's width.
-        patch_size: side of a scene's LR patch, in pixels; null for whole photos.
+        patch_size: side of a scene's LR patch, in pixels, or its height and width, `[80, 120]`; null for whole photos.
         widths: kernel widths (standard deviation, HR pixels). A whole photo makes one scene with each; a crop gets one
             of them at random. Without it, 0.2, 1.3 and 2.6 for whole photos, and anything in the generator's range for
             crops.
@@ -80,7 +81,7 @@ class Search:
     generator: str | None = None
     predictor: str | None = None
     action: str = "code"
-    patch_size: int | None = 64
+    patch_size: PatchSize | None = 64
     widths: tuple[float, ...] | None = None
     report: tuple[str, ...] = ("psnr", "grid")
     dtype: str = "float32"

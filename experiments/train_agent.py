@@ -16,6 +16,7 @@ from agents.checkpoints import ActionMeaning, shipped_predictor
 from agents.networks import PREDICTORS, UNTRAINED
 from blindsr_env import metrics
 from blindsr_env.env import BlindSREnv
+from blindsr_env.patch import PatchSize, sides
 from experiments import labels
 from experiments.counts import at_least_1
 from experiments.devices import pick_device
@@ -52,7 +53,7 @@ class TrainAgent:
         action: what the agent chooses. `code`: 15 numbers that describe the blur kernel, scaled so that Gaussian
             kernels fill 80% of the box [-1, 1]; `free-code`: the same 15 numbers, scaled so that they also reach codes
             that no kernel has; `width`: one number, the Gaussian's width.
-        patch_size: side of a scene's LR patch, in pixels.
+        patch_size: side of a scene's LR patch, in pixels, or its height and width, `[80, 120]`.
         dtype: precision of rendering during training, `float32`, `float16` (faster on GPUs) or `bfloat16` (faster on
             CPUs with AMX); held-out scenes are rendered in float32.
         cuda_graphs: on a GPU, launch rendering and scoring as recorded CUDA graphs, which is faster; see `BlindSREnv`.
@@ -74,7 +75,7 @@ class TrainAgent:
     held_out_scenes: int = 192
     generator: str = "amgan_s"
     action: str = "code"
-    patch_size: int = 64
+    patch_size: PatchSize = 64
     dtype: str = "float32"
     cuda_graphs: bool = False
     output: str = "runs/agent"
@@ -84,7 +85,8 @@ class TrainAgent:
 
     def __post_init__(self) -> None:
         """Refuse invalid settings."""
-        at_least_1(self, "total_timesteps", "num_envs", "repeats", "held_out_scenes", "patch_size")
+        at_least_1(self, "total_timesteps", "num_envs", "repeats", "held_out_scenes")
+        sides(self.patch_size)
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {self.seed}")
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from blindsr_env.metrics.grid import Grid
 from blindsr_env.metrics.squeezenet import MIN_SIZE
+from blindsr_env.patch import sides
 from experiments import adam, options
 from experiments.counts import at_least_1
 from experiments.discriminator import Discriminator
@@ -78,7 +79,7 @@ class TrainGan(TrainGenerator):
                 "perceptual is missing: give a weight file of VGG19 or SqueezeNet 1.1, or perceptual_weight=0"
             )
         least = -(-(MIN_SIZE - 1) // self.scale) + 1  # what is left of HR when shifted, see GanTrainer
-        if self.patch_size < least:
+        if min(sides(self.patch_size)) < least:
             raise ValueError(f"patch_size must be at least {least}, got {self.patch_size}")
 
     def learning_rate_at(self, step: int) -> float:

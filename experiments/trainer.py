@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from blindsr_env import images
+from blindsr_env.patch import fits, scaled, sides
 from blindsr_env.pool import PhotoPool
 from experiments import adam
 from experiments.batches import Batches
@@ -195,12 +196,13 @@ def _smaller(photos: list[images.Photo], settings: TrainingSettings, scale: int)
     Raises:
         ImageError: a factor leaves none.
     """
-    side, copies = scale * settings.patch_size, []
+    crop, copies = scaled(sides(settings.patch_size), scale), []
+    height, width = crop
     for factor in settings.shrink:
-        large = [photo for photo in photos if round(factor * min(photo.pixels.shape[:2])) >= side]
+        large = [photo for photo in photos if fits(crop, [round(factor * side) for side in photo.pixels.shape[:2]])]
         if not large:
             raise images.ImageError(
-                f"no photo shrunk by {factor} is as large as {side}x{side}: lower patch_size, or leave {factor} out"
+                f"no photo shrunk by {factor} is as large as {height}x{width}: lower patch_size, or leave {factor} out"
             )
         copies += [images.shrink(photo, factor) for photo in large]
     return copies

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args, get_origin, get_type_hints
 
+from blindsr_env.patch import PatchSize, sides
 from experiments import paper
 from experiments.counts import at_least_1
 
@@ -20,7 +21,7 @@ class TrainingSettings:
         steps: total number of optimizer steps.
         batch_size: patches per step. Under torchrun the processes divide them equally, so a config means the same
             training on one GPU and on eight.
-        patch_size: side of the low-resolution (LR) training patches, in pixels.
+        patch_size: side of the low-resolution (LR) training patches, in pixels, or their height and width, `[80, 120]`.
         learning_rate: peak learning rate.
         schedule: how the learning rate changes: `cosine`, a linear warm-up followed by a cosine decay to 1% of the
             peak, or `halving`, the paper's: constant, but halved every `halve_every` steps.
@@ -51,7 +52,7 @@ class TrainingSettings:
     output: str
     steps: int
     batch_size: int = 64
-    patch_size: int = 64
+    patch_size: PatchSize = 64
     learning_rate: float = 2e-4
     schedule: Literal["cosine", "halving"] = "cosine"
     warmup: int = 500
@@ -72,7 +73,8 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         """Refuse invalid settings."""
-        at_least_1(self, "steps", "batch_size", "patch_size", "halve_every", "validate_every")
+        at_least_1(self, "steps", "batch_size", "halve_every", "validate_every")
+        sides(self.patch_size)
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
         if not all(0 < factor < 1 for factor in self.shrink):

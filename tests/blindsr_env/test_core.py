@@ -130,6 +130,33 @@ def test_scenes_cover_photos_crops_flips_and_widths(make, tiny_photos):
     assert abs(width.mean() - 2.1) < 4 * 3.8 / 12**0.5 / 400**0.5
 
 
+def test_patches_that_are_no_squares_cover_photos_whichever_way_they_fit(make, tiny_photos):
+    """Of the photos 97x130, 151x113 and 200x171 the first holds 96x120 upright, the second turned, the third both."""
+    core = make(patch_size=(24, 30))
+    assert core.observation_space.shape == (24, 30, 3)
+    scenes = core.scenes(streams(200))
+    assert scenes.lr.shape == (200, 24, 30, 3) and scenes.hr.shape == (200, 3, 96, 120)
+    image, top, left, flip = scenes.place.unbind(1)
+    turned = [sorted({f >= 4 for f in flip[image == i].tolist()}) for i in range(3)]
+    assert turned == [[False], [True], [False, True]] and len(flip.unique()) == 8
+    for hr, (number, y, x, turn) in zip(scenes.hr, scenes.place.tolist(), strict=True):
+        rows, columns = (120, 96) if turn >= 4 else (96, 120)
+        crop = tiny_photos[number][y : y + rows, x : x + columns]
+        assert crop.shape == (rows, columns, 3), "a crop leaves its photo"
+        assert np.array_equal(hr.permute(1, 2, 0).numpy(), crop_of(crop, 0, 0, 120, turn))
+    assert {0, 1} == set(top[image == 0].tolist()) and top[image == 1].max() > 25
+
+
+def test_a_flip_that_does_not_fit(make):
+    core, (one, two) = make(patch_size=(24, 30)), (streams(2), streams(2))
+    fixed = core.sampler.fix({"image": 0, "flip": 5}, 2)
+    with pytest.raises(ValueError, match=r"option 'flip' 5 needs 120x96 pixels, more than photo 'array-0' has that"):
+        core.scenes(one, fixed)
+    assert torch.equal(core.scenes(one).place, core.scenes(two).place)  # a refused draw changes nothing
+    fixed = core.sampler.fix({"image": 1, "flip": 5}, 2)
+    assert core.scenes(one, fixed).place[:, 3].tolist() == [5, 5]
+
+
 def test_batch_is_the_same_as_one_by_one(make):
     core = make(report=("grid",))
     action = torch.rand(5, 15, generator=torch.Generator().manual_seed(1)) * 2 - 1
@@ -143,11 +170,14 @@ def test_batch_is_the_same_as_one_by_one(make):
         assert torch.allclose(one["score_grid"][0], info["score_grid"][i], rtol=1e-2)
 
 
-def test_a_whole_photo_is_a_crop_of_its_size(make, tiny_photos):
-    core = make(report=("grid",))
-    photo = np.ascontiguousarray(tiny_photos[0][: core.crop + 3, : core.crop + 2])  # beyond a multiple of the scale
+@pytest.mark.parametrize("size", [(24, 24), (24, 32), (30, 24)])
+def test_a_whole_photo_is_a_crop_of_its_size(make, tiny_photos, size):
+    core = make(report=("grid",), patch_size=size)
+    height, width = core.crop
+    number = 1 if height > width else 0
+    photo = np.ascontiguousarray(tiny_photos[number][: height + 3, : width + 2])  # beyond a multiple of the scale
     whole = core.whole(photo, (0.5, 2.0), image=7)
-    fixed = core.sampler.fix({"image": 0, "crop": (0, 0), "flip": 0, "width": [0.5, 2.0]}, 2)
+    fixed = core.sampler.fix({"image": number, "crop": (0, 0), "flip": 0, "width": [0.5, 2.0]}, 2)
     crops = core.scenes(streams(2), fixed)
     for name in ("hr", "lr", "width", "axes", "kernel", "code", "true_action"):
         assert torch.equal(getattr(whole, name), getattr(crops, name)), name
@@ -269,7 +299,7 @@ def test_options_fix_a_part_and_leave_the_rest_of_the_stream(make):
         ({"image": 1.5}, "whole numbers"),
         ({"crop": (0, 0, 0)}, "must have shape"),
         ({"crop": (0, -1)}, "leaves photo"),
-        ({"image": 0, "crop": (2, 0)}, r"leaves photo 'array-0': crops of 96 start at \(0, 0\) to \(1, 34\)"),
+        ({"image": 0, "crop": (2, 0)}, r"leaves photo 'array-0': crops of 96x96 start at \(0, 0\) to \(1, 34\)"),
         ({"flip": 8}, "0 to 7"),
         ({"width": 0.0}, "above 0"),
         ({"width": float("nan")}, "above 0"),
@@ -466,6 +496,9 @@ def test_a_metric_of_ones_own(make):
         ({"patch_size": 2}, "too small to blur"),
         ({"patch_size": 0}, "patch_size must be"),
         ({"patch_size": 6.5}, "patch_size must be"),
+        ({"patch_size": (24, 2)}, "too small to blur"),
+        ({"patch_size": (24, 51)}, r"'array-0' is 97x130 pixels, smaller than the 96x204 crop"),
+        ({"metric": "niqe", "patch_size": (30, 20)}, "patch_size 20 gives 80: take a patch_size of at least 24"),
         ({"generator": "amnet_xs"}, "did you mean 'amnet_s'"),
         ({"generator": "nowhere/g.safetensors"}, "nowhere"),
         ({"images": None, "split": "tests"}, "split must be"),

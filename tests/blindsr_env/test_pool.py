@@ -25,21 +25,22 @@ def test_pool(pool):
         PhotoPool([])
 
 
-def test_crops_are_slices(pool):
+@pytest.mark.parametrize("size", [(7, 7), (5, 8), (8, 1)])
+def test_crops_are_slices(pool, size):
     photos, pool = pool
-    rng, size = np.random.default_rng(2), 7
-    n = 64
-    image = rng.integers(0, 3, n)
-    top = np.array([rng.integers(0, photos[i].pixels.shape[0] - size + 1) for i in image])
-    left = np.array([rng.integers(0, photos[i].pixels.shape[1] - size + 1) for i in image])
-    flip = np.arange(n) % 8
+    rng, n = np.random.default_rng(2), 64
+    image, flip = rng.integers(0, 3, n), np.arange(n) % 8
+    covered = np.where(flip[:, None] >= 4, size[::-1], size)  # of the photo: rows, columns
+    rooms = np.array([photos[i].pixels.shape[:2] for i in image]) - covered
+    rooms[-1], image[-1] = 17 - covered[-1], 2
+    top, left = (rng.random((n, 2)) * (rooms + 1)).astype(np.int64).T.copy()
     top[:2], left[:2] = 0, 0
-    image[-1], top[-1], left[-1] = 2, 10, 10  # the last pixel of the buffer
+    top[-1], left[-1] = rooms[-1]  # the last pixel of the buffer
     batch = pool.crops(*(torch.from_numpy(a) for a in (image, top, left)), size, torch.from_numpy(flip))
-    assert batch.shape == (n, 3, size, size) and batch.dtype == torch.uint8
+    assert batch.shape == (n, 3, *size) and batch.dtype == torch.uint8
     assert batch.is_contiguous(memory_format=torch.channels_last)
-    for k in range(n):
-        crop = photos[image[k]].pixels[top[k] : top[k] + size, left[k] : left[k] + size]
+    for k, (rows, columns) in enumerate(covered):
+        crop = photos[image[k]].pixels[top[k] : top[k] + rows, left[k] : left[k] + columns]
         crop = crop[:, ::-1] if flip[k] & 1 else crop
         crop = crop[::-1] if flip[k] & 2 else crop
         crop = crop.transpose(1, 0, 2) if flip[k] & 4 else crop
@@ -49,12 +50,14 @@ def test_crops_are_slices(pool):
 def test_crops_are_fresh_memory(pool):
     photos, pool = pool
     zero = torch.zeros(1, dtype=torch.int64)
-    pool.crops(zero, zero, zero, 5, zero).zero_()
-    assert np.array_equal(pool.crops(zero, zero, zero, 5, zero)[0].permute(1, 2, 0).numpy(), photos[0].pixels[:5, :5])
+    pool.crops(zero, zero, zero, (5, 5), zero).zero_()
+    assert np.array_equal(
+        pool.crops(zero, zero, zero, (5, 5), zero)[0].permute(1, 2, 0).numpy(), photos[0].pixels[:5, :5]
+    )
 
 
 def test_views_are_taken(photo):
     pixels = photo(20, 30, 0)[::-1, ::2]
     zero = torch.zeros(1, dtype=torch.int64)
-    crop = PhotoPool([Photo("view", pixels)]).crops(zero, zero, zero, 10, zero)
+    crop = PhotoPool([Photo("view", pixels)]).crops(zero, zero, zero, (10, 10), zero)
     assert np.array_equal(crop[0].permute(1, 2, 0).numpy(), pixels[:10, :10])

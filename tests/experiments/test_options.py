@@ -46,6 +46,8 @@ def test_shipped_configs_read_the_same(path):
         (["stray", "3"], "'stray' belongs to no option"),
         (["--steps", "3"], "missing setting data"),
         (["--data", "[a]", "--steps", "0"], "steps must be at least 1"),
+        (["--data", "[a]", "--patch_size", "[48, 0]"], "patch_size must be a whole number above 0, or two of them"),
+        (["--data", "[a]", "--patch_size", "[48]"], 'setting "patch_size": expected int or a list, as [A, B], got'),
     ],
 )
 def test_mistakes(arguments, message):
@@ -66,6 +68,8 @@ def test_mistakes(arguments, message):
         ["--data", "photos [x]"],
         ["--steps", "7", "--config", "amnet_s"],
         ["--data", "a", "--validation_widths", "1.3"],
+        ["--data", "a", "--patch_size", "48"],
+        ["--data", "a", "--patch_size", "[80, 120]"],
         ["--config", "amnet"],
     ],
 )

@@ -362,6 +362,21 @@ def test_batches_are_degraded_crops():
     assert ((steps - lr).abs() * 255).max() < 1.5  # a ramp halved has halves, which fall either way
 
 
+def test_patches_that_are_no_squares_cover_photos_whichever_way_they_fit():
+    high = CODED.transpose(1, 0, 2).copy()
+    high[..., 2] = 1
+    photos = [Photo("wide", CODED), Photo("high", high), Photo("small", CODED[:50, :50])]
+    hr, lr, _ = next(batches(PhotoPool(photos), patch_size=(25, 50), batch_size=300))
+    assert hr.shape == (300, 3, 50, 100) and lr.shape == (300, 3, 25, 50)
+    row, column, photo = (hr * 255).round().to(torch.int64).unbind(1)
+    assert 100 < photo[:, 0, 0].sum() < 200 and torch.equal(photo, photo[:, :1, :1].expand_as(photo))
+    # The high one, turned, lies as the wide one does upright: its codes run down and across.
+    assert (row[:, :, 0] == row[:, :, -1]).all() and (column[:, 0] == column[:, -1]).all()
+    assert ((row[:, 0, 0] - row[:, -1, 0]).abs() == 49).all() and (
+        (column[:, 0, 0] - column[:, 0, -1]).abs() == 99
+    ).all()
+
+
 def test_widths_are_uniform():
     pool = PhotoPool([Photo("p", CODED)])
     kernel = next(batches(pool, scale=4, patch_size=3, batch_size=4000, width_range=(0.2, 4.0)))[2]
