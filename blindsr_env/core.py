@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,16 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blindsr_env import images as photos
-from blindsr_env import metrics, sharing
-from blindsr_env.actions import ActionSpace, checked
+from blindsr_env import sharing
+from blindsr_env.actions import checked
 from blindsr_env.degradation import blur, degrade, downsample, quantize
-from blindsr_env.exact import exact
 from blindsr_env.kernels import KERNEL_SIZE, gaussian, gaussian_profile
-from blindsr_env.metrics import Metric
 from blindsr_env.patch import PatchSize, scaled, sides
-from blindsr_env.recording import Function, Recordings
 from blindsr_env.scenes import Degradation, Scenes, SceneSampler
-from generators import AMNet, Tiled
+from blindsr_env.scorer import MetricLike, Scorer
 from generators.nearest import unknown
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -33,13 +29,6 @@ BROKEN_REWARD = -10.0
 """Reward, in units of the metric's score, of a picture that the metric has no finite number for, though it has one for
 the true code's: a code that breaks the metric must not pay better than one that it can score."""
 
-CLIMBING_ROWS = {"cpu": 8, "cuda": 32}
-"""Scenes whose gradient is found at once, by device: what the generator's layers keep for it is large."""
-
-SLOPE_SCALE = 256
-"""What slopes are multiplied by on their way back: a score's by one pixel is about 1e-4, too small for float16."""
-
-MetricLike = str | Metric | metrics.Recipe
 DegradationLike = str | Mapping[str, Any] | Degradation | None
 
 
@@ -50,7 +39,7 @@ def dtype_of(name: str) -> torch.dtype:
     return DTYPES[name]
 
 
-class BlindSRCore:
+class BlindSRCore(Scorer):
     """What the two environments share. It has settings and no state but recorded graphs: scenes are handed in and out.
 
     Args:
@@ -88,39 +77,33 @@ class BlindSRCore:
         gradient: bool = False,
         cuda_graphs: bool = False,
     ) -> None:
-        self.patch, self.dtype = sides(patch_size), dtype_of(dtype)
-        self.device = sharing.device_of(device)
-        if cuda_graphs and self.device.type != "cuda":
-            raise ValueError(
-                f"cuda_graphs are a GPU's, and the device is {self.device}: give device='cuda', or leave it out"
-            )
+        self.patch, place, precision = sides(patch_size), sharing.device_of(device), dtype_of(dtype)
+        if cuda_graphs and place.type != "cuda":
+            raise ValueError(f"cuda_graphs are a GPU's, and the device is {place}: give device='cuda', or leave it out")
         degradation = Degradation.parse(degradation)
-        self.generator = sharing.generator(generator, self.device, self.dtype)
-        self.codec, self.scale = self.generator.codec, self.generator.scale
-        self.actions = ActionSpace(action, self.codec)
-        self.action, self.action_space = self.actions.kind, self.actions.box
+        super().__init__(
+            sharing.generator(generator, place, precision),
+            metric=metric,
+            report=report,
+            action=action,
+            device=place,
+            dtype=precision,
+            gradient=gradient,
+            cuda_graphs=cuda_graphs,
+        )
         self.crop = scaled(self.patch, self.scale)
         if min(self.crop) <= KERNEL_SIZE // 2:
             least = KERNEL_SIZE // 2 // self.scale + 1
             raise ValueError(
                 f"patch_size {patch_size} is too small to blur at scale {self.scale}: take at least {least}"
             )
-        if isinstance(report, str):
-            raise TypeError(f"report must be a list of metrics, got the string {report!r}: write [{report!r}]")
-        self.metric, self.gradient = self._metric(metric), gradient
-        if gradient and not metrics.differentiable(self.metric):
-            raise ValueError(
-                f"the metric {self.metric.name!r} has no gradient: leave gradient=True out, or, if its call can be "
-                "followed backwards, set differentiable = True on it"
-            )
-        self.report = tuple(self._metric(name) for name in report)
-        named = [m.name for m in self.metrics]
-        for name in named:
-            if named.count(name) > 1:
-                raise ValueError(f"the metric {name!r} is named twice: name each once in metric and report together")
-        zeta = [-1.0 if m.lower_is_better else 1.0 for m in self.metrics]
-        self.zeta = torch.tensor(zeta, device=self.device)  # (1 + R,)
-        self._recordings = Recordings() if cuda_graphs else None
+        for each in self.metrics:
+            if each.min_size > min(self.crop):
+                raise ValueError(
+                    f"metric {each.name!r} needs pictures of at least {each.min_size} pixels, but patch_size "
+                    f"{min(self.patch)} gives {min(self.crop)}: take a patch_size of at least "
+                    f"{-(-each.min_size // self.scale)}"
+                )
         self.pool = sharing.pool(images, split, self.device, self.crop)
         self.sampler = SceneSampler(
             self.pool.names,
@@ -132,32 +115,6 @@ class BlindSRCore:
             width_range=self.codec.width_range,
         )
         self.observation_space = gymnasium.spaces.Box(0, 255, (*self.patch, 3), np.uint8)
-
-    def _metric(self, name: MetricLike) -> Metric:
-        metric = metrics.get(name, scale=self.scale)
-        if metric.min_size > min(self.crop):
-            least = -(-metric.min_size // self.scale)
-            raise ValueError(
-                f"metric {metric.name!r} needs pictures of at least {metric.min_size} pixels, but patch_size "
-                f"{min(self.patch)} gives {min(self.crop)}: take a patch_size of at least {least}"
-            )
-        return metric
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        """The reward's metric and each of the report's, in the order in which pictures are scored."""
-        return (self.metric, *self.report)
-
-    def without_report(self) -> BlindSRCore:
-        """Give this core with the reward's metric alone; it plays the same scenes, for less."""
-        lean = copy.copy(self)
-        lean.report, lean.zeta = (), self.zeta[:1]
-        lean._recordings = copy.copy(self._recordings)
-        return lean
-
-    def _call(self, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Call one of the three ways from photos to scores, plainly or as a recorded graph."""
-        return function(*inputs) if self._recordings is None else self._recordings(function, *inputs)
 
     @torch.no_grad()
     def scenes(self, streams: Sequence[np.random.Generator], fixed: Mapping[str, NDArray[Any]] | None = None) -> Scenes:
@@ -298,45 +255,6 @@ class BlindSRCore:
             info[f"gain_{metric.name}"] = gain[:, r].clone()
         return gain[:, 0].masked_fill(invalid, 0.0).masked_fill(broken, BROKEN_REWARD), info
 
-    def _score_code(self, seen: Tensor, hr: Tensor, code: Tensor) -> tuple[Tensor]:
-        """Render scenes with their true codes, and score the pictures: `(N, 1 + R)`."""
-        return (self.scores(self.render_code(seen, code), hr),)
-
-    def _score_action(self, seen: Tensor, hr: Tensor, action: Tensor) -> tuple[Tensor]:
-        """Render scenes with the codes of actions, and score the pictures: `(N, 1 + R)`."""
-        return (self.scores(self.render(seen, action), hr),)
-
-    def _score_and_climb(self, seen: Tensor, hr: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Render scenes with the codes of actions, score the pictures, and follow the reward back to the action.
-
-        Returns:
-            Scores `(N, 1 + R)`, and the reward's gradient at the clipped action, `(N, d)`.
-        """
-        rows = CLIMBING_ROWS.get(self.device.type, CLIMBING_ROWS["cpu"])
-        parts = zip(seen.split(rows), hr.split(rows), action.clamp(-1, 1).split(rows), strict=True)
-        scores, gradients = zip(*(self._climb_part(*part) for part in parts), strict=True)
-        return torch.cat(scores), torch.cat(gradients)
-
-    def _climb_part(self, seen: Tensor, hr: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        # Out of the caller's inference mode too, whose tensors no gradient may pass.
-        with torch.inference_mode(False), torch.enable_grad():
-            seen, hr, action = (x.clone() if x.is_inference() else x for x in (seen, hr, action))
-            action = action.detach().requires_grad_()
-            sr = self._sr(seen, self.actions.generator_input(action), free=self.action == "free-code")
-            reference = hr.float() / 255 if self.metric.needs_reference else None
-            with exact(self.device):
-                score = self.metric(sr, reference)
-                if not score.requires_grad:
-                    raise ValueError(
-                        f"the metric {self.metric.name!r} says differentiable = True, but its scores have no "
-                        "gradient: its call must not detach them"
-                    )
-                (gradient,) = torch.autograd.grad(SLOPE_SCALE * self.zeta[0] * score.sum(), action)
-                gradient /= SLOPE_SCALE
-        with torch.no_grad():
-            others = self.scores(sr.detach(), hr, self.report)
-            return torch.cat([score.detach().float()[:, None], others], dim=1), gradient
-
     def info(self, scenes: Scenes) -> dict[str, Tensor]:
         """What `info` says of scenes at their reset: new tensors of length N."""
         info = {
@@ -396,64 +314,6 @@ class BlindSRCore:
             "true_scores": scenes.true_scores,
         }
         return {name: x.cpu().numpy() for name, x in shown.items()}
-
-    @torch.no_grad()
-    def render(self, seen: Tensor, action: Tensor) -> Tensor:
-        """Render low-resolution pictures of any size with the codes of actions.
-
-        Args:
-            seen: `(N, h, w, 3)` uint8.
-            action: `(N, d)` float32 in the environment's action space; clipped.
-
-        Returns:
-            `(N, 3, s h, s w)`, 8-bit levels as float32 in [0, 1].
-        """
-        return self._sr(seen, self.actions.generator_input(action.clamp(-1, 1)), free=self.action == "free-code")
-
-    @torch.no_grad()
-    def render_code(self, seen: Tensor, code: Tensor) -> Tensor:
-        """Render low-resolution pictures of any size with kernels' own codes, whatever the environment's action space.
-
-        Args:
-            seen: `(N, h, w, 3)` uint8.
-            code: `(N, 15)`, the generator's actions, as `codec.encode` gives them; not clipped, since the code of a
-                kernel outside the codec's family may lie outside the box.
-
-        Returns:
-            `(N, 3, s h, s w)`, 8-bit levels as float32 in [0, 1].
-        """
-        return self._sr(seen, code)
-
-    def _sr(self, seen: Tensor, code: Tensor, free: bool = False) -> Tensor:
-        """Render LR `(N, h, w, 3)` uint8 to what a viewer sees: `(N, 3, S, S)`, 8-bit levels as float32 in [0, 1]."""
-        lr = seen.permute(0, 3, 1, 2).float() / 255  # channels_last, as the observation lies in memory
-        if not isinstance(self.generator, AMNet | Tiled):  # which take photos in float32 whatever their own dtype is
-            lr = lr.to(self.dtype)
-        with exact(self.device):
-            sr = self.generator.render(lr, code) if free else self.generator(lr, code)
-            if not sr.requires_grad:
-                return quantize(sr)
-            clamped = sr.float().clamp(0, 1)
-            # Rounded, with the gradient of the unrounded picture.
-            return quantize(sr.detach()) + (clamped - clamped.detach())
-
-    def scores(self, sr: Tensor, hr: Tensor, by: Sequence[Metric] | None = None) -> Tensor:
-        """Score pictures.
-
-        Args:
-            sr: `(N, 3, H, W)` float32, 8-bit levels in [0, 1].
-            hr: their references, `(N, 3, H, W)` uint8; looked at only by metrics that need one.
-            by: metrics, M of them; the core's own and each of the report's where None.
-
-        Returns:
-            `(N, M)` float32.
-        """
-        every = self.metrics if by is None else by
-        if not every:
-            return sr.new_empty(len(sr), 0)
-        reference = hr.float() / 255 if any(m.needs_reference for m in every) else None
-        with exact(self.device):
-            return torch.stack([m(sr, reference if m.needs_reference else None) for m in every], dim=1).float()
 
 
 def _levels(pictures: Tensor) -> Tensor:

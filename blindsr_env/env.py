@@ -13,10 +13,11 @@ from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from numpy.typing import NDArray
 
 from blindsr_env import rendering
-from blindsr_env.core import BlindSRCore, DegradationLike, MetricLike
+from blindsr_env.core import BlindSRCore, DegradationLike
 from blindsr_env.images import Source
 from blindsr_env.patch import PatchSize
 from blindsr_env.scenes import Scenes
+from blindsr_env.scorer import MetricLike
 
 
 class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blindsr_env import rendering
-from blindsr_env.core import BlindSRCore, DegradationLike, MetricLike
+from blindsr_env.core import BlindSRCore, DegradationLike
 from blindsr_env.images import Source
 from blindsr_env.patch import PatchSize
 from blindsr_env.scenes import OPTIONS, Scenes
+from blindsr_env.scorer import MetricLike
 from generators.nearest import unknown
 
 OUTPUTS = ("numpy", "torch")

@@ -15,10 +15,11 @@ from tqdm import tqdm
 
 from agents.policies import Policy
 from blindsr_env import images
-from blindsr_env.core import BlindSRCore, MetricLike
+from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
 from blindsr_env.images import ImageError, Source
 from blindsr_env.scenes import Scenes
+from blindsr_env.scorer import MetricLike
 from experiments.disjoint import refuse_common
 from experiments.intervals import bootstrap, over_photos
 
