@@ -1,8 +1,10 @@
-"""Sizes of LR patches: the side of a square, or height and width."""
+"""Sizes of LR patches and of the HR crops that they come from, and which way a photo holds a crop."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
+from typing import Any
 
 PatchSize = int | tuple[int, int]
 """Side of a square LR patch, or its height and width, in pixels."""
@@ -14,12 +16,15 @@ def sides(patch_size: int | Sequence[int]) -> tuple[int, int]:
     Raises:
         ValueError: it is neither a whole number above 0 nor two of them.
     """
-    both = tuple(patch_size) if isinstance(patch_size, Sequence) else (patch_size, patch_size)
-    if len(both) != 2 or any(type(side) is not int or side < 1 for side in both):
+    both = tuple(patch_size) if isinstance(patch_size, list | tuple) else (patch_size, patch_size)
+    try:
+        if len(both) != 2 or any(isinstance(side, bool) for side in both) or min(map(index, both)) < 1:
+            raise TypeError
+    except TypeError:
         raise ValueError(
             f"patch_size must be a whole number above 0, or two of them, height and width, got {patch_size!r}"
-        )
-    return both
+        ) from None
+    return index(both[0]), index(both[1])
 
 
 def scaled(patch: tuple[int, int], scale: int) -> tuple[int, int]:
@@ -30,3 +35,28 @@ def scaled(patch: tuple[int, int], scale: int) -> tuple[int, int]:
 def fits(crop: tuple[int, int], photo: Sequence[int]) -> bool:
     """Tell whether a photo, height and width, holds a crop, upright or turned by a right angle."""
     return min(crop) <= min(photo) and max(crop) <= max(photo)
+
+
+def covered(crop: tuple[int, int], flip: Any) -> tuple[Any, Any]:
+    """Give the rows and columns of a photo that a crop covers: with bit 2 of `flip` it lies transposed in it.
+
+    Args:
+        crop: height and width.
+        flip: 0 to 7; an array or a tensor of them gives arrays or tensors.
+    """
+    height, width = crop
+    transposed = flip >> 2
+    return height + (width - height) * transposed, width + (height - width) * transposed
+
+
+def oriented(crop: tuple[int, int], flip: Any, heights: Any, widths: Any) -> Any:
+    """Toggle bit 2 of `flip` where a photo holds the crop the other way only.
+
+    Args:
+        crop: height and width.
+        flip: `(N,)` int64, an array or a tensor, as are the others.
+        heights: of the photos, `(N,)`, each of which holds the crop one way at least.
+        widths: likewise.
+    """
+    rows, columns = covered(crop, flip)
+    return flip ^ (((rows > heights) | (columns > widths)) * 4)

@@ -13,10 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from blindsr_env.kernels import KERNEL_SIZE, anisotropic
+from blindsr_env.patch import covered, oriented
 from generators.nearest import unknown
 
 KINDS = ("isotropic", "anisotropic", "kernel")
 """Degradations by name."""
+
+HELD = {"crop", "flip"}
+"""Options that not every photo can follow."""
 
 OPTIONS = ("image", "crop", "flip", "width", "kernel")
 """What `options` of reset can fix in a scene."""
@@ -158,14 +162,15 @@ class SceneSampler:
 
     A scene takes five uniform numbers from its stream, in the order image, flip, top, left, width (two more, width and
     angle, where kernels are anisotropic; then its noise, if there is any), whatever the options fix: so fixing one
-    thing leaves the rest of the scene, and the scenes after it, as they were. A crop that is no square covers its photo
-    upright or turned by a right angle (bit 2 of flip); where the photo holds it one way only, it is that one.
+    thing leaves the rest of the scene, and the scenes after it, as they were. What is not fixed is drawn among what
+    fits: a crop that is no square covers its photo upright or turned by a right angle (bit 2 of flip), and is the one
+    where the photo does not hold the other; where crop or flip are fixed, the photo is one that holds that.
 
     Args:
         names: the photos' names.
         heights: the photos' heights.
         widths: the photos' widths.
-        crop: height and width of the HR crop; each photo must hold it, upright or turned.
+        crop: height and width of the HR crop; each photo must hold it, upright or turned by a right angle.
         patch: height and width of the LR patch.
         degradation: see `Degradation`.
         width_range: widths where the degradation names none: the generator's.
@@ -194,30 +199,18 @@ class SceneSampler:
             fixed: what `fix` gave, its arrays cut to the same G scenes.
 
         Raises:
-            ValueError: a fixed crop leaves its photo, or with a fixed flip no crop fits; the streams are as before.
+            ValueError: no crop can be what is fixed; the streams are as before.
         """
         fixed = fixed or {}
         count = 7 if self.degradation.kind == "anisotropic" else 5
-        held = "crop" in fixed or "flip" in fixed
-        before = [copy.deepcopy(stream.bit_generator.state) for stream in streams] if held else []
+        before = [copy.deepcopy(stream.bit_generator.state) for stream in streams] if HELD & set(fixed) else []
         uniform = np.stack([stream.random(count) for stream in streams])  # (G, count)
-        image = fixed.get("image", (uniform[:, 0] * len(self.names)).astype(np.int64))
-        flip = fixed.get("flip", (uniform[:, 1] * 8).astype(np.int64))
-        room = self._room(image, flip)
-        if "flip" not in fixed:
-            flip = np.where((room < 0).any(axis=1), flip ^ 4, flip)
-            room = self._room(image, flip)
-        corner = fixed.get("crop", (uniform[:, 2:4] * (room + 1)).astype(np.int64))
-        for g in np.flatnonzero((corner < 0).any(axis=1) | (corner > room).any(axis=1))[:1]:
+        try:
+            image, corner, flip = self._place(uniform[:, :4], fixed)
+        except ValueError:
             for stream, state in zip(streams, before, strict=True):
                 stream.bit_generator.state = state
-            name, size = self.names[image[g]], "x".join(map(str, self._covered(flip[g : g + 1])[0]))
-            if (room[g] < 0).any():
-                raise ValueError(f"option 'flip' {flip[g]} needs {size} pixels, more than photo {name!r} has that way")
-            raise ValueError(
-                f"option 'crop' {tuple(corner[g].tolist())} leaves photo {name!r}: "
-                f"crops of {size} start at (0, 0) to {tuple(room[g].tolist())} there"
-            )
+            raise
         width, axes, kernel = self._blur(uniform[:, 4:], fixed)
         noise = None
         if self.degradation.noise:
@@ -226,13 +219,51 @@ class SceneSampler:
             noise *= np.float32(self.degradation.noise / 255)
         return Draw(image, corner[:, 0], corner[:, 1], flip, width, axes, kernel, noise)
 
-    def _covered(self, flip: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows and columns of the photo that crops cover, `(G, 2)`."""
-        return np.where(flip[:, None] >= 4, self.crop[::-1], self.crop)
+    def _place(
+        self, uniform: NDArray[np.float64], fixed: Mapping[str, NDArray[Any]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Image `(G,)`, corner `(G, 2)` and flip `(G,)` of numbers for image, flip, top and left, `(G, 4)`."""
+        flip = fixed.get("flip", (uniform[:, 1] * 8).astype(np.int64))
+        corner = fixed.get("crop", np.zeros((len(flip), 2), dtype=np.int64))
+        if "image" in fixed:
+            image = fixed["image"]
+        elif HELD & set(fixed):
+            image = self._among_those_that_hold(uniform[:, 0], corner, fixed.get("flip"))
+        else:
+            image = (uniform[:, 0] * len(self.names)).astype(np.int64)
+        size = np.stack([self.heights[image], self.widths[image]], axis=1)  # (G, 2)
+        if "flip" not in fixed:
+            flip = oriented(self.crop, flip, *(size - corner).T)
+        room = size - np.stack(covered(self.crop, flip), axis=1)
+        if "crop" not in fixed:
+            corner = (uniform[:, 2:4] * (room + 1)).astype(np.int64)
+        for g in np.flatnonzero((corner < 0).any(axis=1) | (corner > room).any(axis=1))[:1]:
+            name, rows_columns = self.names[image[g]], "{}x{}".format(*covered(self.crop, int(flip[g])))
+            if (room[g] < 0).any():
+                raise ValueError(f"option 'flip' {flip[g]} needs {rows_columns} pixels, and photo {name!r} lacks them")
+            raise ValueError(
+                f"option 'crop' {tuple(corner[g].tolist())} leaves photo {name!r}: "
+                f"crops of {rows_columns} start at (0, 0) to {tuple(room[g].tolist())} there"
+            )
+        return image, corner, flip
 
-    def _room(self, image: NDArray[np.int64], flip: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Last top and left that crops can have, `(G, 2)`; negative where a photo holds none that way."""
-        return np.stack([self.heights[image], self.widths[image]], axis=1) - self._covered(flip)
+    def _among_those_that_hold(
+        self, uniform: NDArray[np.float64], corner: NDArray[np.int64], flip: NDArray[np.int64] | None
+    ) -> NDArray[np.int64]:
+        """Draw photos `(G,)` among those that hold a crop from a corner `(G, 2)` on, with a flip or with any."""
+        ways = []  # upright and transposed, (G, P)
+        for way in (0, 4):
+            rows, columns = covered(self.crop, way)
+            below, beside = corner[:, :1] + rows <= self.heights, corner[:, 1:] + columns <= self.widths
+            ways.append(below & beside & (corner >= 0).all(axis=1, keepdims=True))
+        holds = ways[0] | ways[1] if flip is None else np.where(flip[:, None] >= 4, ways[1], ways[0])
+        for g in np.flatnonzero(~holds.any(axis=1))[:1]:
+            what = "" if flip is None else f" with option 'flip' {flip[g]}"
+            raise ValueError(
+                f"no photo holds a crop of {self.crop[0]}x{self.crop[1]} from {tuple(corner[g].tolist())} on{what}"
+            )
+        rank = (uniform * holds.sum(axis=1)).astype(np.int64)
+        return np.argsort(~holds, axis=1, kind="stable")[np.arange(len(rank)), rank]
 
     def _blur(
         self, uniform: NDArray[np.float64], fixed: Mapping[str, NDArray[Any]]

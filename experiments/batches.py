@@ -9,7 +9,7 @@ from torch import Tensor
 
 from blindsr_env import degradation, kernels
 from blindsr_env.images import ImageError
-from blindsr_env.patch import PatchSize, scaled, sides
+from blindsr_env.patch import PatchSize, covered, oriented, scaled, sides
 from blindsr_env.pool import PhotoPool
 
 SHARP = 0.1
@@ -54,12 +54,10 @@ class Batches:
         self.size = height, width = scaled(sides(patch_size), scale)
         # By their number of crops, photos a little larger than a patch would hardly count: a tenth for BSDS400 beside
         # 82 photos of 1200 pixels and patches of 64x64.
-        upright = (pool.heights >= height) & (pool.widths >= width)
-        turned = (pool.heights >= width) & (pool.widths >= height)
-        large = upright | turned
+        large = torch.minimum(pool.heights, pool.widths) >= min(self.size)
+        large &= torch.maximum(pool.heights, pool.widths) >= max(self.size)
         if not bool(large.any()):
             raise ImageError(f"no photo is as large as {height}x{width}: lower patch_size or give larger photos")
-        self._one_way, self._turned = upright ^ turned, turned
         self._cumulative = (pool.heights * pool.widths * large).double().cumsum(0)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -68,11 +66,11 @@ class Batches:
         while True:
             u = torch.rand(5, self.batch_size, generator=self.rng, device=pool.device, dtype=torch.float64)
             image = torch.searchsorted(self._cumulative, u[0] * self._cumulative[-1], right=True)
-            flip = (u[3] * 8).long()
-            flip = torch.where(self._one_way[image], (flip & 3) | (self._turned[image].long() << 2), flip)
-            rows, columns = (torch.where(flip >= 4, b, a) for a, b in (self.size, self.size[::-1]))
-            top = (u[1] * (pool.heights[image] - rows + 1)).long()
-            left = (u[2] * (pool.widths[image] - columns + 1)).long()
+            heights, widths = pool.heights[image], pool.widths[image]
+            flip = oriented(self.size, (u[3] * 8).long(), heights, widths)
+            rows, columns = covered(self.size, flip)
+            top = (u[1] * (heights - rows + 1)).long()
+            left = (u[2] * (widths - columns + 1)).long()
             hr = pool.crops(image, top, left, self.size, flip).float().div_(255)
             if self.soften > 0 and self.batch_size > 1:
                 half = hr[: self.batch_size // 2]

@@ -134,9 +134,9 @@ def _one_by_one(core: BlindSRCore, metric: metrics.Metric, count: int, seed: int
 
     def episode() -> Tensor:
         photo = photos[rng.integers(len(photos))]
-        height, width = core.crop
-        top, left = (int(rng.integers(side - own + 1)) for side, own in zip(photo.shape[1:], core.crop, strict=True))
-        hr = photo[None, :, top : top + height, left : left + width].to(core.device).float() / 255
+        side, _ = core.crop  # square
+        top, left = (int(rng.integers(whole - side + 1)) for whole in photo.shape[1:])
+        hr = photo[None, :, top : top + side, left : left + side].to(core.device).float() / 255
         kernel = gaussian(torch.tensor([rng.uniform(low, high)], dtype=torch.float64, device=core.device))
         lr = quantize(downsample(blur(hr, kernel.float()), core.scale))
         chosen = torch.zeros(1, core.codec.t, device=core.device)

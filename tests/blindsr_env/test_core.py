@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +43,11 @@ def streams(count, seed=0):
     return [np.random.default_rng(seed + i) for i in range(count)]
 
 
-def crop_of(photo, top, left, side, flip):
-    """A scene's HR crop by NumPy's own flips."""
-    crop = photo[top : top + side, left : left + side]
+def crop_of(photo, top, left, size, flip):
+    """A scene's HR crop of that height and width, by NumPy's own flips."""
+    rows, columns = size[::-1] if flip & 4 else size
+    crop = photo[top : top + rows, left : left + columns]
+    assert crop.shape[:2] == (rows, columns), "a crop leaves its photo"
     crop = crop[:, ::-1] if flip & 1 else crop
     crop = crop[::-1] if flip & 2 else crop
     return crop.transpose(1, 0, 2) if flip & 4 else crop
@@ -57,14 +60,15 @@ def seen(sr):
 # Scenes
 
 
-def test_lr_is_the_degraded_crop_that_info_names(make, tiny_photos):
-    core = make()
+@pytest.mark.parametrize("patch", [24, (24, 30), (30, 24)])
+def test_lr_is_the_degraded_crop_that_info_names(make, tiny_photos, patch):
+    core = make(patch_size=patch)
     scenes = core.scenes(streams(12))
     info = core.info(scenes)
     assert len(info["flip"].unique()) > 3
     for i in range(12):
         top, left = info["crop"][i].tolist()
-        hr = crop_of(tiny_photos[info["image"][i]], top, left, 96, info["flip"][i].item())
+        hr = crop_of(tiny_photos[info["image"][i]], top, left, core.crop, info["flip"][i].item())
         assert np.array_equal(scenes.hr[i].permute(1, 2, 0).numpy(), hr)
         kernel = gaussian(info["width"][i : i + 1].double())  # the whole kernel, not its profile
         lr = degrade(torch.from_numpy(hr.copy()).permute(2, 0, 1)[None].double() / 255, kernel, 4)
@@ -72,19 +76,23 @@ def test_lr_is_the_degraded_crop_that_info_names(make, tiny_photos):
         assert difference.max() <= 1 and (difference > 0.5).float().mean() < 1e-3
 
 
+@pytest.mark.parametrize("patch", [24, (24, 30)])
 @pytest.mark.parametrize("flip", range(8))
-def test_turned_scenes_are_the_turned_crops(make, tiny_photos, flip):
+def test_turned_scenes_are_the_turned_crops(make, tiny_photos, flip, patch):
     """`place` says how to cut them out of the photo, whatever flip they had, and codes and blurs are what they were."""
-    core = make()
-    image, before = np.arange(8) % len(tiny_photos), np.arange(8)
+    core = make(patch_size=patch)
+    image, before = np.arange(8) % len(tiny_photos) if patch == 24 else 2, np.arange(8)
     scenes = core.scenes(streams(8), core.sampler.fix({"image": image, "flip": before}, 8))
     turned = core.turned(scenes, flip)
     for hr, expected, (photo, top, left, both) in zip(turned.hr, scenes.hr, turned.place.tolist(), strict=True):
-        crop = crop_of(tiny_photos[photo], top, left, hr.shape[-1], both)
+        size = tuple(hr.shape[-2:])
+        crop = crop_of(tiny_photos[photo], top, left, size, both)
         assert np.array_equal(hr.permute(1, 2, 0).numpy(), crop)
-        assert np.array_equal(crop, crop_of(expected.permute(1, 2, 0).numpy(), 0, 0, hr.shape[-1], flip))
+        assert np.array_equal(crop, crop_of(expected.permute(1, 2, 0).numpy(), 0, 0, size, flip))
     assert torch.equal(turned.code, scenes.code) and torch.equal(turned.true_action, scenes.true_action)
-    lr = torch.stack([torch.from_numpy(crop_of(lr.numpy(), 0, 0, lr.shape[0], flip).copy()) for lr in scenes.lr])
+    lr = torch.stack(
+        [torch.from_numpy(crop_of(lr.numpy(), 0, 0, turned.lr.shape[1:3], flip).copy()) for lr in scenes.lr]
+    )
     assert (turned.lr.int() - lr.int()).abs().max() <= 1  # isotropic kernels blur a turned photo as the photo
     assert (core.play(turned, turned.true_action)[0]).abs().max() < 1e-4
     again = core.turned(core.turned(scenes, 3), 3)
@@ -92,8 +100,9 @@ def test_turned_scenes_are_the_turned_crops(make, tiny_photos, flip):
     assert torch.equal(again.lr, scenes.lr) and torch.equal(again.true_scores, scenes.true_scores)
 
 
-def test_kernels_are_not_turned_with_the_photos(make):
-    core = make(degradation="anisotropic")
+@pytest.mark.parametrize("patch", [24, (24, 30)])
+def test_kernels_are_not_turned_with_the_photos(make, patch):
+    core = make(degradation="anisotropic", patch_size=patch)
     scenes = core.scenes(streams(4))
     turned = core.turned(scenes, 1)
     assert torch.equal(turned.kernel, scenes.kernel) and torch.equal(turned.code, scenes.code)
@@ -140,18 +149,39 @@ def test_patches_that_are_no_squares_cover_photos_whichever_way_they_fit(make, t
     turned = [sorted({f >= 4 for f in flip[image == i].tolist()}) for i in range(3)]
     assert turned == [[False], [True], [False, True]] and len(flip.unique()) == 8
     for hr, (number, y, x, turn) in zip(scenes.hr, scenes.place.tolist(), strict=True):
-        rows, columns = (120, 96) if turn >= 4 else (96, 120)
-        crop = tiny_photos[number][y : y + rows, x : x + columns]
-        assert crop.shape == (rows, columns, 3), "a crop leaves its photo"
-        assert np.array_equal(hr.permute(1, 2, 0).numpy(), crop_of(crop, 0, 0, 120, turn))
+        assert np.array_equal(hr.permute(1, 2, 0).numpy(), crop_of(tiny_photos[number], y, x, (96, 120), turn))
     assert {0, 1} == set(top[image == 0].tolist()) and top[image == 1].max() > 25
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"flip": 0}, {"flip": 6}, {"crop": (0, 60)}, {"crop": (50, 0)}, {"image": 2, "crop": (0, 60)}, {"crop": (50, 70)}],
+)
+def test_what_is_not_fixed_fits_what_is(make, tiny_photos, options):
+    """Photos 97x130, 151x113 and 200x171 hold crops of 96x120 in different ways, from different corners on."""
+    core = make(patch_size=(24, 30))
+    places = core.scenes(streams(60), core.sampler.fix(options, 60)).place
+    for number, top, left, flip in places.tolist():
+        rows, columns = (120, 96) if flip >= 4 else (96, 120)
+        assert top + rows <= tiny_photos[number].shape[0] and left + columns <= tiny_photos[number].shape[1]
+    image, corner, flip = places[:, 0], places[:, 1:3], places[:, 3]
+    assert (flip == options["flip"]).all() if "flip" in options else len(flip.unique()) >= 4
+    assert (corner == torch.tensor(options["crop"])).all() if "crop" in options else len(corner.unique()) > 9
+    possible = {(0, 60): {2}, (50, 0): {2}, (50, 70): {2}}.get(options.get("crop"), {0, 2})
+    if "flip" in options:
+        possible = {0, 2} if options["flip"] < 4 else {1, 2}
+    assert set(image.tolist()) == possible
 
 
 def test_a_flip_that_does_not_fit(make):
     core, (one, two) = make(patch_size=(24, 30)), (streams(2), streams(2))
-    fixed = core.sampler.fix({"image": 0, "flip": 5}, 2)
-    with pytest.raises(ValueError, match=r"option 'flip' 5 needs 120x96 pixels, more than photo 'array-0' has that"):
-        core.scenes(one, fixed)
+    for options, message in (
+        ({"image": 0, "flip": 5}, "option 'flip' 5 needs 120x96 pixels, and photo 'array-0' lacks them"),
+        ({"crop": (90, 60), "flip": 5}, "no photo holds a crop of 96x120 from (90, 60) on with option 'flip' 5"),
+        ({"crop": (99, 60)}, "no photo holds a crop of 96x120 from (99, 60) on"),
+    ):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            core.scenes(one, core.sampler.fix(options, 2))
     assert torch.equal(core.scenes(one).place, core.scenes(two).place)  # a refused draw changes nothing
     fixed = core.sampler.fix({"image": 1, "flip": 5}, 2)
     assert core.scenes(one, fixed).place[:, 3].tolist() == [5, 5]
@@ -245,10 +275,12 @@ def test_autocast_of_the_caller_changes_nothing(make):
     assert torch.equal(rewards, core.play(plain, action)[0])
 
 
-def test_noise_has_the_asked_deviation_and_comes_from_the_stream(make, photo):
-    grey = [np.full((96, 96, 3), 128, np.uint8)]
-    core = make(images=grey, degradation={"noise": 5.0})
+@pytest.mark.parametrize("patch", [(24, 24), (20, 30)])
+def test_noise_has_the_asked_deviation_and_comes_from_the_stream(make, photo, patch):
+    grey = [np.full((120, 120, 3), 128, np.uint8)]
+    core = make(images=grey, degradation={"noise": 5.0}, patch_size=patch)
     noisy = core.scenes(streams(4)).lr
+    assert noisy.shape == (4, *patch, 3)
     assert abs(noisy.float().std() - 5) < 0.2 and abs(noisy.float().mean() - 128) < 0.2
     assert torch.equal(noisy, core.scenes(streams(4)).lr)
     assert not torch.equal(noisy[0], noisy[1])
@@ -298,7 +330,8 @@ def test_options_fix_a_part_and_leave_the_rest_of_the_stream(make):
         ({"image": 3}, "0 to 2"),
         ({"image": 1.5}, "whole numbers"),
         ({"crop": (0, 0, 0)}, "must have shape"),
-        ({"crop": (0, -1)}, "leaves photo"),
+        ({"crop": (0, -1)}, r"no photo holds a crop of 96x96 from \(0, -1\) on"),
+        ({"image": 1, "crop": (0, -1)}, "leaves photo"),
         ({"image": 0, "crop": (2, 0)}, r"leaves photo 'array-0': crops of 96x96 start at \(0, 0\) to \(1, 34\)"),
         ({"flip": 8}, "0 to 7"),
         ({"width": 0.0}, "above 0"),

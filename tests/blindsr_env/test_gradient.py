@@ -151,7 +151,7 @@ def test_what_is_differentiable_says_so():
 
 @pytest.fixture
 def settings(tiny_generator, tiny_photos):
-    return dict(metric="psnr", generator=tiny_generator, images=tiny_photos, patch_size=24)
+    return dict(metric="psnr", generator=tiny_generator, images=tiny_photos, patch_size=(24, 28))
 
 
 @pytest.mark.parametrize(("action", "white"), [("code", 0), ("free-code", 0), ("width", 0), ("code", 40)])

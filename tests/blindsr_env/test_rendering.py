@@ -10,16 +10,18 @@ from blindsr_env import rendering
 from blindsr_env.env import BlindSREnv
 from blindsr_env.vector_env import BlindSRVectorEnv
 
-PANEL, GAP, CAPTION = 192, rendering.GAP, rendering.CAPTION  # 96 pixels, enlarged twice
+PATCH = 24, 30
+HEIGHT, WIDTH = 192, 240  # HR's 96 and 120 pixels, enlarged twice
+GAP, CAPTION = rendering.GAP, rendering.CAPTION
 
 
 @pytest.fixture
 def settings(tiny_generator, tiny_photos):
-    return dict(metric="psnr", generator=tiny_generator, images=tiny_photos, patch_size=24, report=("grid",))
+    return dict(metric="psnr", generator=tiny_generator, images=tiny_photos, patch_size=PATCH, report=("grid",))
 
 
 def panel(picture, index):
-    return picture[CAPTION : CAPTION + PANEL, index * (PANEL + GAP) :][:, :PANEL]
+    return picture[CAPTION : CAPTION + HEIGHT, index * (WIDTH + GAP) :][:, :WIDTH]
 
 
 def test_single(settings):
@@ -46,14 +48,14 @@ def test_single(settings):
     assert (panel(before, 1) == rendering.BLANK).all()
     assert panel(after, 1).std() > 10 and not np.array_equal(panel(after, 1), panel(after, 2))
     assert np.array_equal(panel(before, 2), panel(after, 2))
-    text = slice(CAPTION + PANEL, None)
+    text = slice(CAPTION + HEIGHT, None)
     assert not np.array_equal(before[text], after[text]) and (after[text] < 128).sum() > 100
     env.reset(seed=0)
     env.step(info["true_action"])
     true = env.render()
     assert np.array_equal(panel(true, 1), panel(true, 2))
-    kernels = true[CAPTION:, 4 * (PANEL + GAP) :]
-    side = (PANEL - CAPTION) // 2 // 21 * 21
+    kernels = true[CAPTION:, 4 * (WIDTH + GAP) :]
+    side = (HEIGHT - CAPTION) // 2 // 21 * 21
     upper, lower = kernels[:side, :side], kernels[side + CAPTION :][:side, :side]
     assert upper.max() == 255 and np.abs(upper.astype(int) - lower).max() <= 3  # true and chosen
 

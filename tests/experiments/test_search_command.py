@@ -257,12 +257,14 @@ def test_mixtures_are_settings(written, settings_class, name):
     assert [(weight, part.name) for weight, part in metrics.get(made.metric).parts] == [(1, "grid"), (0.5, "psnr")]
 
 
-def test_an_agent_learns_and_is_scored_on_a_mixture(settings, tmp_path, photo, tiny_checkpoint):
+@pytest.mark.parametrize(("algorithm", "patch"), [("group-pg", 24), ("ddpg", (24, 28)), ("sb3-sac", (24, 28))])
+def test_an_agent_learns_and_is_scored_on_a_mixture(settings, tmp_path, photo, tiny_checkpoint, algorithm, patch):
     for seed in range(2):
         images.write(tmp_path / "train" / f"t{seed}.png", photo(110, 120, 10 + seed))
-    path = train_agent(
+    made = [
         TrainAgent(
-            total_timesteps=8,
+            algorithm=algorithm,
+            total_timesteps=steps,
             num_envs=4,
             repeats=2,
             metric={"grid": 1.0, "psnr": 0.5},
@@ -270,13 +272,16 @@ def test_an_agent_learns_and_is_scored_on_a_mixture(settings, tmp_path, photo, t
             held_out=settings().images,
             held_out_scenes=3,
             generator=tiny_checkpoint,
-            patch_size=24,
+            patch_size=patch,
             output=str(tmp_path / "run"),
             device="cpu",
         )
-    )
+        for steps in (8, 16)
+    ]
+    path = train_agent(made[0])
+    assert train_agent(made[1]) == path  # goes on
     figures = json.loads((tmp_path / "run" / "results.json").read_text())["figures"]
     gain = figures["gain"]
     assert figures["reward"]["mean"] == pytest.approx(gain["grid"]["mean"] + 0.5 * gain["psnr"]["mean"], abs=1e-5)
-    searched = search(settings(metric="grid+0.5*psnr", starts=(str(path),), output=None))
+    searched = search(settings(metric="grid+0.5*psnr", starts=(str(path),), output=None, patch_size=patch, views=4))
     assert searched["metric"] == "grid+0.5*psnr" and list(searched["starts"])[2:] == ["agent.safetensors"]
