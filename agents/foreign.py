@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,9 @@ from torch import Tensor
 
 Choose = Callable[[NDArray[np.uint8]], Any]
 """(N, H, W, 3) uint8 -> (N, actions). Whole photos are of any size: what takes one size only has to cut them itself."""
+
+OWN = ("agents", "blindsr_env", "experiments", "generators")
+"""Packages that are imported before a foreign module is, so that it cannot have others of these names."""
 
 
 class Foreign:
@@ -36,11 +40,17 @@ class Foreign:
         """Ask it, once for the whole batch.
 
         Raises:
-            ValueError: its answer has not a finite action for each observation.
+            ValueError: it fails, or its answer has not a finite action for each observation.
         """
         seen = observation.cpu().numpy() if isinstance(observation, Tensor) else np.asarray(observation)
         batch = np.array(seen if seen.ndim == 4 else seen[None])  # a copy, which it may change
-        answer = self.choose(batch)
+        try:
+            answer = self.choose(batch)
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]  # else the command's one line would not say where
+            raise ValueError(
+                f"{self.name} failed with {type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
+            ) from error
         if isinstance(answer, tuple):
             raise ValueError(f"{self.name} answered with a tuple: it should give the actions alone")
         answer = answer.detach().cpu() if isinstance(answer, Tensor) else answer
@@ -73,7 +83,8 @@ def load(name: str, env: Any = None) -> Foreign:
         env: where the policy shall act.
 
     Raises:
-        ValueError: there is no such module or function, or what it gives cannot be called.
+        ValueError: there is no such module or function, or what it gives cannot be called; or the module has a package
+            of the name of one of ours.
     """
     place, _, attribute = name.partition(":")
     here = os.getcwd()
@@ -81,7 +92,13 @@ def load(name: str, env: Any = None) -> Foreign:
         sys.path.insert(0, here)
     try:
         made: Any = importlib.import_module(place)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] in OWN:
+            raise ValueError(
+                f"policy {name!r}: {error}: this is blindsr's package, and yours needs another name: rename its folder"
+            ) from error
+        if not isinstance(error, ModuleNotFoundError):
+            raise
         if error.name is None or not (place + ".").startswith(error.name + "."):
             raise  # of something that the module itself imports
         raise ValueError(f"policy {name!r}: there is no module {place}: is it in the working directory?") from None

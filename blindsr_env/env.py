@@ -50,11 +50,13 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
     and 1 otherwise: 0 means as good as the true kernel. Pictures are clamped and rounded to 8 bit before M sees them.
     Where M has no finite number for the true code's picture (NIQE of a flat photo), the reward is 0 and
     `info["invalid"]` is True. Where it has one for that picture but none for the agent's, the agent broke the metric:
-    the reward is -10 (`core.BROKEN_REWARD`), in units of M's score, and `info["broken"]` is True.
+    the reward is -10 (`core.BROKEN_REWARD`), in units of M's score, and `info["broken"]` is True. Rewards have no lower
+    bound: a tenth of uniformly random codes lose more than 10 NIQE.
 
     ## Starting state
 
-    A photo, a place in it, one of eight flips and turns, and a kernel, each uniform. `reset(options={...})` fixes any
+    A photo, a place in it, one of eight flips and turns, and a kernel, each uniform among what fits: a photo that holds
+    a patch that is no square one way only is always turned that way. `reset(options={...})` fixes any
     of `image` (name or index), `crop` (top, left, in the photo), `flip` (0 to 7: bit 0 left to right, bit 1 top to
     bottom, then bit 2 transposes), and `width` (HR pixels) or `kernel` ((21, 21), sums to 1).
 
@@ -85,8 +87,8 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         images: a folder (searched recursively), a file, or a list of `(H, W, 3)` uint8 arrays; None is the built-in
             photos. Photos smaller than an HR crop are left out.
         split: which of the built-in photos, `"train"` or `"test"`.
-        patch_size: side of the LR patch, or its height and width; HR is s times that. A patch that is no square comes
-            from its photo upright or turned by a right angle.
+        patch_size: side of the LR patch, or its height and width; HR is s times that. NIQE scores whole blocks of 96 HR
+            pixels and leaves out what is over: 64, the paper's size, has four, as 48 has; 72 has nine.
         degradation: `"isotropic"` (Gaussian kernels, widths uniform over the generator's range), `"anisotropic"`, or a
             dict of the fields of `scenes.Degradation`, such as `{"widths": [1.8, 2.6]}` or `{"width_range": [1, 3],
             "noise": 2}`.

@@ -13,7 +13,7 @@ import warnings
 from argparse import Action
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
@@ -111,9 +111,10 @@ COMMANDS: dict[str, Command] = {name: command for group in GROUPS.values() for n
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; give the exit code: 0, 2 for an error that the user can mend.
+    """Run the command line; give the exit code: 0, 2 for an error that the user can mend, which is shown as one line.
 
-    It is 130 after Ctrl-C and 143 after SIGTERM, also where a training saved its state and can go on.
+    It is 130 after Ctrl-C and 143 after SIGTERM, also where a training saved its state and can go on. With
+    BLINDSR_TRACEBACK=1 in the environment errors are raised instead of shown.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -156,6 +157,8 @@ def _run(command: Command, name: str, rest: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
+        if os.environ.get("BLINDSR_TRACEBACK"):
+            raise
         return _fail(str(error) or type(error).__name__)
     return 0 if Interruption.last is None else 128 + Interruption.last
 
@@ -196,7 +199,7 @@ def parse(
     try:
         parsed = parser.parse_args(completed(settings, arguments))
     except ArgumentError as error:
-        raise ValueError(_explain(str(error), [field.name for field in fields(settings)])) from None
+        raise ValueError(_explain(str(error), settings)) from None
     values = {field.name: parsed[field.name] for field in fields(settings)}
     return settings(**values)
 
@@ -220,9 +223,11 @@ def _plain(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _explain(message: str, known: list[str]) -> str:
+def _explain(message: str, settings: type) -> str:
+    from experiments.options import described
     from generators.nearest import unknown
 
+    known = [field.name for field in fields(settings)]
     refused = re.search(r"Option '([^']+)' is not accepted|unrecognized arguments: -*([\w.-]+)", message)
     if refused:
         return unknown("setting", (refused.group(1) or refused.group(2)).replace("-", "_"), known)
@@ -233,6 +238,9 @@ def _explain(message: str, known: list[str]) -> str:
     message = " ".join(message.replace('Parser key "config": ', "").replace("Parser key", "setting").split())
     for pattern, plain in _PLAIN.items():
         message = re.sub(pattern, plain, message)
+    union = re.fullmatch(r'setting "(\w+)": cannot be (.*)', message)
+    if union and union[1] in known:
+        return f'setting "{union[1]}": expected {described(get_type_hints(settings)[union[1]])}, got {union[2]}'
     return message
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from blindsr_env import images
 from blindsr_env.images import Photo
+from blindsr_env.patch import PatchSize, fits, scaled, sides
 from experiments.counts import at_least_1
 from experiments.disjoint import digest, refuse_common
 
@@ -26,19 +27,20 @@ class Data:
         held_out: folders of photos that are only scored on: the command fails if one of them is among the training
             photos.
         scale: upscaling factor.
-        patch_sizes: sides of LR patches, in pixels; for each, the photos that are large enough are counted.
+        patch_sizes: sides of LR patches, in pixels, or their heights and widths, as in `[64, [80, 120]]`; for each, the
+            photos that are large enough are counted.
     """
 
     images: str | None = None
     held_out: tuple[str, ...] = ()
     scale: int = 4
-    patch_sizes: tuple[int, ...] = (48, 64, 72, 96)
+    patch_sizes: tuple[PatchSize, ...] = (48, 64, 72, 96)
 
     def __post_init__(self) -> None:
         """Refuse a scale or patch sizes below 1."""
         at_least_1(self, "scale")
-        if not self.patch_sizes or min(self.patch_sizes) < 1:
-            raise ValueError(f"patch_sizes must be at least 1, got {list(self.patch_sizes)}")
+        for size in self.patch_sizes:
+            sides(size)
 
 
 def data(settings: Data) -> dict[str, Any]:
@@ -53,12 +55,13 @@ def data(settings: Data) -> dict[str, Any]:
         ValueError: a held-out photo is among them.
     """
     photos = images.load(settings.images)
-    sides = np.array([min(photo.pixels.shape[:2]) for photo in photos])
-    usable = {patch: int((sides >= settings.scale * patch).sum()) for patch in settings.patch_sizes}
+    shorter = np.array([min(photo.pixels.shape[:2]) for photo in photos])
+    crops = {size: scaled(sides(size), settings.scale) for size in settings.patch_sizes}
+    usable = {size: sum(fits(crop, photo.pixels.shape[:2]) for photo in photos) for size, crop in crops.items()}
     figures: dict[str, Any] = {
         "photos": len(photos),
         "megapixels": sum(photo.pixels.shape[0] * photo.pixels.shape[1] for photo in photos) / 1e6,
-        "shorter_side": [int(sides.min()), int(np.median(sides)), int(sides.max())],
+        "shorter_side": [int(shorter.min()), int(np.median(shorter)), int(shorter.max())],
         "usable": usable,
         "equal": equal(photos),
         "held_out": {},
@@ -68,9 +71,9 @@ def data(settings: Data) -> dict[str, Any]:
         f"{settings.images or 'built-in'}: {len(photos)} photos, {figures['megapixels']:.3g} megapixels; "
         f"shorter sides of {least} to {most} pixels, median {middle}"
     )
-    for patch, count in usable.items():
-        side = settings.scale * patch
-        print(f"  patch_size {patch:>3}, HR crops of {f'{side}x{side}':>9}: {count} large enough")
+    for size, (height, width) in crops.items():
+        named = str(size if isinstance(size, int) else list(size))
+        print(f"  patch_size {named:>3}, HR crops of {f'{height}x{width}':>9}: {usable[size]} large enough")
     for one, other in figures["equal"][:NAMED]:
         print(f"  {other} is a duplicate of {one}")
     if len(figures["equal"]) > NAMED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
@@ -30,6 +31,8 @@ def main(settings: type[S], function: Callable[[S], Any]) -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
+        if os.environ.get("BLINDSR_TRACEBACK"):
+            raise
         print(error, file=sys.stderr)
         sys.exit(2)
     if Interruption.last is not None:
@@ -67,7 +70,7 @@ def read(settings: type[S], arguments: Sequence[str]) -> S:
         try:
             values[key] = _convert(value, hints[key])
         except (TypeError, ValueError):
-            raise ValueError(f'setting "{key}": expected {_described(hints[key])}, got {value}') from None
+            raise ValueError(f'setting "{key}": expected {described(hints[key])}, got {value}') from None
     for key, field in known.items():
         if key not in values and field.default is MISSING and field.default_factory is MISSING:
             listed = "[FOLDER]" if key == "data" else "VALUE"
@@ -115,10 +118,11 @@ def _convert(value: Any, hint: Any) -> Any:
     return value
 
 
-def _described(hint: Any) -> str:
+def described(hint: Any) -> str:
+    """Say in words what values a type allows."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        return " or ".join(_described(each) for each in arguments)
+        return " or ".join(described(each) for each in arguments)
     if origin in (list, tuple):
         return "a list, as [A, B]"
     if origin is Literal:

@@ -56,7 +56,8 @@ def ranked(sheets: Iterable[Sheet], metric: str) -> list[Entry]:
 
     Args:
         sheets: those without the metric are skipped.
-        metric: to rank by; NaN gains come last.
+        metric: to rank by; NaN gains come last, and before them policies that broke the metric: their gains leave out
+            the pictures that they did worst on.
     """
     found: dict[tuple[object, ...], Entry] = {}
     for sheet in sheets:
@@ -70,9 +71,9 @@ def ranked(sheets: Iterable[Sheet], metric: str) -> list[Entry]:
     boards = list(dict.fromkeys(entry.board for entry in entries))
     sets = list(dict.fromkeys(entry.set for entry in entries))
 
-    def place(entry: Entry) -> tuple[int, int, bool, float]:
+    def place(entry: Entry) -> tuple[int, int, bool, bool, float]:
         mean = entry.gains[metric].mean
-        return sets.index(entry.set), boards.index(entry.board), math.isnan(mean), -mean
+        return sets.index(entry.set), boards.index(entry.board), math.isnan(mean), entry.broken > 0, -mean
 
     return sorted(entries, key=place)
 

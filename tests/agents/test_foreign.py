@@ -39,6 +39,9 @@ def words(env):
 def far(env):
     return lambda seen: np.full((len(seen), 15), 3.0)
 
+def broken(env):
+    return lambda seen: seen @ np.zeros((7, 15))  # the shapes do not fit
+
 def greedy(env):
     import torch
 
@@ -111,7 +114,26 @@ def test_what_is_wrong_with_it_is_said(module, env):
     for what, message in (("pair", "should give the actions alone"), ("bad", "NaN"), ("words", "no array of numbers")):
         with pytest.raises(ValueError, match=message):
             policies.load(f"{module}:{what}", env).predict(np.zeros((2, 8, 8, 3), np.uint8))
+    where = 1 + next(i for i, line in enumerate(MODULE.splitlines()) if "np.zeros((7, 15))" in line)
+    with pytest.raises(
+        ValueError, match=rf"{module}:broken failed with ValueError: .*mismatch.* \(.*{module}.py:{where}\)"
+    ):
+        policies.load(f"{module}:broken", env).predict(np.zeros((2, 8, 8, 3), np.uint8))
     with pytest.raises(ValueError, match="Or give the path of a .safetensors file|no such|12:30"):
         policies.load("./runs/12:30/agent", env)
     with pytest.raises(ValueError, match=r"answered with \(2, 3\), not with \(2, 15\)"):
         policies.load(f"{module}:short", env).predict(np.zeros((2, 8, 8, 3), np.uint8))
+
+
+def test_a_package_named_as_one_of_ours_is_told_of(module, env, tmp_path):
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "__init__.py").write_text("class Mine: pass")
+    (tmp_path / f"{module}.py").write_text("from agents import Mine")
+    with pytest.raises(ValueError, match="'Mine' from 'agents'.* this is blindsr's package, .*: rename its folder"):
+        policies.load(f"{module}:policy", env)
+    (tmp_path / f"{module}.py").write_text("import agents.mine")
+    with pytest.raises(ValueError, match="No module named 'agents.mine'.* rename its folder"):
+        policies.load(f"{module}:policy", env)
+    (tmp_path / f"{module}.py").write_text("from json import nothing")
+    with pytest.raises(ImportError, match="nothing"):
+        policies.load(f"{module}:policy", env)

@@ -61,6 +61,14 @@ def test_unknown_commands(fails, name, near):
         (["--data", "[a]", "--ema", "much"], 'setting "ema": expected float, got much'),
         (["--data", "[a]", "--betas", "much"], 'setting "betas": Expected a tuple with 2 elements'),
         (["--data", "[a]", "--schedule", "linear"], "expected one of 'cosine', 'halving', got linear"),
+        (
+            ["--data", "[a]", "--patch_size", "[48]"],
+            'setting "patch_size": expected int or a list, as [A, B], got [48]',
+        ),
+        (
+            ["--data", "[a]", "--compile", "graphs"],
+            'setting "compile": expected bool or one of default, reduce-overhead',
+        ),
         (["--data", "[a]", "--steps", "0"], "steps must be at least 1, got 0"),
         (["--config", "missing.yaml"], "no file missing.yaml; unknown config 'missing': there are 'amgan', "),
         (["--config", "configs/amnett.yaml"], "unknown config 'amnett': did you mean 'amnet'"),
@@ -193,6 +201,10 @@ def test_errors_of_the_work(monkeypatch, capsys, error, code, message):
     monkeypatch.setattr("experiments.train_generator.train_generator", fail)
     assert cli.main(["train-generator", "--data", "[a]"]) == code
     assert capsys.readouterr().err == f"blindsr: {message}\n"
+    monkeypatch.setenv("BLINDSR_TRACEBACK", "1")
+    if code == 2:
+        with pytest.raises(type(error)):
+            cli.main(["train-generator", "--data", "[a]"])
 
 
 def test_mistakes_of_the_program_are_not_hidden(monkeypatch):

@@ -23,9 +23,13 @@ def test_counts_sizes_and_what_is_large_enough(folder, capsys):
     assert figures["photos"] == 3 and figures["shorter_side"] == [30, 40, 50]
     assert figures["megapixels"] == pytest.approx((40 * 60 + 64 * 50 + 900) / 1e6)
     assert figures["usable"] == {4: 3, 10: 2, 12: 1} and figures["equal"] == []
+    wide = data(Data(images=str(folder), patch_sizes=((10, 15), (16, 10), (16, 11))))
+    assert wide["usable"] == {(10, 15): 2, (16, 10): 1, (16, 11): 1}
     twice = data(Data(images=str(folder), patch_sizes=(12,), scale=2))
     assert twice["usable"] == {12: 3}
-    assert "patch_size  12, HR crops of     48x48: 1 large enough" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "patch_size  12, HR crops of     48x48: 1 large enough" in out
+    assert "patch_size [10, 15], HR crops of     40x60: 2 large enough" in out
 
 
 def test_photos_that_are_there_twice_are_named(folder, capsys):
@@ -49,5 +53,5 @@ def test_held_out_photos_among_them_are_refused(folder, tmp_path, capsys):
 
 def test_the_built_in_photos_and_what_is_no_size():
     assert data(Data())["photos"] == 7
-    with pytest.raises(ValueError, match="patch_sizes must be at least 1"):
+    with pytest.raises(ValueError, match="patch_size must be a whole number above 0"):
         Data(patch_sizes=(0,))

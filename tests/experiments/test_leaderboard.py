@@ -66,6 +66,16 @@ def test_the_best_stands_first_with_its_price(write):
     assert lines[-1].endswith("+0.578")
 
 
+def test_who_broke_the_metric_stands_behind_who_did_not(write):
+    some = measured(niqe=0.4)
+    some["niqe"]["broken"] = 1
+    none = measured(niqe=float("nan"))
+    lines = leaderboard(
+        Leaderboard(results=write(a=sheet(some=some, none=none, poor=measured(niqe=-0.2))))
+    ).splitlines()
+    assert [line.split()[1] for line in lines[2:5]] == ["poor", "some", "none"]
+
+
 def test_seeds_of_a_recipe_stand_once_and_together(write):
     metrics = {"niqe": {"gain": gain(0.2), "broken": 2}}
     recipe = {"agents": ["r 0", "r 1"], "metrics": metrics}
