@@ -15,6 +15,7 @@ import generators
 from blindsr_env import images as photos
 from blindsr_env.patch import fits
 from blindsr_env.pool import PhotoPool
+from generators.self_ensemble import SelfEnsemble
 from generators.tiles import Tiled
 
 ATTRIBUTES = ("scale", "codec", "name", "render")
@@ -49,19 +50,21 @@ def generator(
     return _load_generator(path, stamp, device, dtype)
 
 
-def tiled(
+def wrapped(
     source: str | os.PathLike[str] | None,
     tile: int | None,
+    self_ensemble: bool,
     device: torch.device | str,
     dtype: torch.dtype = torch.float32,
 ) -> Any:
-    """Return a shared generator, in tiles of that side, LR pixels, where one is given.
+    """Return a shared generator, as `Tiled` with tiles of that side, LR pixels, as `SelfEnsemble`, as both or bare.
 
     Raises:
         ValueError: as `generator`, or the tile is too small for its overlap.
     """
-    whole = generator(source, device, dtype)
-    return whole if tile is None else Tiled(whole, tile)
+    bare = generator(source, device, dtype)
+    each = SelfEnsemble(bare) if self_ensemble else bare
+    return each if tile is None else Tiled(each, tile)
 
 
 def _checked(module: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from typing import Any
 
 import gymnasium
@@ -47,6 +48,8 @@ class Evaluate:
         tiles: sides of the tiles, in LR pixels, in which larger photos are rendered (see `generators.tiles`); null
             renders photos whole, as the paper does. With several, such as `[null, 64]`, each generator is scored in
             each way, and each further way is compared with the first.
+        self_ensemble: whether each photo is rendered flipped and turned in eight ways, of which the mean is taken (see
+            `generators.self_ensemble`); `[false, true]` compares likewise.
         predictor: checkpoint that `predictor` and `shared-offset` use; without it, the shipped one.
         action: what the policies choose. `code`: 15 numbers that describe the blur kernel, scaled so that Gaussian
             kernels fill 80% of the box [-1, 1]; `free-code`: the same 15 numbers, scaled so that they also reach codes
@@ -68,6 +71,7 @@ class Evaluate:
     generator: str | None = None
     generators: list[str] | str | None = None
     tiles: tuple[int | None, ...] = (None,)
+    self_ensemble: tuple[bool, ...] = (False,)
     predictor: str | None = None
     action: str = "code"
     recipes: dict[str, recipes.Recipe] = field(default_factory=dict)
@@ -82,9 +86,10 @@ class Evaluate:
             raise ValueError("give at least one policy, one width and one metric")
         if self.generator is not None and self.generators is not None:
             raise ValueError("give generator or generators, not both")
-        if self.images in ({}, []) or self.generators == [] or not self.tiles:
-            raise ValueError("give at least one generator, one folder of photos and one way of tiles")
+        if self.images in ({}, []) or self.generators == [] or not self.tiles or not self.self_ensemble:
+            raise ValueError("give at least one generator, one folder of photos, one way of tiles and of self_ensemble")
         labels.distinct([str(tile) for tile in self.tiles], "tile")
+        labels.distinct([str(each) for each in self.self_ensemble], "self_ensemble")
         if isinstance(self.images, list):
             labels.distinct(labels.tails(self.images), "folder of photos")
 
@@ -160,7 +165,7 @@ Seeds = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True, eq=False)
 class _Way:
-    """A generator, whole or in tiles.
+    """A generator, of photos whole or in tiles, with or without self-ensemble.
 
     Attributes:
         source: its name or file.
@@ -187,20 +192,21 @@ def _with_generator(settings: Evaluate, seeds: Seeds) -> Evaluate:
 
 
 def _ways(settings: Evaluate) -> list[_Way]:
-    """Load each generator, for each way of tiles."""
+    """Load each generator, for each way of rendering."""
     device = pick_device(settings.device)
     first, *others = settings.metrics
     # The core's own photos are not looked at: it brings generator, metrics and action space together.
     common: dict[str, Any] = {"metric": first, "report": others, "action": settings.action, "device": device}
-    given = [(source, tile) for source in settings.sources for tile in settings.tiles]
-    envs = [BlindSREnv(generator=sharing.tiled(*each, device), split="test", **common) for each in given]
+    ways = list(product(settings.tiles, settings.self_ensemble))
+    given = [(source, *way) for source in settings.sources for way in ways]
+    envs = [BlindSREnv(generator=sharing.wrapped(*each, device), split="test", **common) for each in given]
     check_common([env.core for env in envs], drawn=False)
-    each = len(settings.tiles)
+    each = len(ways)
     of_sources = labels.of_generators([env.core.generator.name for env in envs[::each]], settings.sources)
-    names = [labels.in_tiles(name, tile) for name in of_sources for tile in settings.tiles]
-    # Further tiles are compared with the same generator in the first way, generators with the first one.
+    names = [labels.rendering(name, *way) for name in of_sources for way in ways]
+    # Further ways are compared with the same generator in the first way, generators with the first one.
     against = [names[i - i % each if i % each else 0] if i else None for i in range(len(names))]
-    sources = [source for source, _ in given]
+    sources = [source for source, *_ in given]
     return [_Way(*way) for way in zip(sources, names, against, envs, strict=True)]
 
 

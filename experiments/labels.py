@@ -46,14 +46,15 @@ def in_units(metric: str) -> tuple[str, float]:
     return ("grid, 1e-3", 1e3) if metric == "grid" else (metric, 1.0)
 
 
-def in_tiles(generator: str, tile: int | None) -> str:
-    """Give a generator's name, with the size of its tiles if it renders in tiles.
+def rendering(generator: str, tile: int | None, self_ensemble: bool) -> str:
+    """Give a generator's name, with how it renders where that is not whole photos, once.
 
     Example:
-        >>> in_tiles("amnet", None), in_tiles("amnet", 64)
-        ('amnet', 'amnet in tiles of 64')
+        >>> rendering("amnet", None, False), rendering("amnet", 64, True)
+        ('amnet', 'amnet in tiles of 64, self-ensemble')
     """
-    return generator if tile is None else f"{generator} in tiles of {tile}"
+    tiles = "" if tile is None else f" in tiles of {tile}"
+    return generator + tiles + (", self-ensemble" if self_ensemble else "")
 
 
 def distinct(names: Sequence[str], what: str) -> list[str]:

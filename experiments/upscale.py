@@ -26,7 +26,7 @@ from generators.tiles import OVERLAP, TILE
 MADE_BY = "made_by.json"
 """Beside the pictures of a folder: what rendered them, so that only its own are kept."""
 
-OLDER = {"tile": None, "dtype": "float32"}
+OLDER = {"tile": None, "dtype": "float32", "self_ensemble": False}
 """How pictures were rendered whose notes are older than these settings."""
 
 BLIND = ("predictor", "mean-code")
@@ -56,6 +56,8 @@ class Upscale:
             that no kernel has; `width`: one number, the Gaussian's width.
         tile: side, in pixels of the photo, of the tiles in which larger photos are rendered; null renders them whole,
             which costs PSNR and memory. See `generators.tiles`.
+        self_ensemble: render each photo flipped and turned in eight ways and take the mean, which gains about 0.1 dB of
+            PSNR, softens a little, and takes eight times as long.
         dtype: precision of rendering, `float32`, `float16` or `bfloat16`. On a GPU `float16`, and on a CPU with AMX
             `bfloat16`, is several times as fast, and changes pixels by a few tenths of a grey level on average.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
@@ -69,6 +71,7 @@ class Upscale:
     generator: str | None = None
     action: str = "code"
     tile: int | None = TILE
+    self_ensemble: bool = False
     dtype: str = "float32"
     device: str = "auto"
 
@@ -106,15 +109,16 @@ def upscale(settings: Upscale) -> list[Path]:
     generator = settings.generator or policies.generator_of([chooser], device)
     env = BlindSREnv(
         metric="psnr",  # none is asked for
-        generator=sharing.tiled(generator, settings.tile, device, dtype_of(settings.dtype)),
+        generator=sharing.wrapped(generator, settings.tile, settings.self_ensemble, device, dtype_of(settings.dtype)),
         action=settings.action,
         dtype=settings.dtype,
         device=device,
         split="test",
     )
     chosen_by = chooser if settings.width is None else f"width {settings.width:g}"
-    half = "" if settings.dtype == "float32" else f"_{settings.dtype}"
-    output = Path(settings.output or Path("upscaled", f"{env.core.generator.name}_{_plain(chosen_by)}{half}"))
+    marks = ["self_ensemble"] if settings.self_ensemble else []
+    marks += [] if settings.dtype == "float32" else [settings.dtype]
+    output = Path(settings.output or Path("upscaled", "_".join([env.core.generator.name, _plain(chosen_by), *marks])))
     pairs = targets(settings, output, env.core.scale)
     if settings.width is not None:
         env.core.check_width(settings.width)
@@ -240,6 +244,7 @@ def _made_by(settings: Upscale, core: BlindSRCore) -> dict[str, Any]:
         "width": settings.width,
         "action": settings.action,
         "tile": settings.tile,
+        "self_ensemble": settings.self_ensemble,
         "dtype": settings.dtype,
     }
 

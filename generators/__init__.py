@@ -18,9 +18,24 @@ from generators.amnet import AMNet, Architecture
 from generators.checkpoint import CheckpointError
 from generators.codec import KernelCodec
 from generators.nearest import unknown
+from generators.self_ensemble import SelfEnsemble
 from generators.tiles import Tiled
+from generators.wrapper import Wrapper
 
-__all__ = ["AMNet", "Architecture", "CheckpointError", "KernelCodec", "Tiled", "build", "find", "load", "names", "save"]
+__all__ = [
+    "AMNet",
+    "Architecture",
+    "CheckpointError",
+    "KernelCodec",
+    "SelfEnsemble",
+    "Tiled",
+    "Wrapper",
+    "build",
+    "find",
+    "load",
+    "names",
+    "save",
+]
 
 ARCHITECTURES: dict[str, Architecture] = {
     "amnet": Architecture(blocks=16, width=64),

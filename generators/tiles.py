@@ -6,10 +6,10 @@ from collections.abc import Callable
 from itertools import product
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from generators.amnet import AMNet, Architecture
-from generators.codec import KernelCodec
+from generators.amnet import AMNet
+from generators.wrapper import Wrapper
 
 TILE = 64
 """Side of a tile, LR pixels: that of the patches that the shipped generators were trained on."""
@@ -21,7 +21,7 @@ AT_ONCE = 32
 """Tiles that are rendered at once."""
 
 
-class Tiled(nn.Module):
+class Tiled(Wrapper):
     """A generator that renders photos larger than a tile in tiles, and others as the generator itself.
 
     AMLayers replace their features' statistics over the whole picture. Those of a large photo are others than a patch's
@@ -29,51 +29,20 @@ class Tiled(nn.Module):
     wide. In tiles memory is bounded, too.
 
     Args:
-        generator: G, frozen.
+        generator: G, frozen, or a wrapper of it.
         tile: side of a tile, LR pixels.
         overlap: LR pixels that neighbours share at least; there one fades into the other.
-
-    Attributes:
-        generator: see above; its scale, codec, name, architecture and fingerprint are this one's as well.
 
     Raises:
         TypeError: the generator is a name: load it first.
         ValueError: a tile is not larger than two overlaps.
     """
 
-    def __init__(self, generator: AMNet, tile: int = TILE, overlap: int = OVERLAP) -> None:
-        super().__init__()
-        if not isinstance(generator, nn.Module):
-            raise TypeError(f"Tiled takes a generator, not {generator!r}: give generators.load(NAME)")
+    def __init__(self, generator: AMNet | Wrapper, tile: int = TILE, overlap: int = OVERLAP) -> None:
+        super().__init__(generator)
         if overlap < 0 or tile <= 2 * overlap:
             raise ValueError(f"a tile must be larger than two overlaps of {overlap}, got {tile}")
-        self.generator, self.tile, self.overlap = generator, tile, overlap
-        self.train(generator.training)
-
-    @property
-    def scale(self) -> int:
-        """SR side over LR side."""
-        return self.generator.scale
-
-    @property
-    def codec(self) -> KernelCodec:
-        """The kernel code's language."""
-        return self.generator.codec
-
-    @property
-    def name(self) -> str:
-        """What messages call the generator."""
-        return self.generator.name
-
-    @property
-    def architecture(self) -> Architecture:
-        """The generator's."""
-        return self.generator.architecture
-
-    @property
-    def fingerprint(self) -> str | None:
-        """The generator's."""
-        return self.generator.fingerprint
+        self.tile, self.overlap = tile, overlap
 
     def forward(self, lr: Tensor, action: Tensor) -> Tensor:
         """Render photos for actions; see `AMNet.forward`."""

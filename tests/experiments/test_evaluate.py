@@ -14,7 +14,7 @@ from blindsr_env import degradation, images, kernels, metrics
 from experiments.evaluate import Evaluate, evaluate, table_of_differences
 from experiments.run_folder import vacant, write_results
 from experiments.scoring import differences
-from generators.tiles import Tiled
+from generators import SelfEnsemble, Tiled
 
 
 @pytest.fixture
@@ -365,14 +365,21 @@ def test_widths_that_no_kernel_has_are_refused(tiny_checkpoint, folder):
         evaluate(Evaluate(generator=tiny_checkpoint, images=str(folder), widths=(9.0,), metrics=("psnr",), output=None))
 
 
-def test_tiles_are_compared_with_whole_photos(folder, tiny_checkpoint, louder, capsys):
+@pytest.mark.parametrize(
+    ("ways", "name", "wrapped"),
+    [
+        ({"tiles": (None, 20)}, "tiny in tiles of 20", lambda g: Tiled(g, 20)),
+        ({"self_ensemble": (False, True)}, "tiny, self-ensemble", SelfEnsemble),
+    ],
+)
+def test_ways_of_rendering_are_compared_with_whole_photos(folder, tiny_checkpoint, capsys, ways, name, wrapped):
     common = dict(policies=("true-code",), images=str(folder), widths=(0.7,), metrics=("psnr",), output=None)
-    figures = evaluate(Evaluate(generator=tiny_checkpoint, tiles=(None, 20), device="cpu", **common))
-    assert [sheet["generator"] for sheet in figures["sheets"]] == ["tiny", "tiny in tiles of 20"]
+    figures = evaluate(Evaluate(generator=tiny_checkpoint, **ways, device="cpu", **common))
+    assert [sheet["generator"] for sheet in figures["sheets"]] == ["tiny", name]
     (difference,) = figures["differences"]
-    assert difference["generator"] == "tiny in tiles of 20" and difference["against"] == "tiny"
+    assert difference["generator"] == name and difference["against"] == "tiny"
     whole, tiled = (np.array(s["policies"]["true-code"]["psnr"]["scores"]) for s in figures["sheets"])
-    network = Tiled(generators.load(tiny_checkpoint), 20)
+    network = wrapped(generators.load(tiny_checkpoint))
     for path, score in zip(images.find(folder), tiled[:, 0], strict=True):
         pixels = images.read(path)
         height, width = (side // 4 * 4 for side in pixels.shape[:2])
@@ -381,7 +388,11 @@ def test_tiles_are_compared_with_whole_photos(folder, tiny_checkpoint, louder, c
         sr = degradation.quantize(network(degradation.degrade(hr, kernel.float(), 4), network.codec.encode(kernel)))
         assert score == pytest.approx(metrics.get("psnr", scale=4)(sr, hr).item(), abs=0.01)
     assert difference["policies"]["true-code"]["psnr"]["mean"] == pytest.approx((tiled - whole).mean())
-    assert "tiny in tiles of 20 over tiny" in capsys.readouterr().out
+    assert f"{name} over tiny" in capsys.readouterr().out
+
+
+def test_each_generator_is_compared_with_the_first_and_its_further_ways_with_itself(folder, tiny_checkpoint, louder):
+    common = dict(policies=("true-code",), images=str(folder), widths=(0.7,), metrics=("psnr",), output=None)
     figures = evaluate(Evaluate(generators=[tiny_checkpoint, louder], tiles=(None, 20), device="cpu", **common))
     pairs = [(each["generator"], each["against"]) for each in figures["differences"]]
     first, second = (sheet["generator"] for sheet in figures["sheets"][::2])

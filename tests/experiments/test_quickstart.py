@@ -28,14 +28,14 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def folder(tmp_path, photo):
     for seed in range(2):
-        images.write(tmp_path / "photos" / f"p{seed}.png", photo(260, 270, seed))
+        images.write(tmp_path / "photos" / f"p{seed}.png", photo(290, 300, seed))
     return str(tmp_path / "photos")
 
 
 @pytest.fixture
 def other_folder(tmp_path, photo):
     for seed, name in enumerate(("a/h", "b/h", "extremes")):
-        images.write(tmp_path / "held-out" / f"{name}.png", photo(260, 270, 10 + seed))
+        images.write(tmp_path / "held-out" / f"{name}.png", photo(290, 300, 10 + seed))
     return str(tmp_path / "held-out")
 
 
@@ -206,7 +206,7 @@ def test_a_replay_is_saved_seldom_and_at_a_stop(tmp_path, folder, tiny_checkpoin
         patch.setattr(RunFolder, "log", lambda self: Stopping())
         train_agent(settings)
     assert saved == written and agents.load(path).num_timesteps == 62
-    env = BlindSRVectorEnv(2, metric="psnr", images=folder, generator=tiny_checkpoint)
+    env = BlindSRVectorEnv(2, metric="psnr", images=folder, generator=tiny_checkpoint, patch_size=settings.patch_size)
     assert len(agents.DDPG.load(path, env).replay) == 62
     train_agent(settings)
     assert agents.load(path).num_timesteps == 80

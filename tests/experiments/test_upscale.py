@@ -18,7 +18,7 @@ from blindsr_env.env import BlindSREnv
 from blindsr_env.kernels import gaussian
 from experiments import cli
 from experiments.upscale import Upscale, upscale
-from generators.tiles import Tiled
+from generators import SelfEnsemble, Tiled
 
 
 @pytest.fixture
@@ -87,6 +87,22 @@ def test_large_photos_are_rendered_in_tiles(tmp_path, photo, tiny_checkpoint, ti
     assert not near(images.read(path), whole)
     with pytest.raises(ValueError, match="tile must be above 16, got 16"):
         Upscale(**common | {"tile": 16})
+
+
+def test_eight_views_are_averaged(tmp_path, photo, tiny_checkpoint):
+    pixels = photo(20, 14, 3)
+    images.write(tmp_path / "p.png", pixels)
+    common = dict(
+        images=str(tmp_path), output=str(tmp_path / "out"), generator=tiny_checkpoint, device="cpu", width=1.0
+    )
+    (path,) = upscale(Upscale(self_ensemble=True, **common))
+    network = generators.load(tiny_checkpoint)
+    code = network.codec.encode(gaussian(torch.tensor([1.0], dtype=torch.float64)))
+    with torch.no_grad():
+        sr = SelfEnsemble(network)(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255, code)[0]
+    assert near(images.read(path), (sr.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
+    with pytest.raises(ValueError, match="self_ensemble"):
+        upscale(Upscale(**common))  # pictures of another kind are there
 
 
 def test_a_known_width_asks_nobody(photos, tmp_path, tiny_checkpoint, monkeypatch):

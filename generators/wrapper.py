@@ -1,0 +1,59 @@
+"""What renders by way of a generator stands in for it."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from generators.amnet import AMNet, Architecture
+from generators.codec import KernelCodec
+
+
+class Wrapper(nn.Module):
+    """A generator made of another one: its scale, codec, name, architecture and fingerprint are that one's.
+
+    Args:
+        generator: G, or a wrapper of it.
+
+    Raises:
+        TypeError: the generator is a name: load it first.
+    """
+
+    def __init__(self, generator: AMNet | Wrapper) -> None:
+        super().__init__()
+        if not isinstance(generator, nn.Module):
+            raise TypeError(f"{type(self).__name__} takes a generator, not {generator!r}: give generators.load(NAME)")
+        self.generator = generator
+        self.train(generator.training)
+
+    @property
+    def scale(self) -> int:
+        """SR side over LR side."""
+        return self.generator.scale
+
+    @property
+    def codec(self) -> KernelCodec:
+        """The kernel code's language."""
+        return self.generator.codec
+
+    @property
+    def name(self) -> str:
+        """What messages call the generator."""
+        return self.generator.name
+
+    @property
+    def architecture(self) -> Architecture:
+        """The generator's."""
+        return self.generator.architecture
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The generator's."""
+        return self.generator.fingerprint
+
+    def forward(self, lr: Tensor, action: Tensor) -> Tensor:
+        """Render photos for actions; see `AMNet.forward`."""
+        raise NotImplementedError
+
+    def render(self, lr: Tensor, code: Tensor) -> Tensor:
+        """Render photos for codes; see `AMNet.render`."""
+        raise NotImplementedError
