@@ -91,9 +91,9 @@ def test_large_photos_are_rendered_in_tiles(tmp_path, photo, tiny_checkpoint, ti
 
 def test_eight_views_are_averaged(tmp_path, photo, tiny_checkpoint):
     pixels = photo(20, 14, 3)
-    images.write(tmp_path / "p.png", pixels)
+    images.write(tmp_path / "own" / "p.png", pixels)
     common = dict(
-        images=str(tmp_path), output=str(tmp_path / "out"), generator=tiny_checkpoint, device="cpu", width=1.0
+        images=str(tmp_path / "own"), output=str(tmp_path / "out"), generator=tiny_checkpoint, device="cpu", width=1.0
     )
     (path,) = upscale(Upscale(self_ensemble=True, **common))
     network = generators.load(tiny_checkpoint)
