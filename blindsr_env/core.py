@@ -28,7 +28,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 BROKEN_REWARD = -10.0
 """Reward, in units of the metric's score, of a picture that the metric has no finite number for, though it has one for
 the true code's: far less than a code near the kernel's earns. It is no bound: NIQE rewards of codes far off are lower
-still, to -50 in the corners of the box."""
+still, to -60 in the corners of the box."""
 
 DegradationLike = str | Mapping[str, Any] | Degradation | None
 
