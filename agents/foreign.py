@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 import sys
+import sysconfig
 import traceback
 import warnings
 from collections.abc import Callable
@@ -47,10 +48,10 @@ class Foreign:
         try:
             answer = self.choose(batch)
         except Exception as error:
-            frame = traceback.extract_tb(error.__traceback__)[-1]  # else the command's one line would not say where
-            raise ValueError(
-                f"{self.name} failed with {type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
-            ) from error
+            if isinstance(error, MemoryError) or "memory" in str(error):
+                raise  # a photo too large for it is the caller's to deal with
+            # Without where it was, a command's one line would not help.
+            raise ValueError(f"{self.name} failed with {type(error).__name__}: {error} ({_place(error)})") from error
         if isinstance(answer, tuple):
             raise ValueError(f"{self.name} answered with a tuple: it should give the actions alone")
         answer = answer.detach().cpu() if isinstance(answer, Tensor) else answer
@@ -93,9 +94,10 @@ def load(name: str, env: Any = None) -> Foreign:
     try:
         made: Any = importlib.import_module(place)
     except ImportError as error:
-        if (error.name or "").partition(".")[0] in OWN:
+        package = (error.name or "").partition(".")[0]
+        if package in OWN and Path(here, package).is_dir() and Path(here) != Path(__file__).parents[1]:
             raise ValueError(
-                f"policy {name!r}: {error}: this is blindsr's package, and yours needs another name: rename its folder"
+                f"policy {name!r}: {error}: {package} is blindsr's package, yours needs another name: rename its folder"
             ) from error
         if not isinstance(error, ModuleNotFoundError):
             raise
@@ -110,3 +112,12 @@ def load(name: str, env: Any = None) -> Foreign:
         raise ValueError(f"policy {name!r} gave a {type(choose).__name__}: it should give a function of observations")
     space = getattr(env, "single_action_space", getattr(env, "action_space", None))
     return Foreign(choose, name, None if space is None else int(space.shape[0]))
+
+
+def _place(error: Exception) -> str:
+    """Say where an error was raised, FILE:LINE: the last line that is of no installed library, if there is one."""
+    frames = traceback.extract_tb(error.__traceback__)[1:] or traceback.extract_tb(error.__traceback__)
+    libraries = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib"))
+    own = [frame for frame in frames if not frame.filename.startswith((*libraries, "<"))]
+    frame = (own or frames)[-1]
+    return f"{frame.filename}:{frame.lineno}"

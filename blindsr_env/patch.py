@@ -50,13 +50,17 @@ def covered(crop: tuple[int, int], flip: Any) -> tuple[Any, Any]:
 
 
 def oriented(crop: tuple[int, int], flip: Any, heights: Any, widths: Any) -> Any:
-    """Toggle bit 2 of `flip` where a photo holds the crop the other way only.
+    """Toggle bit 2 of `flip` where a photo holds the crop the other way and not this way.
 
     Args:
         crop: height and width.
         flip: `(N,)` int64, an array or a tensor, as are the others.
-        heights: of the photos, `(N,)`, each of which holds the crop one way at least.
+        heights: of the photos, `(N,)`.
         widths: likewise.
     """
-    rows, columns = covered(crop, flip)
-    return flip ^ (((rows > heights) | (columns > widths)) * 4)
+
+    def lacking(way: Any) -> Any:
+        rows, columns = covered(crop, way)
+        return (rows > heights) | (columns > widths)
+
+    return flip ^ ((lacking(flip) & ~lacking(flip ^ 4)) * 4)

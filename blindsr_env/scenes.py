@@ -164,7 +164,7 @@ class SceneSampler:
     angle, where kernels are anisotropic; then its noise, if there is any), whatever the options fix: so fixing one
     thing leaves the rest of the scene, and the scenes after it, as they were. What is not fixed is drawn among what
     fits: a crop that is no square covers its photo upright or turned by a right angle (bit 2 of flip), and is the one
-    where the photo does not hold the other; where crop or flip are fixed, the photo is one that holds that.
+    where the photo does not hold the other; where the photo does not hold a fixed crop or flip, another one is drawn.
 
     Args:
         names: the photos' names.
@@ -239,7 +239,7 @@ class SceneSampler:
             corner = (uniform[:, 2:4] * (room + 1)).astype(np.int64)
         for g in np.flatnonzero((corner < 0).any(axis=1) | (corner > room).any(axis=1))[:1]:
             name, rows_columns = self.names[image[g]], "{}x{}".format(*covered(self.crop, int(flip[g])))
-            if (room[g] < 0).any():
+            if (room[g] < 0).any() and "flip" in fixed:
                 raise ValueError(f"option 'flip' {flip[g]} needs {rows_columns} pixels, and photo {name!r} lacks them")
             raise ValueError(
                 f"option 'crop' {tuple(corner[g].tolist())} leaves photo {name!r}: "
@@ -250,7 +250,10 @@ class SceneSampler:
     def _among_those_that_hold(
         self, uniform: NDArray[np.float64], corner: NDArray[np.int64], flip: NDArray[np.int64] | None
     ) -> NDArray[np.int64]:
-        """Draw photos `(G,)` among those that hold a crop from a corner `(G, 2)` on, with a flip or with any."""
+        """Draw photos `(G,)`; where one does not hold a crop from a corner `(G, 2)` on, draw among those that do.
+
+        With a flip, or with any. A photo that holds it stays the one that is drawn where nothing is fixed.
+        """
         ways = []  # upright and transposed, (G, P)
         for way in (0, 4):
             rows, columns = covered(self.crop, way)
@@ -262,8 +265,9 @@ class SceneSampler:
             raise ValueError(
                 f"no photo holds a crop of {self.crop[0]}x{self.crop[1]} from {tuple(corner[g].tolist())} on{what}"
             )
+        every, rows = (uniform * len(self.names)).astype(np.int64), np.arange(len(uniform))
         rank = (uniform * holds.sum(axis=1)).astype(np.int64)
-        return np.argsort(~holds, axis=1, kind="stable")[np.arange(len(rank)), rank]
+        return np.where(holds[rows, every], every, np.argsort(~holds, axis=1, kind="stable")[rows, rank])
 
     def _blur(
         self, uniform: NDArray[np.float64], fixed: Mapping[str, NDArray[Any]]

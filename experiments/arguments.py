@@ -46,8 +46,8 @@ def completed(settings: type, arguments: Sequence[str]) -> list[str]:
             if item is not None and not value.lstrip().startswith("[") and value != "null":
                 value = json.dumps([value]) if item is str else f"[{value}]"
             options.append(value)
-        elif bool in _alternatives(hint):
-            options.append("true")
+        elif bool in _alternatives(hint) or _item(hint) is bool:
+            options.append("[true]" if _item(hint) is bool else "true")
     return configs + options
 
 

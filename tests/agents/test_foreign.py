@@ -42,6 +42,18 @@ def far(env):
 def broken(env):
     return lambda seen: seen @ np.zeros((7, 15))  # the shapes do not fit
 
+def deep(env):
+    import torch
+
+    layer = torch.nn.Linear(7, 15)
+    return lambda seen: layer(torch.from_numpy(seen).float())  # raised inside of torch
+
+def large(env):
+    def choose(seen):
+        raise MemoryError("too large")
+
+    return choose
+
 def greedy(env):
     import torch
 
@@ -119,6 +131,11 @@ def test_what_is_wrong_with_it_is_said(module, env):
         ValueError, match=rf"{module}:broken failed with ValueError: .*mismatch.* \(.*{module}.py:{where}\)"
     ):
         policies.load(f"{module}:broken", env).predict(np.zeros((2, 8, 8, 3), np.uint8))
+    where = 1 + next(i for i, line in enumerate(MODULE.splitlines()) if "inside of torch" in line)
+    with pytest.raises(ValueError, match=rf"{module}:deep failed with RuntimeError: .* \(.*{module}.py:{where}\)"):
+        policies.load(f"{module}:deep", env).predict(np.zeros((2, 8, 8, 3), np.uint8))
+    with pytest.raises(MemoryError):  # upscale leaves out the photo and goes on
+        policies.load(f"{module}:large", env).predict(np.zeros((2, 8, 8, 3), np.uint8))
     with pytest.raises(ValueError, match="Or give the path of a .safetensors file|no such|12:30"):
         policies.load("./runs/12:30/agent", env)
     with pytest.raises(ValueError, match=r"answered with \(2, 3\), not with \(2, 15\)"):
@@ -129,10 +146,13 @@ def test_a_package_named_as_one_of_ours_is_told_of(module, env, tmp_path):
     (tmp_path / "agents").mkdir()
     (tmp_path / "agents" / "__init__.py").write_text("class Mine: pass")
     (tmp_path / f"{module}.py").write_text("from agents import Mine")
-    with pytest.raises(ValueError, match="'Mine' from 'agents'.* this is blindsr's package, .*: rename its folder"):
+    with pytest.raises(ValueError, match="'Mine' from 'agents'.* agents is blindsr's package, .*: rename its folder"):
         policies.load(f"{module}:policy", env)
     (tmp_path / f"{module}.py").write_text("import agents.mine")
     with pytest.raises(ValueError, match="No module named 'agents.mine'.* rename its folder"):
+        policies.load(f"{module}:policy", env)
+    (tmp_path / f"{module}.py").write_text("from blindsr_env.metrics import niqee")  # a slip, with no such folder there
+    with pytest.raises(ImportError, match="^cannot import name 'niqee'"):
         policies.load(f"{module}:policy", env)
     (tmp_path / f"{module}.py").write_text("from json import nothing")
     with pytest.raises(ImportError, match="nothing"):

@@ -165,6 +165,9 @@ def test_what_is_not_fixed_fits_what_is(make, tiny_photos, options):
         rows, columns = (120, 96) if flip >= 4 else (96, 120)
         assert top + rows <= tiny_photos[number].shape[0] and left + columns <= tiny_photos[number].shape[1]
     image, corner, flip = places[:, 0], places[:, 1:3], places[:, 3]
+    free = core.scenes(streams(60)).place[:, 0]
+    kept = torch.isin(free, image.unique())
+    assert torch.equal(image[kept], free[kept]), "a photo that holds it stays the one that is drawn"
     assert (flip == options["flip"]).all() if "flip" in options else len(flip.unique()) >= 4
     assert (corner == torch.tensor(options["crop"])).all() if "crop" in options else len(corner.unique()) > 9
     possible = {(0, 60): {2}, (50, 0): {2}, (50, 70): {2}}.get(options.get("crop"), {0, 2})
@@ -182,6 +185,9 @@ def test_a_flip_that_does_not_fit(make):
     ):
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             core.scenes(one, core.sampler.fix(options, 2))
+    for seed in range(6):  # whatever flip is drawn, it is not to blame
+        with pytest.raises(ValueError, match="option 'crop' .* leaves photo 'array-0'"):
+            core.scenes(streams(1, seed), core.sampler.fix({"image": 0, "crop": (30, 0)}, 1))
     assert torch.equal(core.scenes(one).place, core.scenes(two).place)  # a refused draw changes nothing
     fixed = core.sampler.fix({"image": 1, "flip": 5}, 2)
     assert core.scenes(one, fixed).place[:, 3].tolist() == [5, 5]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments import cli
+from experiments.evaluate import Evaluate
 from experiments.train_generator import TrainGenerator
 from generators import CheckpointError
 
@@ -123,6 +124,11 @@ def test_what_may_be_left_out(config, tmp_path, monkeypatch):
     (tmp_path / "amnet_s").rmdir()
     config("data: [mine]", "amnet_s")
     assert parse("--config", "amnet_s").data == ["mine"], "a user's own file wins"
+
+
+def test_a_switch_of_several_ways_needs_no_value():
+    assert cli.parse(Evaluate, ["--self_ensemble"], prog="").self_ensemble == (True,)
+    assert cli.parse(Evaluate, ["--self_ensemble", "false, true"], prog="").self_ensemble == (False, True)
 
 
 def test_warnings_are_one_line(monkeypatch, capsys):

@@ -299,7 +299,8 @@ def test_results_files_get_their_ending_and_settings_that_change_nothing_do_not_
     assert vacant(tmp_path / "mine", {"a": 1}) == tmp_path / "mine.json", "tables would not find it"
     write_results(tmp_path / "mine.json", {}, {"a": 1}, seed=0)
     assert vacant(tmp_path / "mine", {"a": 1, "cuda_graphs": True}) == tmp_path / "mine.json"
-    assert vacant(tmp_path / "mine", {"a": 1, "tiles": (None,), "views": 1}) == tmp_path / "mine.json"
+    later = {"tiles": (None,), "self_ensemble": (False,), "views": 1}
+    assert vacant(tmp_path / "mine", {"a": 1} | later) == tmp_path / "mine.json"
     assert vacant(tmp_path / "mine", {"a": 1, "tiles": (64,)}) == tmp_path / "mine_2.json"
     assert vacant(tmp_path / "mine", {"a": 2}) == tmp_path / "mine_2.json"
 
@@ -398,5 +399,11 @@ def test_each_generator_is_compared_with_the_first_and_its_further_ways_with_its
     first, second = (sheet["generator"] for sheet in figures["sheets"][::2])
     tiled = [f"{name} in tiles of 20" for name in (first, second)]
     assert pairs == [(tiled[0], first), (second, first), (tiled[1], second)]
+    figures = evaluate(
+        Evaluate(generator=tiny_checkpoint, tiles=(None, 20), self_ensemble=(False, True), device="cpu", **common)
+    )
+    names = ["tiny, self-ensemble", "tiny in tiles of 20", "tiny in tiles of 20, self-ensemble"]
+    assert [each["generator"] for each in figures["differences"]] == names
+    assert {each["against"] for each in figures["differences"]} == {"tiny"}
     with pytest.raises(ValueError, match="the tile '20' is given twice"):
         Evaluate(tiles=(20, 20))
