@@ -32,11 +32,6 @@ def scaled(patch: tuple[int, int], scale: int) -> tuple[int, int]:
     return scale * patch[0], scale * patch[1]
 
 
-def fits(crop: tuple[int, int], photo: Sequence[int]) -> bool:
-    """Tell whether a photo, height and width, holds a crop, upright or turned by a right angle."""
-    return min(crop) <= min(photo) and max(crop) <= max(photo)
-
-
 def covered(crop: tuple[int, int], flip: Any) -> tuple[Any, Any]:
     """Give the rows and columns of a photo that a crop covers: with bit 2 of `flip` it lies transposed in it.
 
@@ -49,6 +44,17 @@ def covered(crop: tuple[int, int], flip: Any) -> tuple[Any, Any]:
     return height + (width - height) * transposed, width + (height - width) * transposed
 
 
+def holds(crop: tuple[int, int], flip: Any, heights: Any, widths: Any) -> Any:
+    """Tell whether photos, numbers or arrays or tensors of them, hold a crop that lies in them as `flip` says."""
+    rows, columns = covered(crop, flip)
+    return (rows <= heights) & (columns <= widths)
+
+
+def fits(crop: tuple[int, int], heights: Any, widths: Any) -> Any:
+    """Tell whether photos hold a crop, upright or turned by a right angle; see `holds`."""
+    return holds(crop, 0, heights, widths) | holds(crop, 4, heights, widths)
+
+
 def oriented(crop: tuple[int, int], flip: Any, heights: Any, widths: Any) -> Any:
     """Toggle bit 2 of `flip` where a photo holds the crop the other way and not this way.
 
@@ -58,9 +64,4 @@ def oriented(crop: tuple[int, int], flip: Any, heights: Any, widths: Any) -> Any
         heights: of the photos, `(N,)`.
         widths: likewise.
     """
-
-    def lacking(way: Any) -> Any:
-        rows, columns = covered(crop, way)
-        return (rows > heights) | (columns > widths)
-
-    return flip ^ ((lacking(flip) & ~lacking(flip ^ 4)) * 4)
+    return flip ^ ((~holds(crop, flip, heights, widths) & holds(crop, flip ^ 4, heights, widths)) * 4)

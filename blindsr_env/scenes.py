@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from blindsr_env.kernels import KERNEL_SIZE, anisotropic
-from blindsr_env.patch import covered, oriented
+from blindsr_env.patch import covered, fits, holds, oriented
 from generators.nearest import unknown
 
 KINDS = ("isotropic", "anisotropic", "kernel")
@@ -254,20 +254,17 @@ class SceneSampler:
 
         With a flip, or with any. A photo that holds it stays the one that is drawn where nothing is fixed.
         """
-        ways = []  # upright and transposed, (G, P)
-        for way in (0, 4):
-            rows, columns = covered(self.crop, way)
-            below, beside = corner[:, :1] + rows <= self.heights, corner[:, 1:] + columns <= self.widths
-            ways.append(below & beside & (corner >= 0).all(axis=1, keepdims=True))
-        holds = ways[0] | ways[1] if flip is None else np.where(flip[:, None] >= 4, ways[1], ways[0])
-        for g in np.flatnonzero(~holds.any(axis=1))[:1]:
+        room = self.heights - corner[:, :1], self.widths - corner[:, 1:]  # (G, P) each
+        held = fits(self.crop, *room) if flip is None else holds(self.crop, flip[:, None], *room)
+        held &= (corner >= 0).all(axis=1, keepdims=True)
+        for g in np.flatnonzero(~held.any(axis=1))[:1]:
             what = "" if flip is None else f" with option 'flip' {flip[g]}"
             raise ValueError(
                 f"no photo holds a crop of {self.crop[0]}x{self.crop[1]} from {tuple(corner[g].tolist())} on{what}"
             )
         every, rows = (uniform * len(self.names)).astype(np.int64), np.arange(len(uniform))
-        rank = (uniform * holds.sum(axis=1)).astype(np.int64)
-        return np.where(holds[rows, every], every, np.argsort(~holds, axis=1, kind="stable")[rows, rank])
+        rank = (uniform * held.sum(axis=1)).astype(np.int64)
+        return np.where(held[rows, every], every, np.argsort(~held, axis=1, kind="stable")[rows, rank])
 
     def _blur(
         self, uniform: NDArray[np.float64], fixed: Mapping[str, NDArray[Any]]

@@ -123,8 +123,8 @@ def _load_pool(source: photos.Source, split: str, device: torch.device, crop: tu
         ImageError: none is large enough.
     """
     every = photos.load(source, split)
-    small = [photo for photo in every if not fits(crop, photo.pixels.shape[:2])]
-    large = [photo for photo in every if fits(crop, photo.pixels.shape[:2])]
+    small = [photo for photo in every if not fits(crop, *photo.pixels.shape[:2])]
+    large = [photo for photo in every if fits(crop, *photo.pixels.shape[:2])]
     if small:
         (height, width), first = small[0].pixels.shape[:2], small[0].name
         what = f"{first!r} is {height}x{width} pixels, smaller than the {crop[0]}x{crop[1]} crop"

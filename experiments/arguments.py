@@ -41,13 +41,15 @@ def completed(settings: type, arguments: Sequence[str]) -> list[str]:
             configs += [option] if value is None else [option, str(_config(value))]
             continue
         options.append(option)
+        item = _item(hint)
         if value is not None:
-            item = _item(hint)
             if item is not None and not value.lstrip().startswith("[") and value != "null":
                 value = json.dumps([value]) if item is str else f"[{value}]"
             options.append(value)
-        elif bool in _alternatives(hint) or _item(hint) is bool:
-            options.append("[true]" if _item(hint) is bool else "true")
+        elif item is bool:
+            options.append("[true]")
+        elif bool in _alternatives(hint):
+            options.append("true")
     return configs + options
 
 

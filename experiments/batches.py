@@ -9,7 +9,7 @@ from torch import Tensor
 
 from blindsr_env import degradation, kernels
 from blindsr_env.images import ImageError
-from blindsr_env.patch import PatchSize, covered, oriented, scaled, sides
+from blindsr_env.patch import PatchSize, covered, fits, oriented, scaled, sides
 from blindsr_env.pool import PhotoPool
 
 SHARP = 0.1
@@ -54,8 +54,7 @@ class Batches:
         self.size = height, width = scaled(sides(patch_size), scale)
         # By their number of crops, photos a little larger than a patch would hardly count: a tenth for BSDS400 beside
         # 82 photos of 1200 pixels and patches of 64x64.
-        large = torch.minimum(pool.heights, pool.widths) >= min(self.size)
-        large &= torch.maximum(pool.heights, pool.widths) >= max(self.size)
+        large = fits(self.size, pool.heights, pool.widths)
         if not bool(large.any()):
             raise ImageError(f"no photo is as large as {height}x{width}: lower patch_size or give larger photos")
         self._cumulative = (pool.heights * pool.widths * large).double().cumsum(0)

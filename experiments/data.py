@@ -57,7 +57,7 @@ def data(settings: Data) -> dict[str, Any]:
     photos = images.load(settings.images)
     shorter = np.array([min(photo.pixels.shape[:2]) for photo in photos])
     crops = {size: scaled(sides(size), settings.scale) for size in settings.patch_sizes}
-    usable = {size: sum(fits(crop, photo.pixels.shape[:2]) for photo in photos) for size, crop in crops.items()}
+    usable = {size: sum(fits(crop, *photo.pixels.shape[:2]) for photo in photos) for size, crop in crops.items()}
     figures: dict[str, Any] = {
         "photos": len(photos),
         "megapixels": sum(photo.pixels.shape[0] * photo.pixels.shape[1] for photo in photos) / 1e6,

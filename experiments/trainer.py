@@ -199,7 +199,7 @@ def _smaller(photos: list[images.Photo], settings: TrainingSettings, scale: int)
     crop, copies = scaled(sides(settings.patch_size), scale), []
     height, width = crop
     for factor in settings.shrink:
-        large = [photo for photo in photos if fits(crop, [round(factor * side) for side in photo.pixels.shape[:2]])]
+        large = [photo for photo in photos if fits(crop, *(round(factor * side) for side in photo.pixels.shape[:2]))]
         if not large:
             raise images.ImageError(
                 f"no photo shrunk by {factor} is as large as {height}x{width}: lower patch_size, or leave {factor} out"

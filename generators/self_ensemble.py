@@ -21,15 +21,7 @@ class SelfEnsemble(Wrapper):
         generator: G, frozen, or a wrapper of it.
     """
 
-    def forward(self, lr: Tensor, action: Tensor) -> Tensor:
-        """Render photos for actions; see `AMNet.forward`."""
-        return self._mean(self.generator, lr, action)
-
-    def render(self, lr: Tensor, code: Tensor) -> Tensor:
-        """Render photos for codes; see `AMNet.render`."""
-        return self._mean(self.generator.render, lr, code)
-
-    def _mean(self, render: Callable[[Tensor, Tensor], Tensor], lr: Tensor, code: Tensor) -> Tensor:
+    def _by(self, render: Callable[[Tensor, Tensor], Tensor], lr: Tensor, code: Tensor) -> Tensor:
         total: Tensor | None = None
         for turn in range(8):
             axes = [axis for bit, axis in ((1, 3), (2, 2)) if turn & bit]

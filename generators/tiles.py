@@ -44,15 +44,7 @@ class Tiled(Wrapper):
             raise ValueError(f"a tile must be larger than two overlaps of {overlap}, got {tile}")
         self.tile, self.overlap = tile, overlap
 
-    def forward(self, lr: Tensor, action: Tensor) -> Tensor:
-        """Render photos for actions; see `AMNet.forward`."""
-        return self._blend(self.generator, lr, action)
-
-    def render(self, lr: Tensor, code: Tensor) -> Tensor:
-        """Render photos for codes; see `AMNet.render`."""
-        return self._blend(self.generator.render, lr, code)
-
-    def _blend(self, render: Callable[[Tensor, Tensor], Tensor], lr: Tensor, code: Tensor) -> Tensor:
+    def _by(self, render: Callable[[Tensor, Tensor], Tensor], lr: Tensor, code: Tensor) -> Tensor:
         if max(lr.shape[2:]) <= self.tile:
             return render(lr, code)
         count, s = len(lr), self.scale

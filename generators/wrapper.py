@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from generators.amnet import AMNet, Architecture
@@ -52,8 +54,12 @@ class Wrapper(nn.Module):
 
     def forward(self, lr: Tensor, action: Tensor) -> Tensor:
         """Render photos for actions; see `AMNet.forward`."""
-        raise NotImplementedError
+        return self._by(self.generator, lr, action)
 
     def render(self, lr: Tensor, code: Tensor) -> Tensor:
         """Render photos for codes; see `AMNet.render`."""
+        return self._by(self.generator.render, lr, code)
+
+    def _by(self, render: Callable[[Tensor, Tensor], Tensor], lr: Tensor, code: Tensor) -> Tensor:
+        """Render photos by what renders for actions, or for codes."""
         raise NotImplementedError

@@ -17,5 +17,5 @@ def test_what_is_no_size(value):
 
 
 def test_photos_hold_crops_upright_or_turned():
-    assert fits((3, 5), (3, 5)) and fits((3, 5), (5, 3)) and fits((5, 3), (3, 9))
-    assert not fits((3, 5), (4, 4)) and not fits((3, 5), (2, 9))
+    assert fits((3, 5), 3, 5) and fits((3, 5), 5, 3) and fits((5, 3), 3, 9)
+    assert not fits((3, 5), 4, 4) and not fits((3, 5), 2, 9)
