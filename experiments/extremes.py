@@ -42,7 +42,13 @@ def captions(held_out: HeldOut, scores: Any) -> str:
     own = parts(names[0])
     mixed = bool(own) and set(own) <= set(names[1:])
     each = list(zip(names, scores, strict=True))[mixed:]
-    return ", ".join(f"{name} {1e3 * v:.2f}e-3" if name == "grid" else f"{name} {v:.2f}" for name, v in each)
+    return ", ".join(_score(name, value) for name, value in each)
+
+
+def _score(metric: str, value: float) -> str:
+    if metric == "grid":
+        return f"grid {1e3 * value:.2f}e-3"
+    return f"{metric} {value:.2f}" + (" dB" if metric == "psnr" else "")
 
 
 def _row(held_out: HeldOut, row: int, scored: Scored) -> dict[str, tuple[NDArray[np.uint8], str]]:

@@ -88,9 +88,9 @@ def test_held_out_scenes_are_the_same_each_time_and_spread_over_photos(folder, t
 def test_captions_tell_a_mixtures_parts(folder, tiny_checkpoint):
     environment = {"images": folder, "generator": tiny_checkpoint}
     mixed = HeldOut.crops(1, metric="niqe+0.4*psnr", report=("niqe", "psnr", "grid"), environment=environment)
-    assert captions(mixed, [-6.0, 5.0, 27.5, 2e-5]) == "niqe 5.00, psnr 27.50, grid 0.02e-3"
+    assert captions(mixed, [-6.0, 5.0, 27.5, 2e-5]) == "niqe 5.00, psnr 27.50 dB, grid 0.02e-3"
     plain = HeldOut.crops(1, metric="niqe", report=("psnr",), environment=environment)
-    assert captions(plain, [5.0, 27.5]) == "niqe 5.00, psnr 27.50"
+    assert captions(plain, [5.0, 27.5]) == "niqe 5.00, psnr 27.50 dB"
 
 
 def test_extremes_are_the_best_and_the_worst(folder, tiny_checkpoint, tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """The mean of eight views: against the views by NumPy, and what it keeps."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -54,6 +56,30 @@ def test_environments_and_tiles_take_it_for_the_generator(tiny_generator, tiny_p
         env.reset(seed=1)
         scores.append(env.step(np.zeros(15, np.float32))[4]["score"])
     assert len(set(scores)) == 3 and max(scores) - min(scores) < 3
+
+
+@pytest.mark.parametrize("way", ["forward", "render"])
+def test_slopes_pass_through_all_views(tiny_generator, way):
+    render = getattr(SelfEnsemble(copy.deepcopy(tiny_generator).double()), way)
+    random = torch.Generator().manual_seed(0)
+    lr, wish = torch.rand(1, 3, 12, 9, generator=random).double(), torch.randn(1, 3, 48, 36, generator=random).double()
+    code = torch.full((1, 15), 0.1, dtype=torch.float64, requires_grad=True)
+    (slopes,) = torch.autograd.grad((render(lr, code) * wish).sum(), code)
+    with torch.no_grad():
+        steps = 1e-2 * torch.eye(15, dtype=torch.float64)
+        pairs = [(render(lr, code + step) - render(lr, code - step)) * wish for step in steps]
+    by_differences = torch.stack([pair.sum() / 2e-2 for pair in pairs])
+    torch.testing.assert_close(slopes[0], by_differences, rtol=0.02, atol=5e-3)
+    assert slopes.abs().max() > 0.1
+
+
+def test_half_precision_gives_nearly_the_same_picture(tiny_generator):
+    lr = torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+    code = torch.zeros(1, 15)
+    half = SelfEnsemble(copy.deepcopy(tiny_generator).to(torch.bfloat16))
+    sr = half(lr, code)
+    assert sr.dtype == torch.float32
+    torch.testing.assert_close(sr, SelfEnsemble(tiny_generator)(lr, code), rtol=0, atol=0.02)
 
 
 def test_a_name_is_no_generator():
