@@ -19,7 +19,7 @@ from blindsr_env.actions import checked
 from blindsr_env.degradation import blur, degrade, downsample, quantize
 from blindsr_env.kernels import KERNEL_SIZE, gaussian, gaussian_profile
 from blindsr_env.patch import PatchSize, scaled, sides
-from blindsr_env.scenes import Degradation, Scenes, SceneSampler
+from blindsr_env.scenes import Degradation, Draw, Scenes, SceneSampler
 from blindsr_env.scorer import MetricLike, Scorer
 from generators.nearest import unknown
 
@@ -122,10 +122,22 @@ class BlindSRCore(Scorer):
         """Draw a scene from each stream, degrade it, and render and score its true code.
 
         Args:
-            streams: N generators; each is advanced.
+            streams: N generators; each is advanced, or none where an error is raised.
             fixed: what the scenes are not free to choose, from `self.sampler.fix`.
+
+        Raises:
+            ValueError: no crop can be what is fixed; or a metric raises it.
         """
-        draw = self.sampler.draw(streams, fixed)
+        before = [stream.bit_generator.state for stream in streams]
+        try:
+            return self._drawn(self.sampler.draw(streams, fixed))
+        except BaseException:
+            for stream, state in zip(streams, before, strict=True):
+                stream.bit_generator.state = state
+            raise
+
+    def _drawn(self, draw: Draw) -> Scenes:
+        """Make scenes of what was drawn on the host."""
         place = self.to_device(np.stack([draw.image, draw.top, draw.left, draw.flip], axis=1))  # (N, 4)
         width = self.to_device(draw.width)  # (N,) float64: the last components of the code are 1e-6 of the first
         image, top, left, flip = place.unbind(1)
@@ -275,6 +287,8 @@ class BlindSRCore(Scorer):
 
     def to_action(self, action: Any, shape: tuple[int, ...]) -> Tensor:
         """Check an action, or a batch of them, and bring it to the device; see `actions.checked`."""
+        if isinstance(action, Tensor) and self.device.type == "cpu":
+            action = action.cpu()  # of a policy on a GPU: waits for it, so that it can be looked at here
         return self._move(checked(action, shape))
 
     def to_device(self, array: NDArray[Any]) -> Tensor:
@@ -284,9 +298,10 @@ class BlindSRCore(Scorer):
     def _move(self, x: Tensor) -> Tensor:
         if x.device == self.device:
             return x
+        if self.device.type != "cuda":
+            return x.to(self.device)
         # From pageable memory a copy would wait for all work before it; from pinned memory it queues behind it.
-        source = x.pin_memory() if self.device.type == "cuda" and not x.is_cuda else x
-        return source.to(self.device, non_blocking=True)
+        return (x if x.is_cuda else x.pin_memory()).to(self.device, non_blocking=True)
 
     @torch.no_grad()
     def pictures(self, scenes: Scenes, action: Tensor) -> dict[str, NDArray[Any]]:

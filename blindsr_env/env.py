@@ -19,6 +19,9 @@ from blindsr_env.patch import PatchSize
 from blindsr_env.scenes import Scenes
 from blindsr_env.scorer import MetricLike
 
+# OpenMP's threads do not live on in a forked process, such as `AsyncVectorEnv`'s, which would wait for them for ever.
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
 
 class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
     """Blind super-resolution as a one-step episode (Hui, Li, Wang, Gao, CVPR 2021).
@@ -185,10 +188,10 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         self._check_open()
         fixed = self._core.sampler.fix(options, 1)
         before = self._np_random, self._np_random_seed
-        super().reset(seed=seed)
         try:
+            super().reset(seed=seed)
             self._scene, self._action = self._core.scenes([self.np_random], fixed), None
-        except ValueError:  # a refused reset changes nothing
+        except BaseException:  # a reset that fails changes nothing
             self._np_random, self._np_random_seed = before
             raise
         info = _plain(self._core.info(self._scene))

@@ -169,19 +169,27 @@ def shrink(photo: Photo, factor: float) -> Photo:
 def find(folder: str | os.PathLike[str]) -> list[Path]:
     """List the image files below a folder, sorted by path; hidden ones are left out.
 
+    Links are followed; a folder that several lead to is looked at once.
+
     Raises:
         ImageError: the folder is missing or holds no image file.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ImageError(f"no folder at {folder}: check the path")
-    paths = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)  # thumbnails, half-written files
-    )
+    paths, seen = [], {folder.resolve()}
+    for above, folders, files in os.walk(folder, followlinks=True):
+        here, below = Path(above), []
+        for name in sorted(folders):
+            real = (here / name).resolve()
+            if not name.startswith(".") and real not in seen:  # a link may lead back up
+                seen.add(real)
+                below.append(name)
+        folders[:] = below
+        # Hidden are thumbnails and half-written files.
+        named = [here / name for name in files if not name.startswith(".")]
+        paths += [path for path in named if path.suffix.lower() in SUFFIXES and path.is_file()]
+    paths.sort()
     if not paths:
         raise ImageError(f"no image in {folder}: it should hold files ending in {', '.join(sorted(SUFFIXES))}")
     return paths

@@ -98,7 +98,8 @@ def _record(function: Function, inputs: tuple[Tensor, ...], pool: Any, aside: to
     current.wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph, pool=pool, stream=aside):
+        # Other threads, such as those that load photos, may call CUDA meanwhile.
+        with torch.cuda.graph(graph, pool=pool, stream=aside, capture_error_mode="thread_local"):
             outputs = function(*static)
     except torch.OutOfMemoryError:
         raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -189,7 +188,7 @@ class SceneSampler:
     ) -> None:
         self.names, self.heights, self.widths = list(names), heights, widths
         self.crop, self.patch, self.degradation = crop, patch, degradation
-        self.width_range = degradation.width_range or width_range
+        self.width_range = width_range if degradation.width_range is None else degradation.width_range
 
     def draw(self, streams: Sequence[np.random.Generator], fixed: Mapping[str, NDArray[Any]] | None = None) -> Draw:
         """Draw one scene from each stream.
@@ -199,18 +198,12 @@ class SceneSampler:
             fixed: what `fix` gave, its arrays cut to the same G scenes.
 
         Raises:
-            ValueError: no crop can be what is fixed; the streams are as before.
+            ValueError: no crop can be what is fixed.
         """
         fixed = fixed or {}
         count = 7 if self.degradation.kind == "anisotropic" else 5
-        before = [copy.deepcopy(stream.bit_generator.state) for stream in streams] if HELD & set(fixed) else []
         uniform = np.stack([stream.random(count) for stream in streams])  # (G, count)
-        try:
-            image, corner, flip = self._place(uniform[:, :4], fixed)
-        except ValueError:
-            for stream, state in zip(streams, before, strict=True):
-                stream.bit_generator.state = state
-            raise
+        image, corner, flip = self._place(uniform[:, :4], fixed)
         width, axes, kernel = self._blur(uniform[:, 4:], fixed)
         noise = None
         if self.degradation.noise:

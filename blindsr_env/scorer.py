@@ -20,8 +20,8 @@ from generators import AMNet, Wrapper
 CLIMBING_ROWS = {"cpu": 8, "cuda": 32}
 """Scenes whose gradient is found at once, by device: what the generator's layers keep for it is large."""
 
-SLOPE_SCALE = 256
-"""What slopes are multiplied by on their way back: a score's by one pixel is about 1e-4, too small for float16."""
+SLOPE_NORM = 1.0
+"""Length of a picture's slopes on their way back through the generator, whatever the metric's: float16 holds those."""
 
 MetricLike = str | Metric | metrics.Recipe
 
@@ -120,14 +120,18 @@ class Scorer:
             sr = self._sr(seen, self.actions.generator_input(action), free=self.action == "free-code")
             reference = hr.float() / 255 if self.metric.needs_reference else None
             with exact(self.device):
-                score = self.metric(sr, reference)
+                picture = sr.detach().requires_grad_()
+                score = _checked(self.metric, self.metric(picture, reference), len(sr))
                 if not score.requires_grad:
                     raise ValueError(
                         f"the metric {self.metric.name!r} says differentiable = True, but its scores have no "
                         "gradient: its call must not detach them"
                     )
-                (gradient,) = torch.autograd.grad(SLOPE_SCALE * self.zeta[0] * score.sum(), action)
-                gradient /= SLOPE_SCALE
+                (slopes,) = torch.autograd.grad(self.zeta[0] * score.sum(), picture)  # (N, 3, S, S)
+                length = torch.linalg.vector_norm(slopes, dim=(1, 2, 3)) / SLOPE_NORM
+                length += length == 0
+                (gradient,) = torch.autograd.grad(sr, action, slopes / length[:, None, None, None])
+                gradient = gradient * length[:, None]
         with torch.no_grad():
             others = self.scores(sr.detach(), hr, self.report)
             return torch.cat([score.detach().float()[:, None], others], dim=1), gradient
@@ -188,4 +192,16 @@ class Scorer:
             return sr.new_empty(len(sr), 0)
         reference = hr.float() / 255 if any(m.needs_reference for m in every) else None
         with exact(self.device):
-            return torch.stack([m(sr, reference if m.needs_reference else None) for m in every], dim=1).float()
+            scores = [_checked(m, m(sr, reference if m.needs_reference else None), len(sr)) for m in every]
+        return torch.stack(scores, dim=1)
+
+
+def _checked(metric: Metric, scores: Any, count: int) -> Tensor:
+    """Return a metric's scores of so many pictures in float32, or raise a ValueError where they are no such tensor."""
+    if not isinstance(scores, Tensor) or scores.shape != (count,):
+        what = f"a tensor of shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
+        raise ValueError(
+            f"the metric {metric.name!r} gave {what} for {count} pictures: it must give a tensor of shape ({count},), "
+            "one score for each"
+        )
+    return scores.float()

@@ -87,6 +87,7 @@ def _checked(module: torch.nn.Module, device: torch.device, dtype: torch.dtype) 
 
 
 @functools.lru_cache(maxsize=8)
+@torch.inference_mode(False)  # the first caller's, whose tensors no later one could follow backwards
 def _load_generator(path: Path, stamp: object, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
     return generators.load(path, device=device, dtype=dtype)
 
@@ -104,7 +105,10 @@ def pool(source: photos.Source, split: str, device: torch.device, crop: tuple[in
         return _builtin_pool(split, device, crop)
     if not isinstance(source, str | os.PathLike):
         return _load_pool(source, split, device, crop)
-    key = (str(Path(source).resolve()), device, crop)
+    path = Path(source).resolve()
+    files = photos.find(path) if path.is_dir() else [path] if path.is_file() else []
+    stamps = [(file, status.st_mtime_ns, status.st_size) for file in files for status in [file.stat()]]
+    key = (path, tuple(stamps), device, crop)  # photos that were changed since are other photos
     shared = _pools.get(key)
     if shared is None:
         shared = _pools[key] = _load_pool(source, split, device, crop)

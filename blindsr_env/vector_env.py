@@ -131,6 +131,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._streams: list[np.random.Generator] = []  # one a group
+        self._source: np.random.Generator | None = None  # the `np_random` that the streams were last started from
         self._origins: list[dict[str, Any] | None] = []  # its stream's state before its scene; None: options fixed it
         self._scenes: Scenes | None = None  # one a group
         self._ended = np.zeros(num_envs, dtype=np.bool_)  # rows whose episode is over and that wait for a reset
@@ -171,12 +172,12 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         fixed = self._core.sampler.fix(options, len(groups), known=(*OPTIONS, "reset_mask"))
         if self._scenes is None and not mask.all():
             raise ResetNeeded("the first reset must be of all rows: leave reset_mask out")
-        before = self._np_random, self._np_random_seed, list(self._streams)
-        self._seed(seed, groups)
+        before = self._np_random, self._np_random_seed, self._source, list(self._streams)
         try:
+            self._seed(seed, groups)
             self._draw(groups, {key: value[groups] for key, value in fixed.items()})
-        except ValueError:  # a refused reset changes nothing
-            self._np_random, self._np_random_seed, self._streams = before
+        except BaseException:  # a reset that fails changes nothing
+            self._np_random, self._np_random_seed, self._source, self._streams = before
             raise
         self._ended = self._ended & ~mask
         self._show(self._rows(), self._shown[1] if self._shown else None, self._ended)
@@ -293,9 +294,9 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             ended = np.array(state["ended"], dtype=np.bool_).reshape(self.num_envs)
         except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError("the state is damaged: take a new one with state()") from error
-        self._streams, self._ended = streams, ended
+        self._streams, self._ended, self._source = streams, ended, self.np_random
         self._draw(groups)
-        self._show(self._rows(), None, self._ended)
+        self._show(self._rows(), None, np.zeros_like(ended))
         return self._out(self._rows().lr.clone()), self._infos((self._core.info(self._rows()), np.ones_like(ended)))
 
     def close_extras(self, **kwargs: Any) -> None:
@@ -343,9 +344,10 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         seeds: list[int | None] = [None] * len(groups)
         if seed is None or isinstance(seed, int | np.integer):
             super().reset(seed=None if seed is None else int(seed))
-            first = self.np_random_seed
-            if first is not None and (seed is not None or not self._streams):
-                seeds = [first + g for g in range(len(groups))]
+            first = self.np_random_seed  # drawn now, where there was none; -1 where `np_random` was set from outside
+            if self._np_random is not self._source and first is not None:
+                foreign = self.np_random.integers(2**32, size=len(groups)).tolist() if first < 0 else None
+                seeds = foreign or [first + g for g in range(len(groups))]
         else:
             seeds = [None if one is None else int(one) for one in seed]
             if len(seeds) != len(groups):
@@ -356,6 +358,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         for g in np.flatnonzero(groups):
             if seeds[g] is not None:
                 self._streams[g] = seeding.np_random(seeds[g])[0]
+        self._source = self._np_random
 
     def _draw(self, groups: NDArray[np.bool_], fixed: dict[str, NDArray[Any]] | None = None) -> None:
         """Give the chosen groups new scenes."""

@@ -75,7 +75,7 @@ def of_metric(metric: str | Recipe) -> list[str | None]:
     Returns:
         One for each part with weights: of a file or a folder; None where there is nothing, which the metric reports.
     """
-    given = (part.partition("@")[2] for _, part in terms(metric, metrics.names(), "pyiqa:"))
+    given = (part.partition("@")[2] for _, part in terms(metric, metrics.names(), metrics.PREFIXES))
     return [_of_weights(Path(place)) for place in given if place]
 
 

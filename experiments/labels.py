@@ -9,9 +9,6 @@ from typing import Any
 from blindsr_env import metrics
 from blindsr_env.metrics.mixture import terms
 
-WITH_WEIGHTS = ("lpips@", "pyiqa:")
-"""How metrics' names begin that may hold the path of their weights, behind an @."""
-
 
 def short(value: Any) -> Any:
     """Give the last part of a path, and a metric's name or mixture without the paths of weights; others as they are.
@@ -29,10 +26,10 @@ def short(value: Any) -> Any:
 
 def _metric(name: str) -> str | None:
     """Give a metric's name without paths, or None if it has none."""
-    parts = terms(name, metrics.names(), "pyiqa:")
-    if not any(part.startswith(WITH_WEIGHTS) for _, part in parts):
+    parts = terms(name, metrics.names(), metrics.PREFIXES)
+    if not any(part.startswith(metrics.PREFIXES) for _, part in parts):
         return None
-    bare = [(weight, part.partition("@")[0] if part.startswith(WITH_WEIGHTS) else part) for weight, part in parts]
+    bare = [(weight, part.partition("@")[0] if part.startswith(metrics.PREFIXES) else part) for weight, part in parts]
     return "+".join(part if weight == 1 else f"{weight:g}*{part}" for weight, part in bare)
 
 

@@ -49,6 +49,8 @@ Factory = Callable[[int], Metric]
 
 _PYIQA = "pyiqa:"
 _LPIPS = "lpips@"
+PREFIXES = (_PYIQA, _LPIPS)
+"""How names begin that end in anything: the name of a metric of pyiqa's, or a path."""
 
 _factories: dict[str, Factory] = {
     "psnr": Psnr,
@@ -76,7 +78,7 @@ def register(name: str, factory: Factory) -> None:
         ValueError: the name is one of ours, is empty, or begins with `"pyiqa:"` or `"lpips@"`.
         TypeError: the factory cannot be called.
     """
-    if not name or name in _ours or name.startswith((_PYIQA, _LPIPS)):
+    if not name or name in _ours or name.startswith(PREFIXES):
         raise ValueError(f"the metric name {name!r} is taken; register yours under another")
     if not callable(factory):
         raise TypeError(f"register({name!r}, ...) needs a function of the scale that makes the metric, got {factory!r}")
@@ -105,11 +107,11 @@ def get(metric: str | Metric | Recipe, *, scale: int = 4) -> Metric:
     if scale < 1:
         raise ValueError(f"the scale of super-resolution must be at least 1, got {scale}")
     if isinstance(metric, str):
-        mixed = terms(metric, _factories, _PYIQA)
+        mixed = terms(metric, _factories, PREFIXES)
         if metric in _factories or mixed == [(1.0, metric)]:
             return _named(metric, scale)
     elif isinstance(metric, Mapping | Sequence):
-        mixed = terms(metric, _factories, _PYIQA)
+        mixed = terms(metric, _factories, PREFIXES)
     else:
         return _checked(metric)
     try:
@@ -127,7 +129,7 @@ def parts(metric: str | Metric | Recipe) -> list[str]:
     """
     if not isinstance(metric, str | Mapping | Sequence):
         return []
-    found = [name for _, name in terms(metric, _factories, _PYIQA)]
+    found = [name for _, name in terms(metric, _factories, PREFIXES)]
     return found if len(found) > 1 else []
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ class Mixture:
             raise ValueError(f"a mixture needs at least one metric: {HINT}")
         names = [metric.name for _, metric in parts]
         for (weight, _), name in zip(parts, names, strict=True):
-            if not (isinstance(weight, int | float) and math.isfinite(weight) and weight > 0):
+            if not (isinstance(weight, Real) and math.isfinite(weight) and weight > 0):
                 raise ValueError(f"the weight of {name!r} must be a finite number above 0, got {weight!r}: {HINT}")
             if names.count(name) > 1:
                 raise ValueError(f"the metric {name!r} is twice in the mixture: name it once with the sum of weights")
@@ -72,30 +73,33 @@ class Mixture:
         return torch.stack(scores).sum(0)
 
 
-def terms(recipe: str | Recipe, known: Collection[str], prefix: str) -> list[tuple[float, str]]:
+def terms(recipe: str | Recipe, known: Collection[str], prefixes: tuple[str, ...]) -> list[tuple[float, str]]:
     """Read a mixture: TERM + TERM + ..., each `NAME` or `WEIGHT*NAME`, spaces as one likes.
 
     Names may hold `+` and `*` themselves. A known name is taken as a whole, the longest that fits. A name that begins
-    with `prefix` (`pyiqa:clipiqa+`, `pyiqa:niqe@a+b.pth`) ends at the first `+` that is followed by a weight, a known
-    name or the prefix; where a file's path looks like that, a list or a dict says what is meant. All other names end at
+    with one of `prefixes` (`pyiqa:clipiqa+`, `lpips@a+b`) ends at the first `+` that is followed by a weight, a known
+    name or a prefix; where a file's path looks like that, a list or a dict says what is meant. All other names end at
     the next `+`.
 
     Args:
         recipe: a string, a list of terms, or a dict of weights by name.
         known: registered names.
-        prefix: of names whose rest is free.
+        prefixes: of names whose rest is free.
 
     Returns:
         Weight and name of each term, names not checked.
 
     Raises:
-        TypeError: a list of something else than terms.
+        TypeError: a list of something else than terms, or a dict of something else than names.
 
     Example:
-        >>> terms("niqe + 0.1*pyiqa:clipiqa+", ["niqe", "psnr"], "pyiqa:")
+        >>> terms("niqe + 0.1*pyiqa:clipiqa+", ["niqe", "psnr"], ("pyiqa:",))
         [(1.0, 'niqe'), (0.1, 'pyiqa:clipiqa+')]
     """
     if isinstance(recipe, Mapping):
+        for name in recipe:
+            if not isinstance(name, str):
+                raise TypeError(f"a mixture's dict holds names and weights, got the name {name!r}: {HINT}")
         return [(weight, name) for name, weight in recipe.items()]
     if not isinstance(recipe, str):
         for term in recipe:
@@ -106,7 +110,7 @@ def terms(recipe: str | Recipe, known: Collection[str], prefix: str) -> list[tup
     rest: str | None = recipe
     while rest is not None:
         weight, rest = _weighted(rest, known)
-        end = _end_of_name(rest, known, prefix)
+        end = _end_of_name(rest, known, prefixes)
         found.append((weight, rest[:end].rstrip()))
         plus = _PLUS.match(rest, end)
         rest = rest[plus.end() :] if plus else None
@@ -122,14 +126,14 @@ def _weighted(text: str, known: Collection[str]) -> tuple[float, str]:
     return float(weight[1]), text[weight.end() :]
 
 
-def _end_of_name(text: str, known: Collection[str], prefix: str) -> int:
+def _end_of_name(text: str, known: Collection[str], prefixes: tuple[str, ...]) -> int:
     """Find where the name ends that `text` begins with."""
     whole = [len(name) for name in known if _begins(text, name)]
     if whole:
         return max(whole)
     for plus in _PLUS.finditer(text):
         following = text[plus.end() :].lstrip()
-        if not text.startswith(prefix) or following.startswith(prefix) or _WEIGHT.match(following):
+        if not text.startswith(prefixes) or following.startswith(prefixes) or _WEIGHT.match(following):
             return plus.start()
         if any(_begins(following, name) for name in known):
             return plus.start()

@@ -292,6 +292,11 @@ def test_noise_has_the_asked_deviation_and_comes_from_the_stream(make, photo, pa
     assert not torch.equal(noisy[0], noisy[1])
 
 
+def test_a_width_range_may_be_an_array(make):
+    core = make(degradation={"width_range": np.array([1.0, 1.5])})
+    assert ((core.scenes(streams(20)).width - 1.25).abs() <= 0.25).all()
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -520,6 +525,32 @@ def test_a_metric_of_ones_own(make):
     assert core.play(scenes, torch.ones(2, 15))[0].abs().min() > 0
 
 
+@pytest.mark.parametrize(
+    ("give", "what"),
+    [
+        (lambda sr: sr.mean((1, 2, 3))[:, None], r"a tensor of shape \(2, 1\)"),
+        (lambda sr: sr.mean()[None], r"a tensor of shape \(1,\)"),
+        (lambda sr: sr.mean(), r"a tensor of shape \(\)"),
+        (lambda sr: sr.mean((1, 2, 3)).detach().numpy(), "ndarray"),
+        (lambda sr: None, "NoneType"),
+    ],
+)
+@pytest.mark.parametrize("gradient", [False, True])
+def test_a_metric_that_gives_no_score_for_each_picture(make, give, what, gradient):
+    class Odd:
+        name, lower_is_better, needs_reference, min_size, differentiable = "odd", False, False, 1, True
+
+        def __call__(self, sr, hr=None):
+            return give(sr) if wrong else sr.mean((1, 2, 3))
+
+    core, wrong = make(metric=Odd(), gradient=gradient), False
+    scenes = core.scenes(streams(2))
+    wrong = True
+    for play in (lambda: core.play(scenes, torch.ones(2, 15)), lambda: core.scenes(streams(2))):
+        with pytest.raises(ValueError, match=f"the metric 'odd' gave {what} for 2 pictures"):
+            play()
+
+
 # Settings
 
 
@@ -618,6 +649,19 @@ def test_environments_share_what_is_frozen(make, tiny_checkpoint, tiny_generator
     held = make(images=str(tmp_path))
     assert make(images=tmp_path).pool is held.pool
     assert make(images=tmp_path, patch_size=25).pool is not held.pool
+
+
+def test_photos_that_were_changed_are_loaded_anew(make, photo, tmp_path):
+    write(tmp_path / "a.png", photo(100, 100, 0))
+    held = make(images=tmp_path)
+    write(tmp_path / "a.png", photo(110, 100, 1))
+    write(tmp_path / "b.png", photo(100, 100, 2))
+    anew = make(images=tmp_path)
+    assert held.pool.names == ["a"] and anew.pool.names == ["a", "b"]
+    assert anew.pool.heights.tolist() == [110, 100]
+    one = make(images=tmp_path / "a.png")
+    write(tmp_path / "a.png", photo(120, 100, 3))
+    assert make(images=tmp_path / "a.png").pool.heights.tolist() == [120] != one.pool.heights.tolist()
 
 
 def test_a_checkpoint_written_anew_is_loaded_anew(tiny_generator, tmp_path):
@@ -748,3 +792,14 @@ def test_the_gpu_agrees_with_the_cpu(make, tiny_checkpoint):
     ]
     equal = (scenes[0].lr == scenes[1].lr.cpu()).flatten(1).all(dim=1)
     assert torch.allclose(rewards[0][equal], rewards[1][equal], atol=0.02)
+
+
+@pytest.mark.gpu
+def test_a_policy_on_the_gpu_plays_an_environment_on_the_cpu(make):
+    core = make()
+    action = torch.rand(64, 15, device="cuda") * 2 - 1
+    torch.cuda._sleep(50_000_000)
+    late = action * 0.5
+    assert torch.equal(core.to_action(late, (64, 15)), action.cpu() * 0.5)
+    with pytest.raises(ValueError, match="an action must be finite"):
+        core.to_action(torch.full((1, 15), float("nan"), device="cuda"), (1, 15))

@@ -116,6 +116,13 @@ def test_a_refused_action_leaves_the_episode_running(env):
     assert env.step(torch.zeros(15))[2] is True
 
 
+class Broken:
+    name, lower_is_better, needs_reference, min_size = "broken", False, False, 1
+
+    def __call__(self, sr, hr=None):
+        raise ValueError("no score today")
+
+
 def test_a_refused_reset_changes_nothing(env):
     env.reset(seed=0)
     scene = env.reset()[1]
@@ -126,6 +133,13 @@ def test_a_refused_reset_changes_nothing(env):
         env.reset(seed=6, options={"crop": (99_999, 0)})
     with pytest.raises(ValueError, match="no photo holds a crop"):
         env.reset(options={"crop": (99_999, 0)})
+    with pytest.raises(gymnasium.error.Error):
+        env.reset(seed=-5)
+    core = env.unwrapped.core
+    core.metric, metric = Broken(), core.metric
+    with pytest.raises(ValueError, match="no score today"):
+        env.reset()
+    core.metric = metric
     assert env.unwrapped.np_random_seed == 0
     again = env.reset()[1]
     assert np.array_equal(again["crop"], scene["crop"]) and again["width"] == scene["width"]
@@ -208,6 +222,23 @@ def test_only_gymnasium_itself_may_be_missing(package, passes):
     result = subprocess.run([sys.executable, "-c", WITHOUT, package], capture_output=True, text=True)
     assert (result.returncode == 0) is passes, result.stderr
     assert passes or f"No module named '{package}" in result.stderr
+
+
+FORK = """
+import gymnasium, numpy as np, torch
+import blindsr_env
+
+torch.set_num_threads(2)
+env = gymnasium.make_vec("BlindSR-v0", num_envs=2, vectorization_mode="async", generator="amnet_s", patch_size=24)
+env.reset(seed=0)
+print(env.step(np.zeros((2, 15), np.float32))[1].shape)
+env.close()
+"""
+
+
+def test_forked_processes_do_not_wait_for_their_parents_threads():
+    result = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0 and "(2,)" in result.stdout, result.stderr
 
 
 def test_importing_is_cheap():

@@ -7,7 +7,7 @@ from scipy import optimize, special, stats
 from skimage import data
 
 import generators
-from blindsr_env import metrics
+from blindsr_env import metrics, sharing
 from blindsr_env.core import BROKEN_REWARD
 from blindsr_env.env import BlindSREnv
 from blindsr_env.metrics import luminance, niqe, niqe_gradient
@@ -275,6 +275,30 @@ def test_gradients_in_inference_mode(settings):
         inside = env.step(action)[4]["final_info"]["gradient"]
     assert inside.abs().sum() > 0
     torch.testing.assert_close(inside, plain)
+
+
+def test_gradients_by_a_generator_loaded_in_inference_mode(tiny_checkpoint):
+    settings = dict(metric="psnr", generator=tiny_checkpoint, images=CROPS, patch_size=24)
+    sharing._load_generator.cache_clear()
+    with torch.inference_mode():
+        BlindSREnv(**settings).reset(seed=0)
+    env = BlindSREnv(**settings, gradient=True)
+    env.reset(seed=0)
+    assert np.abs(env.step(np.zeros(15, np.float32))[4]["gradient"]).sum() > 0
+
+
+@pytest.mark.parametrize("metric", ["niqe", "30*niqe", "1e-4*niqe", "30*psnr"])
+def test_half_precision_holds_gradients_of_any_weight(metric):
+    gradients = {}
+    for dtype in ("float32", "float16"):
+        env = BlindSRVectorEnv(8, metric=metric, generator="amgan_s", patch_size=24, dtype=dtype, gradient=True)
+        env.reset(seed=3)
+        given = np.random.default_rng(0).uniform(-1, 1, (8, 15)).astype(np.float32)
+        gradients[dtype] = env.step(given)[4]["final_info"]["gradient"]
+    length = [np.linalg.norm(each, axis=1) for each in gradients.values()]
+    cosine = np.sum(gradients["float32"] * gradients["float16"], axis=1) / (length[0] * length[1])
+    # Pictures are rounded otherwise in places, which NIQE of four blocks sees.
+    assert min(length[1]) > 0 and np.median(cosine) > 0.99 and min(cosine) > 0.3, cosine
 
 
 def test_gradients_after_scenes_of_inference_mode(tiny_generator):

@@ -208,6 +208,18 @@ def test_folders_are_searched_in_order(tmp_path):
     assert images.load(tmp_path / "b" / "2.png")[0].name == "2"
 
 
+def test_links_are_followed_once(tmp_path):
+    for name in ("real/a.png", "real/.thumbnails/a.png", "linked/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(PNG)
+    (tmp_path / "linked" / "away").symlink_to(tmp_path / "real")
+    (tmp_path / "linked" / "file.png").symlink_to(tmp_path / "real" / "a.png")
+    (tmp_path / "linked" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "real" / "up").symlink_to(tmp_path / "linked")
+    names = [photo.name for photo in images.load(tmp_path / "linked")]
+    assert names == ["away/a", "b", "file"]
+
+
 def test_photos_of_a_folder_have_names_of_their_own(tmp_path):
     for name in ("a/img.png", "b/img.bmp", "b/img.png", "b/img.png.bmp", "b/other.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

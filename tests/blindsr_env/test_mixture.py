@@ -108,12 +108,13 @@ KNOWN = ["niqe", "psnr", "red", "red+more", "niqe:official"]
         ("pyiqa:niqe@C:+psnrs", [(1, "pyiqa:niqe@C:+psnrs")]),
         ("niqe+nope+psnr", [(1, "niqe"), (1, "nope"), (1, "psnr")]),
         ("niqe+", [(1, "niqe"), (1, "")]),
+        ("niqe+0.1*lpips@/d/c++/w+psnr", [(1, "niqe"), (0.1, "lpips@/d/c++/w"), (1, "psnr")]),
         (["pyiqa:x@a+psnr", "2*psnr"], [(1, "pyiqa:x@a+psnr"), (2, "psnr")]),
         ({"pyiqa:x@2*a+psnr": 0.5}, [(0.5, "pyiqa:x@2*a+psnr")]),
     ],
 )
 def test_parser(text, expected):
-    assert terms(text, KNOWN, "pyiqa:") == expected
+    assert terms(text, KNOWN, metrics.PREFIXES) == expected
 
 
 def test_names_of_ones_own_inside(registered, pictures):
@@ -145,6 +146,15 @@ def test_mistakes_are_one_clear_line(recipe, message):
     with pytest.raises(ValueError, match=message) as caught:
         metrics.get(recipe)
     assert "\n" not in str(caught.value)
+
+
+def test_weights_may_be_numpys():
+    assert metrics.get({"niqe": 1, "psnr": np.float32(0.5)}).name == "niqe+0.5*psnr"
+
+
+def test_metrics_themselves_are_no_names():
+    with pytest.raises(TypeError, match="a mixture's dict holds names and weights, got the name"):
+        metrics.get({metrics.get("niqe"): 1, "psnr": 0.1})
 
 
 def test_a_list_of_metrics_is_no_mixture():

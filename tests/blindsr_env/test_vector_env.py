@@ -460,6 +460,38 @@ def test_a_refused_reset_changes_nothing(tiny_generator, tiny_photos):
         for seed in (None, 6):
             with pytest.raises(ValueError):
                 env.reset(seed=seed, options=options)
+    for seeds in ([7, -5], [7, 8, 9], -1):
+        with pytest.raises((ValueError, gymnasium.error.Error)):
+            env.reset(seed=seeds)
+    metric, env.core.metric = env.core.metric, lambda sr, hr: None
+    with pytest.raises(AttributeError):
+        env.reset()
+    env.core.metric = metric
     assert env.state()["streams"] is not None and env.np_random_seed == 0
     again = env.reset()[1]
     assert np.array_equal(again["crop"], following["crop"]) and np.array_equal(again["width"], following["width"])
+
+
+def test_random_numbers_may_be_set_from_outside(make):
+    def crops(env, count=2):
+        return [env.reset()[1]["crop"].tolist() for _ in range(count)]
+
+    env = make()
+    env.np_random = np.random.default_rng(3)
+    first = crops(env)
+    assert first[0] != first[1] and len({tuple(crop) for crop in first[0]}) > 1
+    env.np_random = np.random.default_rng(3)
+    assert crops(env) == first
+    env.reset(seed=5)
+    assert crops(env) != first
+    assert env.np_random_seed == 5
+
+
+def test_scenes_of_a_state_are_shown_without_an_action(make):
+    env = make(2, autoreset_mode="disabled", render_mode="rgb_array")
+    env.reset(seed=0)
+    before = env.render()[0]
+    env.step(actions(2))
+    played = env.render()[0]
+    env.set_state(env.state())
+    assert np.array_equal(env.render()[0], before) and not np.array_equal(played, before)
