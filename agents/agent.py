@@ -116,6 +116,8 @@ class Agent(ABC, Generic[Config]):
         with torch.random.fork_rng(devices=[]):  # weights from the seed, without touching the caller's random numbers
             torch.manual_seed(seed)
             self.actor = self._start(actor, actions)
+            if self.config.constant:
+                self.actor.requires_grad_(False).last.bias.requires_grad_(True)
             self.averaged = copy.deepcopy(self.actor).requires_grad_(False) if self.config.average else self.actor
             self.noise = per_component(self.config.noise, self.actor.settings["actions"]).to(self.device)
             self.optimisers: dict[str, torch.optim.Optimizer] = {}

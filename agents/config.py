@@ -47,6 +47,8 @@ class AgentConfig:
         lr_final: the learning rates decay exponentially to this share of themselves over `learn`.
         average: decay of the moving average of the actor's weights, which `predict` uses; 0 for none.
         max_grad_norm: gradient-norm clip.
+        constant: learn the bias of the actor's last layer alone, one constant for all photos: the baseline that an
+            agent that looks at photos must beat.
 
     Raises:
         ValueError: a value of another type, or out of its range; the message names the setting and both.
@@ -57,6 +59,7 @@ class AgentConfig:
     lr_final: float = 1e-2
     average: float = 0.0
     max_grad_norm: float = 1.0
+    constant: bool = False
 
     def __post_init__(self) -> None:
         for name, expected in get_type_hints(type(self)).items():

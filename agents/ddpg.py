@@ -102,8 +102,7 @@ class DDPG(SteppedAgent[DDPGConfig]):
         ).to(self.device)
         if config.frozen_trunk:
             self.actor.trunk.requires_grad_(False)
-        learning = [p for p in self.actor.parameters() if p.requires_grad]
-        self.adam("actor", learning, config.actor_lr)
+        self.adam("actor", self.learning(), config.actor_lr)
         self.adam("critic", self.critic.parameters(), config.critic_lr)
         self.replay: Replay | None = None
 

@@ -65,7 +65,7 @@ class GroupPG(SteppedAgent[GroupPGConfig]):
 
     def setup(self) -> None:
         """Make the optimiser."""
-        self.adam("actor", self.actor.parameters(), self.config.actor_lr)
+        self.adam("actor", self.learning(), self.config.actor_lr)
 
     def iterate(self, observation: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Render `repeats` actions a scene and update the actor."""

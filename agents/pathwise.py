@@ -65,7 +65,7 @@ class Pathwise(SteppedAgent[PathwiseConfig]):
 
     def setup(self) -> None:
         """Make the optimiser."""
-        self.adam("actor", self.actor.parameters(), self.config.actor_lr)
+        self.adam("actor", self.learning(), self.config.actor_lr)
 
     def iterate(self, observation: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Render one noisy action a row and move the actor along the reward's gradient."""

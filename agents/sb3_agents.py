@@ -45,6 +45,7 @@ class SB3Config(AgentConfig):
             DDPG and TD3.
         actor_lr: the library's `learning_rate`, for all of the algorithm's networks.
         average: must be 0: the library's algorithms have no moving average.
+        constant: must be false: they learn a network.
         max_grad_norm: gradient-norm clip of PPO and A2C; the others do not clip.
         reach: how far from the predictor's action the agent can go, in each component.
         arguments: further arguments of the library's class, such as `{gradient_steps: 4}`.
@@ -61,6 +62,8 @@ class SB3Config(AgentConfig):
         self.demand(ABOVE_0, "reach", "noise")
         if self.average:
             raise ValueError(f"average in {type(self).__name__} must be 0, got {self.average}")
+        if self.constant:
+            raise ValueError(f"constant in {type(self).__name__} must be false: group-pg, ddpg and pathwise learn one")
 
 
 class SB3Agent(Agent[SB3Config]):

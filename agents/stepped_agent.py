@@ -49,6 +49,10 @@ class SteppedAgent(Agent[Config]):
                 watch.report(self._means(seen))
                 seen = []
 
+    def learning(self) -> list[nn.Parameter]:
+        """List the actor's parameters that learn."""
+        return [parameter for parameter in self.actor.parameters() if parameter.requires_grad]
+
     def adam(self, name: str, parameters: Any, lr: float) -> torch.optim.Adam:
         """Make an optimiser that is scheduled and saved with the agent."""
         optimiser = torch.optim.Adam(parameters, lr=lr)

@@ -40,7 +40,7 @@ class Command:
     configs: tuple[str, ...] = ()
 
 
-AGENTS = ("ddpg_cpu", "ddpg_paper", "group_pg_cpu", "pathwise", "pathwise_cpu", "sb3_cpu")
+AGENTS = ("constant_cpu", "ddpg_cpu", "ddpg_paper", "group_pg_cpu", "pathwise", "pathwise_cpu", "sb3_cpu")
 """Shipped configs of agents."""
 
 GROUPS: dict[str, dict[str, Command]] = {

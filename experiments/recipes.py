@@ -20,6 +20,9 @@ AGENT = "agent.safetensors"
 CURVES = ("reward", "sign_agreement")
 """What learning curves are of, as runs log it under `train/`."""
 
+TRAINED = ("photos", "num_envs", "repeats", "dtype", "actor")
+"""What an agent's file says of its training, that is the same for all seeds of a recipe."""
+
 POINTS = 50
 """Of a learning curve: each is the mean over a stretch of the run."""
 
@@ -79,16 +82,18 @@ def _check_alike(found: list[str]) -> None:
         same = of_seed.setdefault(metadata["seed"], file)
         if same != file or found.count(file) > 1:
             raise ValueError(f"{same} and {file} have the same seed: give each seed once")
+        trained = metadata.get("training") or {}
         own = {
             "algorithm": metadata["algorithm"],
             "settings": metadata["config"],
-            "metric": metadata.get("training", {}).get("metric"),
+            "metric": trained.get("metric"),
             "renders": metadata["total_timesteps"],
             "meaning of actions": metadata.get("meaning"),
+            "patch": metadata.get("observation"),
+            **{what: trained[what] for what in TRAINED if what in trained},  # which files of older versions do not tell
         }
-        first = first or own
         for what, value in own.items():
-            if value != first[what]:
+            if value != first.setdefault(what, value):
                 raise ValueError(f"{file} has another {what} than {found[0]}: agents of a recipe differ in their seed")
 
 

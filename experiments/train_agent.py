@@ -145,7 +145,8 @@ def train_agent(settings: TrainAgent) -> Path:
     agent = learn(settings, folder)
     path = folder.path / "agent.safetensors"
     if agent.interrupted:
-        print(f"stopped after {agent.num_timesteps} renders: the same command goes on from {path}")
+        what = "goes on from" if agent.num_timesteps < settings.total_timesteps else "scores"
+        print(f"stopped after {agent.num_timesteps} renders: the same command {what} {path}")
         return path
     held_out = settings.held_out_set()
     begun = start(settings, held_out.env)
@@ -230,7 +231,15 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
     else:
         agent = kind(env, config, actor=settings.actor, seed=settings.seed)
     folder.write_config(settings)
-    trained = {"metric": settings.metric, "photos": Path(settings.images or "built-in").name, "commit": commit()}
+    trained = {
+        "metric": settings.metric,
+        "photos": Path(settings.images or "built-in").name,
+        "num_envs": settings.num_envs,
+        "repeats": settings.repeats,
+        "dtype": settings.dtype,
+        "actor": labels.short(settings.actor),
+        "commit": commit(),
+    }
     log = folder.log()
     saved_at = replay_saved_at = time.monotonic()
 
@@ -248,13 +257,14 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
     left = settings.total_timesteps - agent.num_timesteps
     if left > 0:
         agent.learn(left, callback, progress_bar=True, reset_num_timesteps=False)
-        if not agent.interrupted:  # a finished agent no longer needs what it saw
+        stopped = agent.num_timesteps < settings.total_timesteps
+        if not stopped:  # a finished agent no longer needs what it saw
             agent.replay_mark = None
-        agent.save(path, with_replay=agent.interrupted, **trained)
-        if not agent.interrupted:
-            agent_file.replay_file(path).unlink(missing_ok=True)
+        agent.save(path, with_replay=stopped, **trained)
     else:
         print(f"{path} has learned from {agent.num_timesteps} renders already: nothing left to learn")
+    if agent.num_timesteps >= settings.total_timesteps:
+        agent_file.replay_file(path).unlink(missing_ok=True)
     log.close()
     env.close()
     return agent

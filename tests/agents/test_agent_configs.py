@@ -12,7 +12,9 @@ def preset(name):
     return yaml.safe_load((files("experiments") / "configs" / f"{name}.yaml").read_text())
 
 
-@pytest.mark.parametrize("name", ["ddpg_paper", "ddpg_cpu", "group_pg_cpu", "pathwise", "pathwise_cpu", "sb3_cpu"])
+@pytest.mark.parametrize(
+    "name", ["ddpg_paper", "ddpg_cpu", "group_pg_cpu", "pathwise", "pathwise_cpu", "sb3_cpu", "constant_cpu"]
+)
 def test_presets_fit_their_algorithm(name):
     run = preset(name)
     config = ALGORITHMS[run["algorithm"]].config_class.from_dict(run["agent"])
