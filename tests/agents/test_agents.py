@@ -274,6 +274,92 @@ def test_learning_rates_and_counters_follow_the_schedule():
     assert subject.num_timesteps == BATCH  # as in Stable-Baselines3, a new learn counts from 0
 
 
+def filled(**changes):
+    """A DDPG agent after enough steps to learn from, and what its next updates hand to its optimisers."""
+    subject = agent("ddpg", critics=3, **changes)
+    subject.learn(BATCH * 3)
+    with torch.no_grad():  # untrained critics give values of one sign, nearly the same
+        for parameter in subject.critic.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        subject.replay.reward.mul_(torch.tensor([1.0, -1.0]).repeat(len(subject.replay.reward) // 2))
+    for optimiser in subject.optimisers.values():
+        optimiser.zero_grad()
+    losses = {}
+    subject.descend = lambda name, loss: losses.update({name: loss})
+    return subject, losses, subject.rng.get_state()
+
+
+def drawn(subject, state):
+    """What an update saw of the replay, when the random numbers stood so."""
+    subject.rng.set_state(state)
+    return subject.replay.sample(subject.config.batch_size, subject.rng)
+
+
+@pytest.mark.parametrize("name", ["eq10", "eq11"])
+def test_ddpgs_critics_descend_the_papers_loss(name):
+    subject, losses, state = filled(critic_loss=name)
+    subject._update_critic()
+    seen, action, reward = drawn(subject, state)
+    q, r = subject._judge(seen, action).detach().double().numpy(), reward.double().numpy()
+    assert q.shape == (3, 16) and (q * r < 0).any() and (q * r > 0).any()
+    penalty = np.maximum(0, -np.sign(r) * q) if name == "eq11" else 0
+    assert losses["critic"].item() == pytest.approx(np.mean(penalty + (r - q) ** 2), rel=1e-5)
+
+
+def test_ddpgs_actor_climbs_the_lowest_critic():
+    subject, losses, state = filled()
+    subject._update_actor()
+    seen, _, _ = drawn(subject, state)
+    q = subject._judge(seen, subject._act(seen)).detach().numpy()
+    assert len(set(q.argmin(axis=0))) > 1, "one critic is lowest everywhere: nothing was tested"
+    assert losses["actor"].item() == pytest.approx(-q.min(axis=0).mean(), rel=1e-5)
+    losses["actor"].backward()
+    assert all(p.grad is None for p in subject.critic.parameters())
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in subject.actor.head.parameters())
+
+
+def test_ddpgs_noise_decays_to_its_final_share():
+    env = world(num_envs=2000)
+    subject = agent("ddpg", env, noise=(0.1, 0.05), noise_final=0.25, replay_size=20_000, batch_size=100_000)
+    played = []
+    step = env.step
+    env.step = lambda actions: played.append(np.asarray(actions)) or step(actions)
+    shown = [env.shown.copy() for _ in [env.reset(seed=subject.scenes_seed())]]
+
+    def look(_, figures):
+        shown.append(env.shown.copy())
+
+    subject.learn(2000 * 4, look, log_interval=1)
+    for i, actions in enumerate(played):
+        mean, _ = subject.predict(torch.from_numpy(shown[i]))  # it learned nothing: its replay holds too little
+        share = 0.25 ** (i / 4)
+        expected = np.array([0.1, 0.05, 0.05]) * share
+        np.testing.assert_allclose((actions - mean.numpy()).std(axis=0), expected, rtol=0.07)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_clipped_to_their_norm(kind):
+    subject = agent(kind, max_grad_norm=0.5)
+    parameters = subject.optimisers["actor"].param_groups[0]["params"]
+    subject.descend("actor", sum(1e3 * parameter.sum() for parameter in parameters))
+    norm = torch.cat([parameter.grad.flatten() for parameter in parameters]).norm()
+    assert norm.item() == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_constant_is_all_that_learns(kind, tmp_path):
+    subject = agent(kind, constant=True)
+    before = {name: value.clone() for name, value in subject.actor.state_dict().items()}
+    subject.learn(BATCH * 4)
+    changed = [name for name, value in subject.actor.state_dict().items() if not torch.equal(value, before[name])]
+    assert changed == ["head.bias"]
+    subject.save(tmp_path / "a.safetensors")
+    loaded = CLASSES[kind].load(tmp_path / "a.safetensors", world(kind))
+    loaded.learn(BATCH * 2, reset_num_timesteps=False)
+    changed = [name for name, value in loaded.actor.state_dict().items() if not torch.equal(value, before[name])]
+    assert loaded.config.constant and changed == ["head.bias"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_reward_that_is_not_finite_is_named(kind):
     with pytest.raises(ValueError, match=r"not finite in rows \[1\]: check its metric"):
