@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from generators.nearest import unknown
@@ -43,7 +43,8 @@ def completed(settings: type, arguments: Sequence[str]) -> list[str]:
         options.append(option)
         item = _item(hint)
         if value is not None:
-            if item is not None and not value.lstrip().startswith("[") and value != "null":
+            single = item is not None and not value.lstrip().startswith("[")
+            if single and (value != "null" or NoneType in _alternatives(item) and NoneType not in _alternatives(hint)):
                 value = json.dumps([value]) if item is str else f"[{value}]"
             options.append(value)
         elif item is bool:

@@ -94,7 +94,8 @@ def _check_alike(found: list[str]) -> None:
         }
         for what, value in own.items():
             if value != first.setdefault(what, value):
-                raise ValueError(f"{file} has another {what} than {found[0]}: agents of a recipe differ in their seed")
+                both = "" if isinstance(value, dict) else f", {value} and {first[what]}"
+                raise ValueError(f"{file} and {found[0]} differ in {what}{both}: give agents that differ in their seed")
 
 
 def summary(

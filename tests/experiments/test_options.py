@@ -7,6 +7,7 @@ import pytest
 
 from experiments import cli, options
 from experiments.data import Data
+from experiments.evaluate import Evaluate
 from experiments.ship import Ship
 from experiments.train_gan import TrainGan
 from experiments.train_generator import TrainGenerator, train_generator
@@ -75,6 +76,20 @@ def test_mistakes(arguments, message):
 )
 def test_what_may_be_left_out_is_the_same_in_both(arguments):
     assert options.read(TrainGenerator, arguments) == cli.parse(TrainGenerator, arguments, prog="")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "tiles"),
+    [
+        (["--tiles", "null"], (None,)),
+        (["--tiles", "64"], (64,)),
+        (["--tiles", "[null, 64]"], (None, 64)),
+        ([], (None,)),
+    ],
+)
+def test_a_list_of_null_may_be_written_as_null(arguments, tiles):
+    arguments = ["--images", "photos", *arguments]
+    assert options.read(Evaluate, arguments).tiles == tiles == cli.parse(Evaluate, arguments, prog="").tiles
 
 
 def test_values_become_of_their_type():

@@ -1,10 +1,12 @@
 """Agents of several seeds, scored as recipes."""
 
+import signal
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 
+from agents.ddpg import DDPG
 from blindsr_env import images
 from experiments import recipes
 from experiments.evaluate import Evaluate, evaluate
@@ -134,17 +136,61 @@ def test_what_is_no_recipe_is_refused(runs, tmp_path):
     one, other = str(runs / "one_0"), str(runs / "one_1")
     with pytest.raises(ValueError, match="the same seed"):
         recipes.files([one, other, one])
-    with pytest.raises(ValueError, match="another algorithm than"):
+    with pytest.raises(ValueError, match="differ in algorithm, pathwise and group-pg"):
         recipes.files([one, str(runs / "two_1")])
     tensors, metadata = checkpoint.read(runs / "one_1" / "agent.safetensors")
     for changes, message in (
         ({"num_timesteps": 40}, "stopped at 40 renders"),
-        ({"training": {**metadata["training"], "metric": "niqe"}}, "another metric than"),
+        ({"training": {**metadata["training"], "metric": "niqe"}}, r"differ in metric, niqe and psnr"),
+        ({"training": {**metadata["training"], "photos": "others"}}, "differ in photos, others and training"),
+        ({"training": {**metadata["training"], "num_envs": 8}}, "differ in num_envs, 8 and 4"),
+        ({"observation": [36, 36, 3]}, r"differ in patch, \[36, 36, 3\] and \[24, 24, 3\]"),
+        ({"total_timesteps": 60, "num_timesteps": 60}, "differ in renders, 60 and 80"),
         ({"kind": "predictor"}, "holds a predictor"),
     ):
         checkpoint.save(tmp_path / "odd.safetensors", tensors, {**metadata, **changes})
         with pytest.raises(ValueError, match=message):
             recipes.files([one, str(tmp_path / "odd.safetensors")])
+    # Files of older versions do not say of all this.
+    checkpoint.save(tmp_path / "old.safetensors", tensors, {**metadata, "training": {"metric": "psnr"}})
+    assert len(recipes.files([one, str(tmp_path / "old.safetensors")])) == 2
+
+
+@pytest.mark.parametrize(("stops_at", "goes_on"), [(48, True), (80, False)])
+def test_an_interruption_at_the_very_end_leaves_nothing_to_learn(
+    stops_at, goes_on, tmp_path, photo_folders, tiny_checkpoint, capsys, monkeypatch
+):
+    settings = TrainAgent(
+        algorithm="ddpg",
+        agent={"batch_size": 16},
+        metric="psnr",
+        num_envs=16,
+        repeats=1,
+        patch_size=24,
+        total_timesteps=80,
+        images=photo_folders[0],
+        held_out=photo_folders[1],
+        held_out_scenes=2,
+        generator=tiny_checkpoint,
+        output=str(tmp_path / "run"),
+    )
+    iterate = DDPG.iterate
+
+    def interrupt(agent, observation):
+        if agent.num_timesteps == stops_at - 16:
+            signal.raise_signal(signal.SIGINT)
+        return iterate(agent, observation)
+
+    monkeypatch.setattr(DDPG, "iterate", interrupt)
+    agent = train_agent(settings)
+    said, replay = capsys.readouterr().out, tmp_path / "run" / "agent.replay.safetensors"
+    assert f"stopped after {stops_at} renders: the same command {'goes on from' if goes_on else 'scores'}" in said
+    assert replay.exists() == goes_on
+    monkeypatch.setattr(DDPG, "iterate", iterate)
+    train_agent(settings)
+    said = capsys.readouterr().out
+    assert ("nothing left to learn" in said) != goes_on and "held-out reward" in said
+    assert not replay.exists() and checkpoint.read(agent)[1]["num_timesteps"] == 80
 
 
 def test_broken_pictures_are_counted_and_left_out():
