@@ -32,7 +32,6 @@ from agents.networks import Actor, answer
 from agents.part import MARK, Part, parted
 from agents.pathwise import Pathwise
 from agents.sb3_agents import SB3A2C, SB3DDPG, SB3PPO, SB3SAC, SB3TD3
-from agents.shared_offset import OffsetPolicy, learn_offset, offset_from_contents
 from agents.worlds import Env
 from blindsr_env import sharing
 from blindsr_env.core import BlindSRCore
@@ -40,7 +39,7 @@ from generators import checkpoint
 from generators.checkpoint import CheckpointError
 from generators.nearest import unknown
 
-NAMES = ("true-code", "mean-code", "random", "predictor", "shared-offset")
+NAMES = ("true-code", "mean-code", "random", "predictor")
 """Policies that need no file of their own."""
 
 ALGORITHMS: dict[str, type[Agent[Any]]] = {
@@ -141,8 +140,6 @@ def load(
     env: Env | None = None,
     *,
     predictor: str | os.PathLike[str] | None = None,
-    learn_on: Env | None = None,
-    renders: int = 5_760,
     seed: int = 0,
     device: torch.device | str | None = None,
 ) -> Policy:
@@ -150,15 +147,13 @@ def load(
 
     Args:
         name_or_path: one of `NAMES`, an agent that ships (`amgan_rl`, `amgan_rl_niqe`, `amgan_rl_s`), the file of a
-            predictor, of an agent or of a shared offset, or the folder of a run that trained one; or
+            predictor or of an agent, or the folder of a run that trained one; or
             `module:function`, whose function is called with `env` and gives a function of observations, (N, H, W, 3)
             uint8 NumPy -> (N, actions): a policy of any other library. `NAME@0.5` goes half of the way from the
             predictor's action (that of `predictor`, whatever NAME began to learn from) to that of NAME.
         env: where it shall act: checked against what the policy learned; its device is used. None for files only.
-        predictor: file of the predictor behind `"predictor"`, `"shared-offset"` and parts; None for the shipped one.
-        learn_on: a BlindSR vector environment with an even `repeats` that `"shared-offset"` is learned on, on the spot.
-        renders: what that may cost, in actions rendered.
-        seed: of `"random"` and of the offset's learning.
+        predictor: file of the predictor behind `"predictor"` and parts; None for the shipped one.
+        seed: of `"random"`.
         device: where it works, if not where the environment does.
 
     Returns:
@@ -169,13 +164,13 @@ def load(
         CheckpointError: a file cannot be used, or was made for another scale, basis or action space.
 
     Warns:
-        UserWarning: an agent or offset learned what another generator's pictures are worth.
+        UserWarning: an agent learned what another generator's pictures are worth.
     """
     name, share = parted(os.fspath(name_or_path))
     core = core_of(env)
     place = torch.device(device or (core.device if core is not None else "cpu"))
     if share is not None:
-        whole = load(name, env, predictor=predictor, learn_on=learn_on, renders=renders, seed=seed, device=device)
+        whole = load(name, env, predictor=predictor, seed=seed, device=device)
         return Part(whole, _predictor_policy(predictor or SHIPPED_PREDICTOR, env, place), share)
     if name in ("true-code", "mean-code", "random"):
         if name == "true-code":
@@ -187,11 +182,6 @@ def load(
         return Random(int(core.action_space.shape[0]), seed=seed, device=place)
     if name == "predictor":
         return _predictor_policy(predictor or SHIPPED_PREDICTOR, env, place)
-    if name == "shared-offset":
-        if learn_on is None:
-            raise ValueError("the shared offset is learned: give learn_on=, an environment to learn it on, or its file")
-        base = _predictor_policy(predictor or SHIPPED_PREDICTOR, env or learn_on, place)
-        return OffsetPolicy(base, learn_offset(learn_on, base, renders, seed).to(place))
     if foreign.is_foreign(name):
         return foreign.load(name, env)
     path = file_of(name)
@@ -203,7 +193,7 @@ def load(
             unknown("policy", name, (*NAMES, *SHIPPED_AGENTS)) + " Or give the path of a .safetensors file"
         )
     tensors, metadata = checkpoint.read(path)
-    policy = _from_contents(os.fspath(path), tensors, metadata, env, predictor or SHIPPED_PREDICTOR, place)
+    policy = _from_contents(os.fspath(path), tensors, metadata, env, place)
     learned, here = _rewarded(metadata), ActionMeaning.from_core(core)
     if learned and here and not learned.same_generator(here):
         theirs = f"another {here.generator}" if learned.generator == here.generator else learned.generator
@@ -218,20 +208,15 @@ def _from_contents(
     tensors: Mapping[str, Tensor],
     metadata: Mapping[str, Any],
     env: Env | None,
-    predictor: str | os.PathLike[str],
     place: torch.device,
 ) -> Policy:
-    """Give the policy that a file's contents are; `predictor` is the one behind a shared offset."""
+    """Give the policy that a file's contents are."""
     kind = metadata.get("kind")
     if kind == "predictor":
         return _fitting(name, *predictor_from_contents(name, tensors, metadata), env, place)
-    if kind == "shared-offset":
-        offset, meaning = offset_from_contents(name, tensors, metadata)
-        _check(name, meaning, env)
-        return OffsetPolicy(_predictor_policy(predictor, env, place), offset.to(place))
     if kind == "agent":
         return _agent_from_contents(name, tensors, metadata, env, place)
-    raise CheckpointError(f"{name} holds a {kind}: give the file of a predictor, an agent or an offset")
+    raise CheckpointError(f"{name} holds a {kind}: give the file of a predictor or an agent")
 
 
 def file_of(name_or_path: str | os.PathLike[str]) -> Path | None:
@@ -297,7 +282,7 @@ def generator_of(names: Iterable[str | os.PathLike[str]], device: torch.device |
 
 def _rewarded(metadata: Mapping[str, Any]) -> ActionMeaning | None:
     """Give `learned_on` of a file's metadata: a predictor that was rewarded once, as those that ship, is an agent."""
-    known = metadata.get("kind") in ("agent", "shared-offset") or "metric" in (metadata.get("training") or {})
+    known = metadata.get("kind") == "agent" or "metric" in (metadata.get("training") or {})
     try:
         return ActionMeaning.from_metadata(metadata) if known else None
     except TypeError:  # damaged: whoever reads it all will say so

@@ -1,13 +1,11 @@
-"""The baseline that every agent must beat: a policy plus one constant, the same for all pictures.
+"""One constant for all pictures, added to what a policy chooses.
 
-What a constant wins has nothing to do with the picture: it is a habit of the generator or the metric. It is learned
-by an antithetic evolution strategy: the group-relative gradient, with one vector in the network's place.
+What it wins has nothing to do with the picture: it is a habit of the generator or the metric. It is learned by an
+antithetic evolution strategy: the group-relative gradient, with one vector in the network's place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,13 +13,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from agents.checkpoints import ActionMeaning, Path, only, whole
 from agents.config import per_component
 from agents.group_pg import advantage, antithetic
 from agents.worlds import Env, OneStepWorld
-from generators import checkpoint
-from generators.checkpoint import CheckpointError
-from generators.codec import CODE_LENGTH
 
 NOISE = (0.15,) * 8 + (0.05,)
 """Deviation per component in the action box; the last value holds for the rest."""
@@ -105,40 +99,3 @@ def _first_rows(world: OneStepWorld) -> dict[str, Any]:
         for name, values in world.info.items()
         if isinstance(values, Tensor | np.ndarray) and len(values) == world.num_envs
     }
-
-
-def save_offset(path: Path, offset: Tensor, meaning: ActionMeaning | None, training: dict[str, Any]) -> None:
-    """Write an offset to one safetensors file, which `policies.load` takes for a policy.
-
-    Args:
-        path: where to.
-        offset: `(actions,)`, as `learn_offset` gives it.
-        meaning: of the environment that it was learned in, `ActionMeaning.of(env)`; None outside BlindSR.
-        training: plain values that say how it was learned.
-    """
-    metadata = {"kind": "shared-offset", "meaning": asdict(meaning) if meaning else None, "training": training}
-    checkpoint.save(path, {"offset": offset}, metadata)
-
-
-def load_offset(path: Path) -> tuple[Tensor, ActionMeaning | None]:
-    """Read an offset, `(actions,)`, and what its components mean.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, or holds no offset.
-    """
-    return offset_from_contents(path, *checkpoint.read(path))
-
-
-def offset_from_contents(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
-) -> tuple[Tensor, ActionMeaning | None]:
-    """Do `load_offset`'s work on a file's contents; `path` is for messages."""
-    if metadata.get("kind") != "shared-offset":
-        raise CheckpointError(f"{path} holds a {metadata.get('kind')}, not a shared offset")
-    with whole(path, "shared offset"):
-        only(tensors, ["offset"])
-        offset, meaning = tensors["offset"].float(), ActionMeaning.from_metadata(metadata)
-        length = len(offset) if meaning is None else 1 if meaning.kind == "width" else CODE_LENGTH
-        if offset.shape != (length,):
-            raise ValueError(f"an offset of {length} components was expected, not {tuple(offset.shape)}")
-        return offset, meaning

@@ -11,11 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from typing import Any
 
-import gymnasium
-
 import generators
 from agents import policies
-from agents.part import parted
 from blindsr_env import images, sharing
 from blindsr_env.env import BlindSREnv
 from experiments import digests, labels, paper, recipes
@@ -35,9 +32,8 @@ class Evaluate:
 
     Attributes:
         policies: what chooses the code: any of `true-code` (the true kernel's), `predictor`, `mean-code`, `random`,
-            `shared-offset` (one constant for all photos), shipped agents such as `amgan_rl`, files or run folders of
-            predictors, agents and offsets, and `module:function` for a policy of another library (see
-            `agents.policies.load`).
+            shipped agents such as `amgan_rl`, files or run folders of predictors and agents, and `module:function` for
+            a policy of another library (see `agents.policies.load`).
         images: HR photos: a folder or a file; several as `[A, B]`, or with names of your own as `{Set5: A, Set14: B}`.
             Without it, the built-in held-out photos.
         widths: kernel widths (standard deviation, HR pixels); every photo is degraded with each.
@@ -50,18 +46,17 @@ class Evaluate:
             each way, and each further way is compared with the first.
         self_ensemble: whether each photo is rendered flipped and turned in eight ways, of which the mean is taken (see
             `generators.self_ensemble`); `[false, true]` compares likewise.
-        predictor: checkpoint that `predictor` and `shared-offset` use; without it, the shipped one.
+        predictor: checkpoint that `predictor` uses; without it, the shipped one.
         action: what the policies choose. `code`: 15 numbers that describe the blur kernel, scaled so that Gaussian
             kernels fill 80% of the box [-1, 1]; `free-code`: the same 15 numbers, scaled so that they also reach codes
             that no kernel has; `width`: one number, the Gaussian's width.
         recipes: agents that differ only in their random seed, by the name of their recipe: files, run folders, or a
             pattern of them, as in `{eq10: 'runs/eq10_*', eq11: 'runs/eq11_*'}`. They are scored like policies; each
             recipe's gain comes with an interval over seeds and photos, and is compared with the recipes before it.
-        offset_metric: reward that `shared-offset` is learned for, on the built-in training photos.
         output: results file, JSON; null writes none. If it holds results of another run, the new ones go to
             `NAME_2.json`.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
-        seed: random seed of the random policy, the offset and the intervals.
+        seed: random seed of the random policy and the intervals.
     """
 
     policies: tuple[str, ...] = ("true-code", "predictor", "mean-code")
@@ -75,7 +70,6 @@ class Evaluate:
     predictor: str | None = None
     action: str = "code"
     recipes: dict[str, recipes.Recipe] = field(default_factory=dict)
-    offset_metric: str = "niqe"
     output: str | None = "results/evaluate.json"
     device: str = "auto"
     seed: int = 0
@@ -215,7 +209,7 @@ def _identity(settings: Evaluate, seeds: Seeds) -> dict[str, Any]:
     return {
         "generators": [digests.of_checkpoint(generators.find(source)) for source in settings.sources],
         "images": {title: digests.of_photos(folder) for title, folder in settings.sets.items()},
-        "metrics": [digests.of_metric(metric) for metric in (*settings.metrics, settings.offset_metric)],
+        "metrics": [digests.of_metric(metric) for metric in settings.metrics],
         "policies": [digests.of_policy(name) for name in settings.policies],
         "predictor": digests.of_policy(settings.predictor or "predictor"),
         "recipes": {name: [digests.of_checkpoint(file) for file in files.values()] for name, files in seeds.items()},
@@ -261,24 +255,10 @@ def table_of_differences(found: list[dict[str, Any]]) -> str:
 def _actors(way: _Way, settings: Evaluate, seeds: Seeds) -> dict[str, policies.Policy]:
     """Give the policies beside the true code, by what the results call them: files by their last parts."""
     named = dict(zip(labels.tails(settings.policies), settings.policies, strict=True))
-    actors = {label: _policy(name, way, settings) for label, name in named.items() if name != "true-code"}
+    actors: dict[str, policies.Policy] = {}
+    for label, name in named.items():
+        if name != "true-code":
+            actors[label] = policies.load(name, way.env, predictor=settings.predictor, seed=settings.seed)
     for files in seeds.values():
         actors |= {label: policies.load(file, way.env) for label, file in files.items()}
     return actors
-
-
-def _policy(name: str, way: _Way, settings: Evaluate) -> policies.Policy:
-    learn_on = None
-    if parted(name)[0] == "shared-offset":
-        print(f"learning the shared offset for {settings.offset_metric} on the built-in training photos")
-        learn_on = gymnasium.make_vec(
-            "BlindSR-v0",
-            num_envs=24,
-            metric=settings.offset_metric,
-            generator=way.source,
-            action=settings.action,
-            repeats=6,
-            device=str(way.env.device),
-            output="torch",
-        )
-    return policies.load(name, way.env, predictor=settings.predictor, learn_on=learn_on, seed=settings.seed)

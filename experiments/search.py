@@ -43,7 +43,7 @@ class Search:
 
     Attributes:
         starts: where searches begin, besides the true code and the prediction: `mean-code` (a search from scratch),
-            `random`, shipped agents such as `amgan_rl_s`, and files or run folders of predictors, agents and offsets.
+            `random`, shipped agents such as `amgan_rl_s`, and files or run folders of predictors and agents.
         budgets: numbers of renders per image at which the reward is reported; 1 is the start alone.
         population: candidates per image and generation; an even number.
         views: number of views of each scene, 1 to 4 (the photo as it is, mirrored, upside down, and both), over which

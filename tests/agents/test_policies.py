@@ -154,9 +154,8 @@ def test_agents_start_untrained_at_another_basis(generator):
     assert not torch.equal(actor.centre, torch.zeros_like(actor.centre))
 
 
-def test_damaged_predictors_and_offsets_are_refused_in_one_line(make, predictor_file, tmp_path):
-    bad, offset = tmp_path / "bad.safetensors", tmp_path / "offset.safetensors"
-    shared_offset.save_offset(offset, torch.zeros(15), ActionMeaning.of(make()), {})
+def test_damaged_predictors_are_refused_in_one_line(make, predictor_file, tmp_path):
+    bad = tmp_path / "bad.safetensors"
     tensors, metadata = checkpoint.read(predictor_file)
     weight = "predictor.head.weight"
     damages = [
@@ -169,22 +168,9 @@ def test_damaged_predictors_and_offsets_are_refused_in_one_line(make, predictor_
         (tensors, {**metadata, "settings": {"kind": "transformer"}}),
         (tensors, {**metadata, "meaning": {"unknown": 1}}),
     ]
-    damages = [("predictor", *damage) for damage in damages]
-    tensors, metadata = checkpoint.read(offset)
-    damages += [
-        ("shared offset", *damage)
-        for damage in [
-            ({"x": torch.zeros(15)}, metadata),
-            ({"offset": torch.zeros(15), "x": torch.zeros(1)}, metadata),
-            ({"offset": torch.zeros(3)}, metadata),
-            ({"offset": torch.zeros(15, 2)}, metadata),
-            ({"offset": torch.tensor(0.0)}, metadata),
-            (tensors, {**metadata, "meaning": {"unknown": 1}}),
-        ]
-    ]
-    for what, some, values in damages:
+    for some, values in damages:
         checkpoint.save(bad, some, values)
-        with pytest.raises(CheckpointError, match=f"bad.safetensors is not a whole {what}'s checkpoint") as error:
+        with pytest.raises(CheckpointError, match="bad.safetensors is not a whole predictor's checkpoint") as error:
             policies.load(bad, make(), predictor=predictor_file)
         assert "\n" not in str(error.value)
 
@@ -304,32 +290,26 @@ def test_a_folder_does_not_hide_a_policy(make, tmp_path, monkeypatch):
     assert policies.file_of("amgan_rl_s") == checkpoints.SHIPPED_AGENTS["amgan_rl_s"]
 
 
-def test_shared_offset_is_learned_saved_and_loaded(make, predictor_file, tmp_path, monkeypatch):
+def test_an_offset_is_learned_on_a_predictor(make, predictor_file, monkeypatch):
     env, bars = make(repeats=2), []
     monkeypatch.setattr(shared_offset, "tqdm", lambda **settings: bars.append(Mock(**settings)) or bars[-1])
-    policy = policies.load("shared-offset", env, predictor=predictor_file, learn_on=env, renders=8)
+    base = policies.load(predictor_file, env)
+    offset = shared_offset.learn_offset(env, base, renders=8)
     assert bars[0].desc == "learning the offset" and bars[0].unit.strip() == "renders" and bars[0].total == 8
     assert sum(call.args[0] for call in bars[0].update.call_args_list) == 8
-    offset = shared_offset.learn_offset(env, policy.base, renders=16)
-    assert torch.equal(offset, shared_offset.learn_offset(env, policy.base, renders=16)) and offset.abs().max() > 0
-    path = tmp_path / "offset.safetensors"
-    shared_offset.save_offset(path, offset, ActionMeaning.of(env), {"renders": 16})
-    loaded = policies.load(path, env, predictor=predictor_file)
+    assert torch.equal(offset, shared_offset.learn_offset(env, base, renders=8)) and offset.abs().max() > 0
+    policy = shared_offset.OffsetPolicy(base, offset)
     observation, _ = env.reset(seed=0)
-    expected = (policy.base.predict(observation)[0] + offset).clamp(-1, 1)
-    torch.testing.assert_close(loaded.predict(observation)[0], expected)
-    np.testing.assert_allclose(loaded.predict(observation.numpy())[0], expected, atol=1e-6)
-    with pytest.raises(CheckpointError, match="action space"):
-        policies.load(path, make(action="free-code"), predictor=predictor_file)
+    expected = (base.predict(observation)[0] + offset).clamp(-1, 1)
+    torch.testing.assert_close(policy.predict(observation)[0], expected)
+    np.testing.assert_allclose(policy.predict(observation.numpy())[0], expected, atol=1e-6)
     with pytest.raises(ValueError, match="even repeats"):
-        shared_offset.learn_offset(make(), policy.base)
+        shared_offset.learn_offset(make(), base)
 
 
 def test_what_is_missing_or_unknown_is_named(make, tmp_path):
     with pytest.raises(ValueError, match="unknown policy 'true-cod': did you mean 'true-code'.* Or give the path"):
         policies.load("true-cod")
-    with pytest.raises(ValueError, match="give learn_on="):
-        policies.load("shared-offset", make())
     with pytest.raises(ValueError, match="give env="):
         policies.load("random")
     with pytest.raises(ValueError, match="stands in the environment's info"):

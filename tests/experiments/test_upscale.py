@@ -10,8 +10,7 @@ import torch
 
 import generators
 from agents import policies
-from agents.checkpoints import ActionMeaning
-from agents.shared_offset import save_offset
+from agents.ddpg import DDPG
 from blindsr_env import images
 from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
@@ -217,7 +216,7 @@ def test_an_agent_brings_its_generator_and_names_its_folder(tmp_path, photo, mon
 
 def test_an_agent_whose_generator_does_not_ship_needs_its_file(tmp_path, photo, tiny_checkpoint):
     env = BlindSREnv(metric="psnr", generator=tiny_checkpoint)
-    save_offset(tmp_path / "mine.safetensors", torch.zeros(15), ActionMeaning.of(env), {})
+    DDPG(env).save(tmp_path / "mine.safetensors")
     common = dict(images=str(tmp_path / "a.png"), output=str(tmp_path), policy=str(tmp_path / "mine.safetensors"))
     images.write(tmp_path / "a.png", photo(8, 9, 0))
     with pytest.raises(ValueError, match=r"learned on tiny of weights that do not ship: give its file as --generator"):
@@ -277,7 +276,7 @@ def test_mistakes(photos, tmp_path, tiny_checkpoint, capsys, monkeypatch, argume
     assert not (tmp_path / "upscaled").exists()
 
 
-@pytest.mark.parametrize("name", ["true-code", "random@0.5", "true-code@0.5", "shared-offset@0.25"])
+@pytest.mark.parametrize("name", ["true-code", "random@0.5", "true-code@0.5"])
 def test_policies_that_need_more_than_the_photo_are_refused_in_part_too(name):
     with pytest.raises(ValueError, match="cannot choose for a photo alone"):
         Upscale(images="photo.png", policy=name)
