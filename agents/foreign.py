@@ -107,7 +107,13 @@ def load(name: str, env: Any = None) -> Foreign:
     function = getattr(made, attribute, None)
     if not callable(function):
         raise ValueError(f"policy {name!r}: {place} has no function {attribute!r}")
-    choose = function(env)
+    try:
+        choose = function(env)
+    except Exception as error:
+        raise ValueError(
+            f"policy {name!r}: {attribute}(env) failed with {type(error).__name__}: {error} ({_place(error)}); it is "
+            "called with the environment, and should give a function of observations"
+        ) from error
     if not callable(choose):
         raise ValueError(f"policy {name!r} gave a {type(choose).__name__}: it should give a function of observations")
     space = getattr(env, "single_action_space", getattr(env, "action_space", None))

@@ -190,7 +190,9 @@ def load(
         if mark and (known in NAMES or file_of(known) is not None):
             raise ValueError(f"the share of {known} must be a number from 0 (the prediction) to 1, got {end!r}")
         raise ValueError(
-            unknown("policy", name, (*NAMES, *SHIPPED_AGENTS)) + " Or give the path of a .safetensors file"
+            unknown("policy", name, (*NAMES, *SHIPPED_AGENTS))
+            + (" Several are given as '[A, B]'." if "," in name else "")
+            + " Or give the path of a .safetensors file"
         )
     tensors, metadata = checkpoint.read(path)
     policy = _from_contents(os.fspath(path), tensors, metadata, env, place)

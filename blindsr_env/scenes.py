@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -172,7 +173,8 @@ class SceneSampler:
         crop: height and width of the HR crop; each photo must hold it, upright or turned by a right angle.
         patch: height and width of the LR patch.
         degradation: see `Degradation`.
-        width_range: widths where the degradation names none: the generator's.
+        width_range: the widths that the generator knows; drawn from where the degradation names none. Others bring a
+            UserWarning.
     """
 
     def __init__(
@@ -189,6 +191,8 @@ class SceneSampler:
         self.names, self.heights, self.widths = list(names), heights, widths
         self.crop, self.patch, self.degradation = crop, patch, degradation
         self.width_range = width_range if degradation.width_range is None else degradation.width_range
+        self._known = width_range
+        self._warn_of(self.width_range if degradation.widths is None else degradation.widths)
 
     def draw(self, streams: Sequence[np.random.Generator], fixed: Mapping[str, NDArray[Any]] | None = None) -> Draw:
         """Draw one scene from each stream.
@@ -337,7 +341,18 @@ class SceneSampler:
         width = _each("width", value, scenes, (), np.float64)
         if not (np.isfinite(width) & (width > 0)).all():
             raise ValueError(f"option 'width' must be above 0, in HR pixels, got {value!r}")
+        self._warn_of(width)
         return width
+
+    def _warn_of(self, widths: ArrayLike) -> None:
+        """Warn where a reward of 0 is no longer what a good code earns: of widths that the generator does not know."""
+        (low, high), lowest, highest = self._known, float(np.min(widths)), float(np.max(widths))
+        if lowest < low or highest > high:
+            warnings.warn(
+                f"kernel widths {lowest:g} to {highest:g} go beyond the generator's, {low:g} to {high:g}: it renders "
+                "the true codes of others badly, and rewards over them are high for nothing",
+                stacklevel=2,
+            )
 
     def _fix_kernel(self, value: Any, scenes: int) -> NDArray[np.float64]:
         kernel = _each("kernel", value, scenes, (KERNEL_SIZE, KERNEL_SIZE), np.float64)

@@ -14,6 +14,24 @@ CONFIGS = Path(__file__).parent / "configs"
 """Folder of the shipped configs."""
 
 
+ALIKE = (("images", "data"), ("renders", "total_timesteps", "budgets"))
+"""Settings that one command calls so, another so."""
+
+
+def unknown_setting(name: str, known: Sequence[str]) -> str:
+    """Say that a setting is unknown, and what it may be called here.
+
+    Example:
+        >>> unknown_setting("images", ["data", "steps"]), unknown_setting("stepz", ["data", "steps"])
+        ("unknown setting 'images': here it is 'data'.", "unknown setting 'stepz': did you mean 'steps'?")
+    """
+    for group in ALIKE:
+        here = [other for other in group if other in known]
+        if name in group and here:
+            return f"unknown setting {name!r}: here it is {here[0]!r}."
+    return unknown("setting", name, known)
+
+
 def completed(settings: type, arguments: Sequence[str]) -> list[str]:
     """Expand shorthands: `--config amnet` to its file, `--data photos` to a list, `--amp` to `--amp true`.
 

@@ -224,13 +224,13 @@ def _plain(value: Any) -> str:
 
 
 def _explain(message: str, settings: type) -> str:
+    from experiments.arguments import unknown_setting
     from experiments.options import described
-    from generators.nearest import unknown
 
     known = [field.name for field in fields(settings)]
     refused = re.search(r"Option '([^']+)' is not accepted|unrecognized arguments: -*([\w.-]+)", message)
     if refused:
-        return unknown("setting", (refused.group(1) or refused.group(2)).replace("-", "_"), known)
+        return unknown_setting((refused.group(1) or refused.group(2)).replace("-", "_"), known)
     missing = re.search(r"arguments are required: (.+)", message)
     if missing:
         name = missing.group(1)

@@ -13,8 +13,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import yaml
 
 from agents.interruption import Interruption
-from experiments.arguments import completed
-from generators.nearest import unknown
+from experiments.arguments import completed, unknown_setting
 
 S = TypeVar("S")
 
@@ -66,7 +65,7 @@ def read(settings: type[S], arguments: Sequence[str]) -> S:
     hints = get_type_hints(settings)
     for key, value in values.items():
         if key not in known:
-            raise ValueError(unknown("setting", key, known))
+            raise ValueError(unknown_setting(key, list(known)))
         try:
             values[key] = _convert(value, hints[key])
         except (TypeError, ValueError):

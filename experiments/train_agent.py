@@ -262,7 +262,8 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
             agent.replay_mark = None
         agent.save(path, with_replay=stopped, **trained)
     else:
-        print(f"{path} has learned from {agent.num_timesteps} renders already: nothing left to learn")
+        done = f"{path} has learned from {agent.num_timesteps} renders already"
+        print(f"{done}: nothing left to learn; a larger budget goes on")
     if agent.num_timesteps >= settings.total_timesteps:
         agent_file.replay_file(path).unlink(missing_ok=True)
     log.close()

@@ -106,18 +106,16 @@ def get(metric: str | Metric | Recipe, *, scale: int = 4) -> Metric:
     """
     if scale < 1:
         raise ValueError(f"the scale of super-resolution must be at least 1, got {scale}")
-    if isinstance(metric, str):
-        mixed = terms(metric, _factories, PREFIXES)
-        if metric in _factories or mixed == [(1.0, metric)]:
-            return _named(metric, scale)
-    elif isinstance(metric, Mapping | Sequence):
-        mixed = terms(metric, _factories, PREFIXES)
-    else:
+    if not isinstance(metric, str | Mapping | Sequence):
         return _checked(metric)
+    mixed = terms(metric, _factories, PREFIXES)
     try:
+        if isinstance(metric, str) and (metric in _factories or mixed == [(1.0, metric)]):
+            return _named(metric, scale)
         return Mixture([(weight, _named(name, scale)) for weight, name in mixed])
     except UnknownMetricError as error:
-        raise UnknownMetricError(f"{error} ({HINT})") from None
+        meant = not isinstance(metric, str) or set("+-*") & set(metric)  # a mixture, however it is written
+        raise UnknownMetricError(f"{error} ({HINT})" if meant else str(error)) from None
 
 
 def parts(metric: str | Metric | Recipe) -> list[str]:

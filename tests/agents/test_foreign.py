@@ -62,6 +62,10 @@ def greedy(env):
         return torch.zeros(len(seen), 15, requires_grad=True)
 
     return choose
+
+
+def direct(observations):
+    return np.zeros((len(observations), 15))
 """
 
 
@@ -123,6 +127,12 @@ def test_what_is_wrong_with_it_is_said(module, env):
         policies.load(f"{module}:brigth", env)
     with pytest.raises(ValueError, match="gave a NoneType: it should give a function of observations"):
         policies.load(f"{module}:none", env)
+    with pytest.raises(
+        ValueError, match=rf"direct\(env\) failed with TypeError: .*{module}.py:.* is called with the env"
+    ):
+        policies.load(f"{module}:direct", env)
+    with pytest.raises(ValueError, match=r"unknown policy 'predictor,random'.* Several are given as '\[A, B\]'"):
+        policies.load("predictor,random", env)
     for what, message in (("pair", "should give the actions alone"), ("bad", "NaN"), ("words", "no array of numbers")):
         with pytest.raises(ValueError, match=message):
             policies.load(f"{module}:{what}", env).predict(np.zeros((2, 8, 8, 3), np.uint8))

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -290,6 +291,22 @@ def test_noise_has_the_asked_deviation_and_comes_from_the_stream(make, photo, pa
     assert abs(noisy.float().std() - 5) < 0.2 and abs(noisy.float().mean() - 128) < 0.2
     assert torch.equal(noisy, core.scenes(streams(4)).lr)
     assert not torch.equal(noisy[0], noisy[1])
+
+
+@pytest.mark.parametrize(
+    "degradation", [{"width_range": (1, 6)}, {"widths": [0.1, 2.0]}, {"kind": "anisotropic", "width_range": (1, 4.5)}]
+)
+def test_widths_that_the_generator_does_not_know_bring_a_warning(make, degradation):
+    with pytest.warns(UserWarning, match="go beyond the generator's, 0.2 to 4"):
+        make(degradation=degradation)
+
+
+def test_a_fixed_width_that_the_generator_does_not_know_brings_a_warning(make):
+    with pytest.warns(UserWarning, match="kernel widths 6 to 6 go beyond the generator's, 0.2 to 4"):
+        make().sampler.fix({"width": 6.0}, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make(degradation={"widths": [0.2, 4.0]}).sampler.fix({"width": [0.2, 4.0]}, 2)
 
 
 def test_a_width_range_may_be_an_array(make):

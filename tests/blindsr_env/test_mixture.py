@@ -132,7 +132,7 @@ def test_names_of_ones_own_inside(registered, pictures):
         ("niqe+0.1*pnsr", "unknown metric 'pnsr': did you mean 'psnr'.*a mixture is written as"),
         ("nique+psnr", "unknown metric 'nique': did you mean 'niqe'"),
         ("niqe+", "unknown metric ''"),
-        ("niqe-0.1*psnr", "unknown metric 'niqe-0.1"),
+        ("niqe-0.1*psnr", "unknown metric 'niqe-0.1.*a mixture is written as 'niqe"),
         ("niqe+-0.1*psnr", "the weight of 'psnr' must be a finite number above 0, got -0.1"),
         ("niqe+0*psnr", "above 0, got 0"),
         ({"niqe": 1, "psnr": "0.1"}, "weight of 'psnr' must be a finite number above 0, got '0.1'"),

@@ -30,6 +30,7 @@ def test_shipped_configs_read_the_same(path):
     ("arguments", "message"),
     [
         (["--data", "[a]", "--stepz", "3"], "unknown setting 'stepz': did you mean 'steps'"),
+        (["--images", "a"], "unknown setting 'images': here it is 'data'"),
         (["--data", "[a]", "--ema", "much"], 'setting "ema": expected float, got much'),
         (["--data", "[a]", "--steps", "1.5"], 'setting "steps": expected int, got 1.5'),
         (["--data", "[a]", "--steps", "inf"], 'setting "steps": expected int, got inf'),
