@@ -138,7 +138,13 @@ def write(path: str | os.PathLike[str], pixels: NDArray[np.uint8]) -> None:
         raise ImageError(f"cannot write {path}: its name must end in one of {', '.join(sorted(SUFFIXES))}")
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
         raise ImageError(f"cannot write {path}: pixels are {_kind(pixels)}, not uint8 of shape (H, W, 3)")
-    _, data = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(pixels[..., ::-1]))
+    try:
+        done, data = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(pixels[..., ::-1]))
+    except cv2.error:
+        done = False
+    if not done:
+        size = "{}x{}".format(*pixels.shape[:2])
+        raise ImageError(f"cannot write {path}: {path.suffix} does not hold {size} pixels: give a name ending in .png")
     with atomic_write(path) as partial:
         data.tofile(partial)
 

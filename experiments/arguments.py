@@ -53,6 +53,7 @@ def completed(settings: type, arguments: Sequence[str]) -> list[str]:
         option = left.pop(0)
         if not option.startswith("-"):
             raise ValueError(f"{option!r} belongs to no option: write --KEY {option}")
+        option = option[:2] + option[2:].replace("-", "_")
         key, hint = option.removeprefix("--"), hints.get(option.removeprefix("--"))
         value = left.pop(0) if left and not left[0].startswith("--") else None
         if key == "config":

@@ -29,13 +29,14 @@ class Batches:
             upright or turned by a right angle, whichever way it fits.
         batch_size: patches per batch.
         width_range: kernel widths are drawn uniformly from it.
-        soften: half of the HR crops, rounded down, are first blurred by a Gaussian of random width up to this, HR
+        soften: half of the HR crops are first blurred by a Gaussian of random width up to this, HR
             pixels. Photos differ in how sharp they are, and a predictor that takes softness for blur makes pictures
             ring.
         rng: on the pool's device; its state is the stream's state.
 
     Raises:
         ImageError: no photo is large enough for a patch.
+        ValueError: half of an odd batch is to be softened.
     """
 
     def __init__(
@@ -50,6 +51,8 @@ class Batches:
         rng: torch.Generator,
     ) -> None:
         self.pool, self.scale, self.batch_size, self.width_range, self.rng = pool, scale, batch_size, width_range, rng
+        if soften > 0 and batch_size % 2:
+            raise ValueError(f"half of the crops are softened, of an odd number, {batch_size} a process: make it even")
         self.soften = soften
         self.size = height, width = scaled(sides(patch_size), scale)
         # By their number of crops, photos a little larger than a patch would hardly count: a tenth for BSDS400 beside
@@ -71,7 +74,7 @@ class Batches:
             top = (u[1] * (heights - rows + 1)).long()
             left = (u[2] * (widths - columns + 1)).long()
             hr = pool.crops(image, top, left, self.size, flip).float().div_(255)
-            if self.soften > 0 and self.batch_size > 1:
+            if self.soften > 0:
                 half = hr[: self.batch_size // 2]
                 v = torch.rand(len(half), generator=self.rng, device=pool.device, dtype=torch.float64)
                 half.copy_(degradation.blur(half, kernels.gaussian_profile(SHARP + (self.soften - SHARP) * v)))

@@ -95,13 +95,15 @@ def bench(settings: Bench) -> dict[str, Any]:
         "rival": digests.of_metric(settings.rival),
     }
     output = None if settings.output is None else vacant(settings.output, config, identity)
+    fresh = output is not None and not output.exists()
     figures: dict[str, Any] = {"device": str(device), "threads": torch.get_num_threads()}
     for part in settings.parts:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         figures[part] = PARTS[part](settings, device) | {"peak_memory": memory_peak(device)}
         print(table(part, figures[part]))
-        if output is not None:  # after each part, so that a run cut short keeps what it measured
+        # After each part, so that a run cut short keeps what it measured, but not in place of an earlier one's whole.
+        if output is not None and (fresh or part == settings.parts[-1]):
             write_results(output, figures, config, settings.seed, identity)
     if output is not None:
         print(f"written to {output}")

@@ -50,6 +50,7 @@ def read(settings: type[S], arguments: Sequence[str]) -> S:
             of another type.
     """
     values: dict[str, Any] = {}
+    hints = get_type_hints(settings)
     arguments = completed(settings, arguments)
     for flag, text in zip(arguments[::2], [*arguments[1::2], None], strict=False):
         if not flag.startswith("--") or text is None:
@@ -60,9 +61,8 @@ def read(settings: type[S], arguments: Sequence[str]) -> S:
                 raise ValueError(f"{text} holds no settings: it should have lines of KEY: VALUE")
             values |= content
         else:
-            values[flag[2:]] = _yaml(flag, text)
+            values[flag[2:]] = text if _is_text(hints.get(flag[2:]), text) else _yaml(flag, text)
     known = {field.name: field for field in fields(settings)}  # type: ignore[arg-type]
-    hints = get_type_hints(settings)
     for key, value in values.items():
         if key not in known:
             raise ValueError(unknown_setting(key, list(known)))
@@ -75,6 +75,11 @@ def read(settings: type[S], arguments: Sequence[str]) -> S:
             listed = "[FOLDER]" if key == "data" else "VALUE"
             raise ValueError(f"missing setting {key}: give it as --{key} '{listed}' or in the config file")
     return settings(**values)
+
+
+def _is_text(hint: Any, text: str) -> bool:
+    """Say whether an option's text is the setting itself, whatever else it looks like: a folder may be called 007."""
+    return hint in (str, str | None) and text != "null" and not text.startswith(("[", "{"))
 
 
 def _yaml(where: str, text: str) -> Any:

@@ -50,6 +50,18 @@ class RunFolder:
         with atomic_write(self.path / "config.yaml") as partial:
             partial.write_text(yaml.safe_dump(plain(config), sort_keys=False))
 
+    def check_kind(self, config: Any) -> None:
+        """Refuse to begin a run where one of another command lies, whose config and results it would replace.
+
+        Raises:
+            ValueError: the folder's config has settings that `config` has not.
+        """
+        path = self.path / "config.yaml"
+        theirs = yaml.safe_load(path.read_text()) if path.exists() else {}
+        foreign = [key for key in theirs if key not in plain(config)]
+        if foreign:
+            raise ValueError(f"{self.path} holds another run, with {foreign[0]}: give another output folder")
+
     def check_config(self, config: Any, free: Collection[str] = ()) -> None:
         """Refuse to resume a run with settings other than those it was started with.
 

@@ -26,7 +26,7 @@ class Ship:
     Attributes:
         generator: checkpoint of a trained generator.
         images: folder of HR photos on which both precisions are compared; not those that results are reported on.
-        output: file to write.
+        output: file to write, not one that is there.
         widths: kernel widths (standard deviation, HR pixels) of the comparison.
         tolerance: largest acceptable change of the mean PSNR at any width, in dB; above it the weights stay in float32.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
@@ -34,7 +34,7 @@ class Ship:
 
     generator: str = "runs/generator/generator.safetensors"
     images: str
-    output: str = "generator.safetensors"
+    output: str = "shipped.safetensors"
     widths: tuple[float, ...] = paper.WIDTHS
     tolerance: float = 0.005
     device: str = "auto"
@@ -49,8 +49,11 @@ def ship(settings: Ship) -> Path:
     Raises:
         CheckpointError: the checkpoint cannot be read.
         ImageError: the photos cannot be used.
-        ValueError: the file would be larger than 15 MB.
+        ValueError: the file exists already, or would be larger than 15 MB.
     """
+    target = Path(settings.output)
+    if target.exists():
+        raise ValueError(f"{target} exists already: give another --output, or remove it")
     device = pick_device(settings.device)
     full = generators.load(settings.generator, device=device)
     training = generators.checkpoint.read(settings.generator)[1]["training"]
@@ -67,7 +70,6 @@ def ship(settings: Ship) -> Path:
         size = os.path.getsize(path)
     if size > LARGEST:
         raise ValueError(f"the file takes {size / 2**20:.1f} MB, above {LARGEST >> 20} MB: ship a smaller network")
-    target = Path(settings.output)
     generators.save(target, full, training, dtype)
     cost = "cannot hold a weight" if moved == math.inf else f"moves PSNR by {moved:.4f} dB"
     print(f"half precision {cost}: weights in {dtype} in {target}, {size / 2**20:.1f} MB")

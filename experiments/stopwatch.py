@@ -51,11 +51,13 @@ def race(contestants: Sequence[Contestant], rounds: int, device: torch.device, l
     """
     runners = [*_matmuls(device, {contestant.dtype for contestant in contestants}), *contestants]
     seconds: dict[str, list[float]] = {runner.name: [] for runner in runners}
-    for lap in tqdm(range(rounds + 1), desc=f"timing {label}", unit="round"):
-        for runner in runners:
-            taken = elapsed(runner.run, device)
-            if lap:
-                seconds[runner.name].append(taken)
+    # Without TF32 in convolutions: products in float32 and the environments' pictures do not have it either.
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        for lap in tqdm(range(rounds + 1), desc=f"timing {label}", unit="round"):
+            for runner in runners:
+                taken = elapsed(runner.run, device)
+                if lap:
+                    seconds[runner.name].append(taken)
     figures: dict[str, dict[str, Any]] = {}
     for runner in runners:
         median = statistics.median(seconds[runner.name])

@@ -229,6 +229,7 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
         if agent.num_timesteps < settings.total_timesteps:
             print(f"{path} goes on from {agent.num_timesteps} renders", flush=True)
     else:
+        folder.check_kind(settings)
         agent = kind(env, config, actor=settings.actor, seed=settings.seed)
     folder.write_config(settings)
     trained = {

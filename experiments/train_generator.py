@@ -14,6 +14,7 @@ from torch.nn import functional as F
 import generators
 from experiments import options
 from experiments.devices import pick_device
+from experiments.run_folder import RunFolder
 from experiments.trainer import Trainer, fuse, origin, place
 from experiments.training import record, train
 from experiments.training_settings import TrainingSettings
@@ -91,7 +92,14 @@ def _first(settings: TrainGenerator) -> generators.AMNet:
     fresh = generators.build(settings.arch, scale=settings.scale, modulation=settings.modulation)
     if settings.init is None:
         return fresh
-    start = generators.load(settings.init)
+    try:
+        start = generators.load(settings.init)
+    except generators.CheckpointError as error:
+        if RunFolder(settings.output, create=False).states():  # whose weights are the run's own by now
+            raise generators.CheckpointError(
+                f"{error}; but the run in {settings.output} goes on without it: leave init out"
+            ) from error
+        raise
     network = grow(start, fresh.architecture, settings.arch, torch.Generator().manual_seed(settings.seed))
     if settings.code_noise > 0:
         ignore_unused(network)

@@ -136,7 +136,9 @@ def _resume(trainer: Trainer, folder: RunFolder) -> dict[str, float]:
 
     def read() -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
         state = folder.load_state()
-        if state is not None:
+        if state is None:
+            folder.check_kind(settings)
+        else:
             folder.check_config(settings, FREE)
         return state
 

@@ -77,6 +77,10 @@ class TrainingSettings:
         sides(self.patch_size)
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if not self.clip_norm > 0:
+            raise ValueError(f"clip_norm must be above 0, got {self.clip_norm}")
+        if not self.soften >= 0:
+            raise ValueError(f"soften must be at least 0, got {self.soften}")
         if not all(0 < factor < 1 for factor in self.shrink):
             raise ValueError(f"shrink must be factors above 0 and below 1, got {self.shrink}")
         if not 0 <= self.ema < 1:

@@ -125,7 +125,8 @@ def upscale(settings: Upscale) -> list[Path]:
     policy = None if settings.width is not None else policies.load(chooser, env)
     todo = [(source, target) for source, target in pairs if settings.overwrite or _stale(source, target)]
     kept = len(pairs) - len(todo)
-    note = None if output.suffix.lower() in images.SUFFIXES else _Note(output, _made_by(settings, env.core))
+    # One photo's picture is never replaced unasked, and may lie beside others.
+    note = _Note(output, _made_by(settings, env.core)) if Path(settings.images).is_dir() else None
     if note is not None:
         note.begin(any(target.exists() for _, target in pairs), settings.overwrite)
     known = f"{chooser} chooses the code" if settings.width is None else f"the kernel's {chosen_by} is known"
@@ -138,11 +139,11 @@ def upscale(settings: Upscale) -> list[Path]:
         try:
             pixels = images.read(source)
             picture = render(env.core, pixels, policy, settings.width)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            images.write(target, picture)
         except (images.ImageError, MemoryError) as error:
             failed.append(str(error) or f"{source} needs more memory than there is: {cure}")
             continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        images.write(target, picture)
         written.append(target)
         small, large = (f"{side[1]}x{side[0]}" for side in (pixels.shape, picture.shape))
         tqdm.write(f"{source}: {small} to {large}, {target}")

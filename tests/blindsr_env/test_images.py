@@ -251,6 +251,12 @@ def test_writing_what_is_no_picture_keeps_the_old_file(tmp_path, pixels):
     assert np.array_equal(images.read(tmp_path / "p.png"), RGB)
 
 
+def test_a_format_that_does_not_hold_the_picture(tmp_path):
+    with pytest.raises(ImageError, match="cannot write .*wide.webp: .webp does not hold 1x16400 pixels: give a name"):
+        images.write(tmp_path / "wide.webp", np.zeros((1, 16_400, 3), np.uint8))
+    assert not list(tmp_path.iterdir())
+
+
 def test_arrays_and_photos():
     photos = images.load([RGB, RGB[..., 0], Photo("mine", RGB[:7])])
     assert [photo.name for photo in photos] == ["array-0", "array-1", "mine"]

@@ -73,6 +73,12 @@ def test_mistakes(arguments, message):
         ["--data", "a", "--patch_size", "48"],
         ["--data", "a", "--patch_size", "[80, 120]"],
         ["--config", "amnet"],
+        ["--data", "a", "--output", "007"],
+        ["--data", "a", "--output", "10:30"],
+        ["--data", "a", "--output", "run #1"],
+        ["--data", "a", "--output", "2024-01-01"],
+        ["--data", "a", "--output", "no", "--validation", "1_000"],
+        ["--data", "a", "--batch-size", "3", "--learning-rate=1e-4"],
     ],
 )
 def test_what_may_be_left_out_is_the_same_in_both(arguments):

@@ -1,5 +1,7 @@
 """Weights for users: half precision where it costs nothing, full where it would."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -53,6 +55,16 @@ def test_a_weight_too_large_for_half_precision_ships_in_full(tiny_checkpoint, da
     tensors, metadata = checkpoint.read(ship.ship(settings(str(source), data, tmp_path)))
     assert tensors["tail.bias"][0] == 1e5 and metadata["training"] == {"steps": 1}
     assert "half precision cannot hold a weight: weights in torch.float32" in capsys.readouterr().out
+
+
+def test_no_file_is_replaced(tiny_checkpoint, data, tmp_path):
+    target = tmp_path / "out" / "g.safetensors"
+    target.parent.mkdir()
+    target.write_bytes(Path(tiny_checkpoint).read_bytes())
+    for source in (tiny_checkpoint, str(target)):
+        with pytest.raises(ValueError, match="g.safetensors exists already: give another --output, or remove it"):
+            ship.ship(settings(source, data, tmp_path))
+    assert target.read_bytes() == Path(tiny_checkpoint).read_bytes()
 
 
 def test_what_does_not_fit(tiny_checkpoint, data, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Supervised training: exact resume, what breaks a run and what does not, the schedule, the batches."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -21,6 +22,7 @@ from experiments import cli
 from experiments.batches import Batches
 from experiments.devices import pick_device
 from experiments.run_folder import RunFolder
+from experiments.train_agent import TrainAgent, train_agent
 from experiments.train_generator import GeneratorTrainer, TrainGenerator, train_generator
 from experiments.train_predictor import PredictorTrainer, TrainPredictor, train_predictor
 from experiments.trainer import fuse
@@ -269,7 +271,7 @@ def test_learning_rates():
     "change",
     [
         *({"steps": 0}, {"batch_size": 0}, {"patch_size": 0}, {"halve_every": 0}, {"learning_rate": 0.0}, {"ema": 1.0}),
-        *({"shrink": (0.5, 1.0)}, {"shrink": (0.0,)}),
+        *({"shrink": (0.5, 1.0)}, {"shrink": (0.0,)}, {"clip_norm": 0.0}, {"clip_norm": -1.0}, {"soften": -0.1}),
     ],
 )
 def test_impossible_settings_are_refused(change):
@@ -428,6 +430,26 @@ def test_a_run_of_before_a_setting_existed_goes_on(settings, tmp_path):
     train_generator(settings(steps=2))
     with pytest.raises(ValueError, match=r"was begun with shrink=\[\], not \[0.9\]"):
         train_generator(settings(steps=3, shrink=(0.9,)))
+
+
+def test_half_of_an_odd_batch_is_not_softened(settings):
+    with pytest.raises(ValueError, match="half of the crops are softened, of an odd number, 3 a process: make it even"):
+        GeneratorTrainer(settings(batch_size=3, soften=0.6))
+    GeneratorTrainer(settings(batch_size=3))
+
+
+def test_another_commands_run_is_not_replaced(settings, tmp_path, data, held_out, tiny_checkpoint):
+    common = {"generator": tiny_checkpoint, "images": data, "held_out": held_out, "patch_size": 8, "device": "cpu"}
+    agent = TrainAgent(algorithm="pathwise", metric="psnr", total_timesteps=16, held_out_scenes=1, **common)
+    folders = {name: tmp_path / name for name in ("agent", "generator")}
+    train_agent(dataclasses.replace(agent, output=str(folders["agent"])))
+    train_generator(settings(output=str(folders["generator"]), steps=1))
+    before = {path: path.read_bytes() for folder in folders.values() for path in folder.iterdir() if path.is_file()}
+    with pytest.raises(ValueError, match="agent holds another run, with algorithm: give another output folder"):
+        train_generator(settings(output=str(folders["agent"]), steps=1))
+    with pytest.raises(ValueError, match="generator holds another run, with .*: give another output folder"):
+        train_agent(dataclasses.replace(agent, output=str(folders["generator"])))
+    assert all(path.read_bytes() == content for path, content in before.items()) and len(before) > 5
 
 
 def test_photos_that_are_all_too_small_are_refused(settings):

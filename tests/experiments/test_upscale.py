@@ -184,6 +184,17 @@ def test_pictures_that_something_else_made_are_not_kept(photos, tmp_path, tiny_c
     assert second != first and upscale(Upscale(**common | dict(width=2.0))) == []
 
 
+def test_single_photos_from_anywhere_may_become_neighbours(tmp_path, photo, tiny_checkpoint):
+    common = dict(output=str(tmp_path / "out"), generator=tiny_checkpoint, device="cpu")
+    for folder, changes in (("a", {}), ("b", {"width": 2.0})):
+        (tmp_path / folder).mkdir()
+        images.write(tmp_path / folder / f"{folder}.png", photo(8, 9, 0))
+        upscale(Upscale(images=str(tmp_path / folder / f"{folder}.png"), **common, **changes))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_x4.png", "b_x4.png"]
+    with pytest.raises(ValueError, match="a_x4.png"):
+        upscale(Upscale(images=str(tmp_path / "a" / "a.png"), **common))
+
+
 def test_a_folder_of_before_a_setting_existed_goes_on(tmp_path, photo, tiny_checkpoint):
     images.write(tmp_path / "in" / "a.png", photo(8, 9, 0))
     common = dict(
