@@ -86,7 +86,8 @@ def bench(settings: Bench) -> dict[str, Any]:
     """Measure what the settings name; print a table, write JSON.
 
     Returns:
-        By part: figures of each contestant (see `stopwatch.race`), their ratios, and the peak memory in bytes.
+        By part: figures of each contestant (see `stopwatch.race`), their ratios, and `peak_memory`, bytes: of a GPU the part's, else the
+        process's so far.
     """
     device = pick_device(settings.device)
     config = _named(settings)
@@ -238,4 +239,4 @@ def table(part: str, figures: dict[str, Any]) -> str:
     lines += [f"  {name}: {ratio:.2f}" for name, ratio in figures.get("ratios", {}).items()]
     others = {key: value for key, value in figures.items() if key not in ("contestants", "ratios", "peak_memory")}
     lines += [f"  {key.replace('_', ' ')}: {value:.4g}" for key, value in others.items()]
-    return "\n".join([*lines, f"  peak memory: {figures['peak_memory'] / 2**20:.0f} MiB"])
+    return "\n".join([*lines, f"  peak memory so far: {figures['peak_memory'] / 2**20:.0f} MiB"])
