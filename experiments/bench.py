@@ -86,8 +86,8 @@ def bench(settings: Bench) -> dict[str, Any]:
     """Measure what the settings name; print a table, write JSON.
 
     Returns:
-        By part: figures of each contestant (see `stopwatch.race`), their ratios, and `peak_memory`, bytes: of a GPU the part's, else the
-        process's so far.
+        By part: figures of each contestant (see `stopwatch.race`), their ratios, and `peak_memory`, bytes: of a GPU the
+        part's, else the process's so far.
     """
     device = pick_device(settings.device)
     config = _named(settings)
