@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.policies import algorithm
 from experiments import labels
 from experiments.intervals import NOTHING, Interval, over_widths, seeds_and_photos
 from generators import checkpoint
@@ -85,7 +86,7 @@ def _check_alike(found: list[str]) -> None:
         trained = metadata.get("training") or {}
         own = {
             "algorithm": metadata["algorithm"],
-            "settings": metadata["config"],
+            "settings": asdict(algorithm(metadata["algorithm"]).config_class.from_dict(metadata["config"])),
             "metric": trained.get("metric"),
             "renders": metadata["total_timesteps"],
             "meaning of actions": metadata.get("meaning"),
