@@ -74,6 +74,7 @@ def test_torchrl_takes_the_single_environment(arguments):
     assert env.rollout(3, break_when_any_done=False)["next", "reward"].shape == (3, 1)
 
 
+@pytest.mark.filterwarnings("ignore:To copy construct from a tensor")  # skrl's own
 @pytest.mark.parametrize("output", ["numpy", "torch"])
 def test_skrl_passes_actions_and_rewards_on(arguments, output):
     pytest.importorskip("skrl")
