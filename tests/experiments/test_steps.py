@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 import generators
@@ -163,3 +164,17 @@ def test_gan_steps_have_both_schedules_rates_and_one_power_iteration(settings, t
         rates = [each.param_groups[0]["lr"] for each in (trainer.optimizer, trainer.discriminator_optimizer)]
         assert rates == [made.learning_rate_at(step), made.discriminator_learning_rate_at(step)]
     assert len({made.learning_rate_at(step) for step in range(4)}) > 2
+
+
+def test_losses_are_logged_as_means_since_the_last(settings, tmp_path, monkeypatch):
+    step = GeneratorTrainer.step
+
+    def told(trainer):
+        step(trainer)
+        return torch.tensor(float(trainer.done))
+
+    monkeypatch.setattr(GeneratorTrainer, "step", told)
+    monkeypatch.setattr("experiments.training.LOG_EVERY", 2)
+    train_generator(settings(steps=5))
+    log = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [(each.step, each.value) for each in log.Scalars("train/loss")] == [(2, 1.5), (4, 3.5), (5, 5.0)]
