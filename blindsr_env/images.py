@@ -175,7 +175,7 @@ def shrink(photo: Photo, factor: float) -> Photo:
 def find(folder: str | os.PathLike[str]) -> list[Path]:
     """List the image files below a folder, sorted by path; hidden ones are left out.
 
-    Links are followed; a folder that several lead to is looked at once.
+    Links are followed, but not up; a folder that several lead to is looked at once.
 
     Raises:
         ImageError: the folder is missing or holds no image file.
@@ -183,12 +183,12 @@ def find(folder: str | os.PathLike[str]) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ImageError(f"no folder at {folder}: check the path")
-    paths, seen = [], {folder.resolve()}
+    paths, seen = [], {folder.resolve(), *folder.resolve().parents}
     for above, folders, files in os.walk(folder, followlinks=True):
         here, below = Path(above), []
-        for name in sorted(folders):
+        for name in sorted(folders, key=lambda name: ((here / name).is_symlink(), name)):
             real = (here / name).resolve()
-            if not name.startswith(".") and real not in seen:  # a link may lead back up
+            if not name.startswith(".") and real not in seen:
                 seen.add(real)
                 below.append(name)
         folders[:] = below

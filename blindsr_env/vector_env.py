@@ -358,7 +358,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         for g in np.flatnonzero(groups):
             if seeds[g] is not None:
                 self._streams[g] = seeding.np_random(seeds[g])[0]
-        self._source = self._np_random
+        self._source = self.np_random
 
     def _draw(self, groups: NDArray[np.bool_], fixed: dict[str, NDArray[Any]] | None = None) -> None:
         """Give the chosen groups new scenes."""

@@ -79,7 +79,8 @@ def read(settings: type[S], arguments: Sequence[str]) -> S:
 
 def _is_text(hint: Any, text: str) -> bool:
     """Say whether an option's text is the setting itself, whatever else it looks like: a folder may be called 007."""
-    return hint in (str, str | None) and text != "null" and not text.startswith(("[", "{"))
+    nothing = text.strip() in ("", "~", "null", "Null", "NULL")
+    return hint in (str, str | None) and not nothing and not text.startswith(("[", "{", "'", '"'))
 
 
 def _yaml(where: str, text: str) -> Any:

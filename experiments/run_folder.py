@@ -57,7 +57,7 @@ class RunFolder:
             ValueError: the folder's config has settings that `config` has not.
         """
         path = self.path / "config.yaml"
-        theirs = yaml.safe_load(path.read_text()) if path.exists() else {}
+        theirs = (yaml.safe_load(path.read_text()) if path.exists() else None) or {}
         foreign = [key for key in theirs if key not in plain(config)]
         if foreign:
             raise ValueError(f"{self.path} holds another run, with {foreign[0]}: give another output folder")

@@ -125,8 +125,10 @@ def upscale(settings: Upscale) -> list[Path]:
     policy = None if settings.width is not None else policies.load(chooser, env)
     todo = [(source, target) for source, target in pairs if settings.overwrite or _stale(source, target)]
     kept = len(pairs) - len(todo)
-    # One photo's picture is never replaced unasked, and may lie beside others.
-    note = _Note(output, _made_by(settings, env.core)) if Path(settings.images).is_dir() else None
+    note = None if output.suffix.lower() in images.SUFFIXES else _Note(output, _made_by(settings, env.core))
+    if note is not None and not Path(settings.images).is_dir():
+        note.beside()
+        note = None
     if note is not None:
         note.begin(any(target.exists() for _, target in pairs), settings.overwrite)
     known = f"{chooser} chooses the code" if settings.width is None else f"the kernel's {chosen_by} is known"
@@ -276,6 +278,17 @@ class _Note:
                 f"{self.path.parent} has {whose}: give another --output, or --overwrite to render all again"
             )
         self.path.unlink(missing_ok=True)
+
+    def beside(self) -> None:
+        """Let one photo's picture, which replaces none unasked, lie beside whatever is there.
+
+        The note stays, or is written, only where it then says what all pictures are made by.
+        """
+        theirs = json.loads(self.path.read_text()) if self.path.is_file() else None
+        if theirs is not None and OLDER | theirs != self.made_by:
+            self.path.unlink()
+        elif theirs is None and not any(each.suffix.lower() in images.SUFFIXES for each in self.path.parent.glob("*")):
+            self.write()
 
     def _others(self, theirs: dict[str, Any]) -> str:
         """Say which settings made what is there, where they differ."""

@@ -216,8 +216,14 @@ def test_links_are_followed_once(tmp_path):
     (tmp_path / "linked" / "file.png").symlink_to(tmp_path / "real" / "a.png")
     (tmp_path / "linked" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "real" / "up").symlink_to(tmp_path / "linked")
+    (tmp_path / "linked" / "above").symlink_to(tmp_path)
     names = [photo.name for photo in images.load(tmp_path / "linked")]
     assert names == ["away/a", "b", "file"]
+    (tmp_path / "linked" / "z").mkdir()
+    (tmp_path / "linked" / "z" / "c.png").write_bytes(PNG)
+    (tmp_path / "linked" / "a").symlink_to(tmp_path / "linked" / "z")
+    names = [photo.name for photo in images.load(tmp_path / "linked")]
+    assert names == ["away/a", "b", "file", "z/c"], "real folders keep their names"
 
 
 def test_photos_of_a_folder_have_names_of_their_own(tmp_path):

@@ -487,6 +487,15 @@ def test_random_numbers_may_be_set_from_outside(make):
     assert env.np_random_seed == 5
 
 
+def test_a_first_seed_of_none_leaves_the_other_streams_alone(make):
+    def rows():
+        env = make(3)
+        env.reset(seed=[None, 2, 3])
+        return env.reset()[1]["crop"][1:]
+
+    assert np.array_equal(rows(), rows())
+
+
 def test_scenes_of_a_state_are_shown_without_an_action(make):
     env = make(2, autoreset_mode="disabled", render_mode="rgb_array")
     env.reset(seed=0)

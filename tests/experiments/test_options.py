@@ -99,6 +99,15 @@ def test_a_list_of_null_may_be_written_as_null(arguments, tiles):
     assert options.read(Evaluate, arguments).tiles == tiles == cli.parse(Evaluate, arguments, prog="").tiles
 
 
+@pytest.mark.parametrize("text", ["", "~", "null", "NULL"])
+def test_nothing_is_no_folder(text):
+    assert options.read(TrainGenerator, ["--data", "a", "--validation", text]).validation is None
+
+
+def test_quotes_are_not_part_of_a_name():
+    assert options.read(TrainGenerator, ["--data", "a", "--output", "'my run'"]).output == "my run"
+
+
 def test_values_become_of_their_type():
     arguments = ["--data", "[a, 7]", "--steps", "1e5", "--clip_norm", "2", "--betas", "[5e-1, 0]", "--output", "7"]
     settings = options.read(TrainGenerator, [*arguments, "--compile", "true", "--validation_widths", "[1]"])

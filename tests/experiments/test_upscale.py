@@ -195,6 +195,16 @@ def test_single_photos_from_anywhere_may_become_neighbours(tmp_path, photo, tiny
         upscale(Upscale(images=str(tmp_path / "a" / "a.png"), **common))
 
 
+def test_a_folder_goes_on_after_one_of_its_photos_unless_that_was_made_otherwise(photos, tmp_path, tiny_checkpoint):
+    common = dict(generator=tiny_checkpoint, device="cpu")
+    (one,) = upscale(Upscale(images=str(photos / "a.png"), output=str(tmp_path / "out"), **common))
+    rest = upscale(Upscale(images=str(photos), output=str(tmp_path / "out"), **common))
+    assert one.name == "a_x4.png" and "a_x4.png" not in [path.name for path in rest] and rest
+    upscale(Upscale(images=str(photos / "a.png"), output=str(tmp_path / "out"), width=3.0, overwrite=True, **common))
+    with pytest.raises(ValueError, match="has some of the pictures already"):
+        upscale(Upscale(images=str(photos), output=str(tmp_path / "out"), **common))
+
+
 def test_a_folder_of_before_a_setting_existed_goes_on(tmp_path, photo, tiny_checkpoint):
     images.write(tmp_path / "in" / "a.png", photo(8, 9, 0))
     common = dict(
