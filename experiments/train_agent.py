@@ -258,10 +258,10 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
     left = settings.total_timesteps - agent.num_timesteps
     if left > 0:
         agent.learn(left, callback, progress_bar=True, reset_num_timesteps=False)
-        stopped = agent.num_timesteps < settings.total_timesteps
-        if not stopped:  # a finished agent no longer needs what it saw
+        finished = agent.num_timesteps >= settings.total_timesteps
+        if finished:  # and no longer needs what it saw
             agent.replay_mark = None
-        agent.save(path, with_replay=stopped, **trained)
+        agent.save(path, with_replay=not finished, **trained)
     else:
         done = f"{path} has learned from {agent.num_timesteps} renders already"
         print(f"{done}: nothing left to learn; a larger budget goes on")

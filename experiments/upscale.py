@@ -265,9 +265,7 @@ class _Note:
             pictures: whether some of the pictures are there.
             overwrite: whether they are rendered again.
         """
-        theirs = json.loads(self.path.read_text()) if self.path.is_file() else None
-        if theirs is not None:
-            theirs = OLDER | theirs
+        theirs = self._read()
         if theirs == self.made_by or theirs is None and not pictures:
             return self.write()
         if not overwrite:
@@ -284,11 +282,15 @@ class _Note:
 
         The note stays, or is written, only where it then says what all pictures are made by.
         """
-        theirs = json.loads(self.path.read_text()) if self.path.is_file() else None
-        if theirs is not None and OLDER | theirs != self.made_by:
+        theirs = self._read()
+        if theirs not in (None, self.made_by):
             self.path.unlink()
         elif theirs is None and not any(each.suffix.lower() in images.SUFFIXES for each in self.path.parent.glob("*")):
             self.write()
+
+    def _read(self) -> dict[str, Any] | None:
+        """Give what the note says; None where there is none."""
+        return OLDER | json.loads(self.path.read_text()) if self.path.is_file() else None
 
     def _others(self, theirs: dict[str, Any]) -> str:
         """Say which settings made what is there, where they differ."""
