@@ -56,6 +56,7 @@ class BlindSRCore(Scorer):
         dtype: of the rendering, `"float32"`, `"float16"` or `"bfloat16"`.
         gradient: whether `play` also gives the reward's gradient.
         cuda_graphs: whether a GPU's kernels are launched as recorded graphs.
+        compile: whether the generator is compiled.
 
     Raises:
         ValueError: unknown names (with the nearest ones), sizes that do not fit, a device that is not there; a gradient
@@ -77,13 +78,14 @@ class BlindSRCore(Scorer):
         dtype: str,
         gradient: bool = False,
         cuda_graphs: bool = False,
+        compile: bool = False,
     ) -> None:
         self.patch, place, precision = sides(patch_size), sharing.device_of(device), dtype_of(dtype)
         if cuda_graphs and place.type != "cuda":
             raise ValueError(f"cuda_graphs are a GPU's, and the device is {place}: give device='cuda', or leave it out")
         degradation = Degradation.parse(degradation)
         super().__init__(
-            sharing.generator(generator, place, precision),
+            sharing.generator(generator, place, precision, compile),
             metric=metric,
             report=report,
             action=action,

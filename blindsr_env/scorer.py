@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import torch
@@ -19,6 +19,9 @@ from generators import AMNet, Wrapper
 
 CLIMBING_ROWS = {"cpu": 8, "cuda": 32}
 """Scenes whose gradient is found at once, by device: what the generator's layers keep for it is large."""
+
+SCORED_ROWS = {"cpu": 16}
+"""Scenes that are rendered and scored at once, by device; all of them elsewhere."""
 
 SLOPE_NORM = 1.0
 """Length of a picture's slopes on their way back through the generator, whatever the metric's: float16 holds those."""
@@ -95,11 +98,19 @@ class Scorer:
 
     def _score_code(self, seen: Tensor, hr: Tensor, code: Tensor) -> tuple[Tensor]:
         """Render scenes with their true codes, and score the pictures: `(N, 1 + R)`."""
-        return (self.scores(self.render_code(seen, code), hr),)
+        return (self._in_parts(self.render_code, seen, hr, code),)
 
     def _score_action(self, seen: Tensor, hr: Tensor, action: Tensor) -> tuple[Tensor]:
         """Render scenes with the codes of actions, and score the pictures: `(N, 1 + R)`."""
-        return (self.scores(self.render(seen, action), hr),)
+        return (self._in_parts(self.render, seen, hr, action),)
+
+    def _in_parts(self, render: Callable[[Tensor, Tensor], Tensor], seen: Tensor, hr: Tensor, code: Tensor) -> Tensor:
+        """Render and score, on a CPU few scenes at a time, so that pictures are scored before they leave its cache."""
+        rows = SCORED_ROWS.get(self.device.type, len(seen))
+        if len(seen) <= rows:
+            return self.scores(render(seen, code), hr)
+        parts = zip(seen.split(rows), hr.split(rows), code.split(rows), strict=True)
+        return torch.cat([self.scores(render(lr, each), reference) for lr, reference, each in parts])
 
     def _score_and_climb(self, seen: Tensor, hr: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Render scenes with the codes of actions, score the pictures, and follow the reward back to the action.

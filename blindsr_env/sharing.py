@@ -15,6 +15,7 @@ import generators
 from blindsr_env import images as photos
 from blindsr_env.patch import fits
 from blindsr_env.pool import PhotoPool
+from generators.compiled import Compiled
 from generators.self_ensemble import SelfEnsemble
 from generators.tiles import Tiled
 
@@ -32,22 +33,27 @@ def device_of(device: str | torch.device) -> torch.device:
 
 
 def generator(
-    source: str | os.PathLike[str] | torch.nn.Module | None, device: torch.device | str, dtype: torch.dtype
+    source: str | os.PathLike[str] | torch.nn.Module | None,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    compiled: bool = False,
 ) -> Any:
-    """Return a frozen generator; a file, however it is named, is loaded once for each device and dtype.
+    """Return a frozen generator; a file, however it is named, is loaded, and compiled, once for each device and dtype.
 
     Raises:
+        TypeError: a module to compile is no AMNet.
         ValueError: unknown name, unreadable file, or a module that is no generator, is in training mode, is elsewhere
             or of another dtype.
     """
     device = device_of(device)
     if isinstance(source, torch.nn.Module):
-        return _checked(source, device, dtype)
+        module = _checked(source, device, dtype)
+        return Compiled(module) if compiled and not isinstance(module, Compiled) else module  # type: ignore[arg-type]
     path, stamp = generators.find(source), None
     if path.is_file():
         path, status = path.resolve(), path.stat()  # a checkpoint written anew is another generator
         stamp = (status.st_mtime_ns, status.st_size)
-    return _load_generator(path, stamp, device, dtype)
+    return (_load_compiled if compiled else _load_generator)(path, stamp, device, dtype)
 
 
 def wrapped(
@@ -56,13 +62,14 @@ def wrapped(
     self_ensemble: bool,
     device: torch.device | str,
     dtype: torch.dtype = torch.float32,
+    compiled: bool = False,
 ) -> Any:
     """Return a shared generator, as `Tiled` with tiles of that side, LR pixels, as `SelfEnsemble`, as both or bare.
 
     Raises:
         ValueError: as `generator`, or the tile is too small for its overlap.
     """
-    bare = generator(source, device, dtype)
+    bare = generator(source, device, dtype, compiled)
     each = SelfEnsemble(bare) if self_ensemble else bare
     return each if tile is None else Tiled(each, tile)
 
@@ -88,8 +95,13 @@ def _checked(module: torch.nn.Module, device: torch.device, dtype: torch.dtype) 
 
 @functools.lru_cache(maxsize=8)
 @torch.inference_mode(False)  # the first caller's, whose tensors no later one could follow backwards
-def _load_generator(path: Path, stamp: object, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
+def _load_generator(path: Path, stamp: object, device: torch.device, dtype: torch.dtype) -> generators.AMNet:
     return generators.load(path, device=device, dtype=dtype)
+
+
+@functools.lru_cache(maxsize=8)
+def _load_compiled(path: Path, stamp: object, device: torch.device, dtype: torch.dtype) -> Compiled:
+    return Compiled(_load_generator(path, stamp, device, dtype))
 
 
 _pools: weakref.WeakValueDictionary[tuple[Any, ...], PhotoPool] = weakref.WeakValueDictionary()

@@ -72,6 +72,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         dtype: as `BlindSREnv`.
         gradient: as `BlindSREnv`.
         cuda_graphs: as `BlindSREnv`.
+        compile: as `BlindSREnv`.
         output: `"numpy"` (arrays) or `"torch"` (tensors on the device).
         autoreset_mode: a member of `AutoresetMode` or its name: `"same step"`, `"next step"`, `"disabled"`.
         render_mode: None, `"rgb_array"` or `"human"` (a window with the first rows).
@@ -98,6 +99,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         dtype: str = "float32",
         gradient: bool = False,
         cuda_graphs: bool = False,
+        compile: bool = False,
         output: str = "numpy",
         autoreset_mode: AutoresetMode | str = "same step",
         render_mode: str | None = None,
@@ -124,6 +126,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             dtype=dtype,
             gradient=gradient,
             cuda_graphs=cuda_graphs,
+            compile=compile,
         )
         self.num_envs, self.repeats, self.output, self.device = num_envs, repeats, output, self._core.device
         self.single_observation_space = self._core.observation_space

@@ -50,6 +50,8 @@ class Bench:
         generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`) or a checkpoint
             file.
         dtype: precision of rendering in `env` and `inference`.
+        compile: also time `generator` and `env` with the generator compiled, which needs a C++ compiler; see
+            `BlindSREnv`.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         output: results file, JSON; null writes none.
         seed: random seed of the scenes.
@@ -66,6 +68,7 @@ class Bench:
     rival: str = "pyiqa:niqe"
     generator: str = "amnet_s"
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    compile: bool = False
     device: str = "auto"
     output: str | None = "results/bench.json"
     seed: int = 0
@@ -122,7 +125,7 @@ def _named(settings: Bench) -> dict[str, Any]:
 
 
 def _generator(settings: Bench, device: torch.device) -> dict[str, Any]:
-    every = contestants.forwards(settings.generator, settings.batch, settings.patch_size, device)
+    every = contestants.forwards(settings.generator, settings.batch, settings.patch_size, device, settings.compile)
     return {"contestants": race(every, settings.rounds, device, "generator")}
 
 
@@ -141,13 +144,12 @@ def _env(settings: Bench, device: torch.device) -> dict[str, Any]:
     ratios = {}
     for n in settings.envs:
         every = contestants.environments(
-            settings.generator, n, settings.patch_size, settings.dtype, device, settings.seed
+            settings.generator, n, settings.patch_size, settings.dtype, device, settings.seed, settings.compile
         )
         rows |= race(every, settings.rounds, device, f"env, {n}")
-        for label in (f"{n}", f"{n}, graphs"):
-            if f"step {label}" in rows:
-                ratio = rows[f"bare forward {label}"]["median"] / rows[f"step {label}"]["median"]
-                ratios[f"step rate over bare forward rate, {label}"] = ratio
+        for way in contestants.ways(device, settings.compile):
+            ratio = rows[f"bare forward {n}{way}"]["median"] / rows[f"step {n}{way}"]["median"]
+            ratios[f"step rate over bare forward rate, {n}{way}"] = ratio
     return {"contestants": rows, "ratios": ratios}
 
 

@@ -29,12 +29,17 @@ def vector_env(rows: int, device: torch.device, **settings: Any) -> Any:
     return gymnasium.make_vec("BlindSR-v0", num_envs=rows, **(fixed | settings)).unwrapped
 
 
-def forwards(generator: str | None, batch: int, size: int, device: torch.device) -> list[Contestant]:
-    """Bare forward passes, channels_last; on a GPU also in bfloat16, and that compiled, with CUDA graphs."""
+def forwards(
+    generator: str | None, batch: int, size: int, device: torch.device, compiles: bool = False
+) -> list[Contestant]:
+    """Bare forward passes, channels_last; compiled; on a GPU also in bfloat16, and that compiled, with CUDA graphs."""
     lr, action = _inputs(batch, size, device)
     plain = sharing.generator(generator, device, torch.float32)
     flops = batch * count_flops(plain, lr[:1], action[:1])
     every = [Contestant(f"forward {batch}", lambda: plain(lr, action), batch, flops)]
+    if compiles:
+        fused = sharing.generator(generator, device, torch.float32, compiled=True)
+        every.append(Contestant(f"forward {batch} compiled", lambda: fused(lr, action), batch, flops))
     if device.type == "cuda":
         half = sharing.generator(generator, device, torch.bfloat16)
         compiled = torch.compile(half, mode="reduce-overhead")
@@ -64,27 +69,35 @@ def rival_metric(rival: str) -> metrics.Metric | None:
 
 
 def environments(
-    generator: str | None, rows: int, size: int, dtype: str, device: torch.device, seed: int
+    generator: str | None, rows: int, size: int, dtype: str, device: torch.device, seed: int, compiles: bool = False
 ) -> list[Contestant]:
     """The bare forward pass, and `reset` (with the true code's score) and `step` of the vector environment.
 
-    On a GPU each of the three also as CUDA graphs.
+    Each of the three in all `ways` of running them.
     """
     lr, action = _inputs(rows, size, device)
-    network = sharing.generator(generator, device, getattr(torch, dtype))
-    flops = rows * count_flops(network, lr[:1], action[:1])
+    plain = sharing.generator(generator, device, getattr(torch, dtype))
+    flops = rows * count_flops(plain, lr[:1], action[:1])
     every = []
-    for graphs in (False, True) if device.type == "cuda" else (False,):
-        label = f"{rows}, graphs" if graphs else f"{rows}"
-        env = vector_env(rows, device, generator=generator, patch_size=size, dtype=dtype, cuda_graphs=graphs)
+    for way, settings in ways(device, compiles).items():
+        label = f"{rows}{way}"
+        env = vector_env(rows, device, generator=generator, patch_size=size, dtype=dtype, **settings)
         env.reset(seed=seed)
-        forward = _forward(network, lr, action, Recordings() if graphs else None)
+        network = sharing.generator(generator, device, getattr(torch, dtype), compiled="compile" in settings)
+        forward = _forward(network, lr, action, Recordings() if "cuda_graphs" in settings else None)
         every += [
             _without_gradients(Contestant(f"bare forward {label}", forward, rows, flops, dtype)),
             Contestant(f"reset {label}", env.reset, rows, flops, dtype),
             Contestant(f"step {label}", functools.partial(env.step, action), rows, flops, dtype),
         ]
     return every
+
+
+def ways(device: torch.device, compiles: bool) -> dict[str, dict[str, bool]]:
+    """List how environments can run: settings by what is said of them, plain ones first."""
+    graphs = {"": {}, ", graphs": {"cuda_graphs": True}} if device.type == "cuda" else {"": {}}
+    fused = {f", compiled{way}": {"compile": True} | settings for way, settings in graphs.items()}
+    return graphs | fused if compiles else graphs
 
 
 def _forward(network: torch.nn.Module, lr: Tensor, action: Tensor, graphs: Recordings | None) -> Callable[[], Any]:

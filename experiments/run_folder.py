@@ -25,7 +25,7 @@ STATE = "training-state"  # kind of checkpoint
 IDLE = ("cuda_graphs",)
 """Settings that change no figure, and that older files lack."""
 
-LATER: dict[str, Any] = {"tiles": [None], "self_ensemble": [False], "views": 1}
+LATER: dict[str, Any] = {"tiles": [None], "self_ensemble": [False], "views": 1, "compile": False}
 """What older results files, which lack these settings, were made with."""
 
 

@@ -66,6 +66,8 @@ class Search:
         report: further metrics, which show the price of the reward.
         dtype: precision of rendering, `float32`, `float16` (faster on GPUs) or `bfloat16` (faster on CPUs with AMX).
         cuda_graphs: on a GPU, launch rendering and scoring as recorded CUDA graphs, which is faster; see `BlindSREnv`.
+        compile: fuse what the generator does between its convolutions, by `torch.compile`: on CPUs renders take 0.6 to
+            0.8 of the time, after half a minute of compiling. Needs a C++ compiler.
         output: results file, JSON, beside which the plot is written as a PNG; null writes neither.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         seed: random seed of the searches and the intervals.
@@ -86,6 +88,7 @@ class Search:
     report: tuple[str, ...] = ("psnr", "grid")
     dtype: str = "float32"
     cuda_graphs: bool = False
+    compile: bool = False
     output: str | None = "results/search.json"
     device: str = "auto"
     seed: int = 0
@@ -219,6 +222,7 @@ def _held_out(settings: Search) -> HeldOut:
         "action": settings.action,
         "dtype": settings.dtype,
         "cuda_graphs": settings.cuda_graphs,
+        "compile": settings.compile,
         "device": str(pick_device(settings.device)),
         "split": "test",
     }

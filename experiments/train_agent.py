@@ -58,6 +58,8 @@ class TrainAgent:
         dtype: precision of rendering during training, `float32`, `float16` (faster on GPUs) or `bfloat16` (faster on
             CPUs with AMX); held-out scenes are rendered in float32.
         cuda_graphs: on a GPU, launch rendering and scoring as recorded CUDA graphs, which is faster; see `BlindSREnv`.
+        compile: fuse what the generator does between its convolutions, by `torch.compile`: on CPUs renders take 0.6 to
+            0.8 of the time, after half a minute of compiling. Needs a C++ compiler.
         output: folder of the run; if it already holds one, that run is resumed.
         checkpoint_seconds: seconds between saved checkpoints of the agent.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
@@ -79,6 +81,7 @@ class TrainAgent:
     patch_size: PatchSize = 72
     dtype: str = "float32"
     cuda_graphs: bool = False
+    compile: bool = False
     output: str = "runs/agent"
     checkpoint_seconds: float = 60.0
     device: str = "auto"
@@ -123,7 +126,10 @@ REPLAY_SECONDS = 600.0
 """Time between two files of a replay, which is large. A stop writes one too; after a crash the agent goes on with the
 last, which lacks the transitions since."""
 
-FREE = ("total_timesteps", "held_out", "held_out_scenes", "output", "checkpoint_seconds", "device", "cuda_graphs")
+FREE = (
+    *("total_timesteps", "held_out", "held_out_scenes", "output", "checkpoint_seconds", "device", "cuda_graphs"),
+    "compile",
+)
 """Settings that may change when a run is resumed."""
 
 
@@ -209,6 +215,7 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
         gradient=kind.needs_gradient,
         dtype=settings.dtype,
         cuda_graphs=settings.cuda_graphs,
+        compile=settings.compile,
         **settings.environment(),
     )
     path = folder.path / "agent.safetensors"

@@ -17,6 +17,7 @@ from generators import checkpoint
 from generators.amnet import AMNet, Architecture
 from generators.checkpoint import CheckpointError
 from generators.codec import KernelCodec
+from generators.compiled import Compiled
 from generators.nearest import unknown
 from generators.self_ensemble import SelfEnsemble
 from generators.tiles import Tiled
@@ -26,6 +27,7 @@ __all__ = [
     "AMNet",
     "Architecture",
     "CheckpointError",
+    "Compiled",
     "KernelCodec",
     "SelfEnsemble",
     "Tiled",

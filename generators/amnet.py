@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -197,12 +198,25 @@ class AMNet(nn.Module):
         Returns:
             SR `(N, 3, s h, s w)` in the photos' dtype, not clamped.
         """
+        return self.in_parts(self.layers, lr, code)
+
+    def in_parts(self, layers: Callable[[Tensor, Tensor], Tensor], lr: Tensor, code: Tensor) -> Tensor:
+        """Render photos for codes, on a CPU few at a time.
+
+        Args:
+            layers: what renders a part of them, `self.layers` or what stands in for it.
+            lr: as `render`.
+            code: as `render`.
+
+        Returns:
+            As `render`.
+        """
         code = code.to(self.modulate_dtype)
         part = self._part(lr)
         if part >= len(lr):
-            return self._render(lr, code)
+            return layers(lr, code)
         pairs = zip(lr.split(part), code.split(part), strict=True)
-        return torch.cat([self._render(*pair) for pair in pairs])
+        return torch.cat([layers(*pair) for pair in pairs])
 
     def _part(self, lr: Tensor) -> int:
         """How many photos to render at once: all, but on a CPU without gradients as many as its cache holds."""
@@ -212,7 +226,8 @@ class AMNet(nn.Module):
         photo = self.architecture.width * lr.shape[2] * lr.shape[3] * size  # bytes of its features
         return max(1, CACHED_BYTES // photo)
 
-    def _render(self, lr: Tensor, code: Tensor) -> Tensor:
+    def layers(self, lr: Tensor, code: Tensor) -> Tensor:
+        """Render photos for codes of the small layers' dtype, all at once; else as `render`."""
         head = self.head(lr.to(self.head.weight.dtype))
         x = head
         for block in self.body:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import generators
+from blindsr_env import sharing
 from generators import AMNet, Architecture, KernelCodec
 
 
@@ -78,3 +79,13 @@ def tiny_photos():
 def photo():
     """Makes a photo: `photo(height, width, seed)`."""
     return made_up_photo
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """What was handed to `torch.compile`, which compiles nothing here."""
+    functions = []
+    monkeypatch.setattr(torch, "compile", lambda function: functions.append(function) or function)
+    sharing._load_compiled.cache_clear()
+    yield functions
+    sharing._load_compiled.cache_clear()

@@ -29,8 +29,9 @@ BLOCK = 96
 TAPS = gaussian_taps(7, 7 / 6)
 # MATLAB's bicubic kernel with antialiasing at scale 1/2, at -3.5, -2.5, ..., 3.5 pixels from the new pixel's centre.
 HALVING_TAPS = (-3 / 256, -9 / 256, 29 / 256, 111 / 256, 111 / 256, 29 / 256, -9 / 256, -3 / 256)
-# On a CPU, pictures go through in parts of about this many pixels, so that each step finds its input in the cache.
-CACHED_PIXELS = 2**18
+# On a CPU, pictures go through in parts of about so many pixels a thread, so that each step finds its input in the
+# cache.
+CACHED_PIXELS = 2**17
 
 
 class Niqe:
@@ -73,8 +74,10 @@ class Niqe:
 
     @torch.no_grad()
     def _score(self, sr: Tensor, blocks: int) -> Tensor:
-        part = max(1, CACHED_PIXELS // (blocks * BLOCK**2)) if sr.device.type == "cpu" else max(1, len(sr))
-        parts = torch.split(sr, part)
+        part = len(sr)
+        if sr.device.type == "cpu":
+            part = CACHED_PIXELS * torch.get_num_threads() // (blocks * BLOCK**2)
+        parts = torch.split(sr, max(1, part))
         features = [block_features(pictures, self.threshold, self.dtype) for pictures in parts]
         return distance(torch.cat(features)).float()
 

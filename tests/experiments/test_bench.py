@@ -64,6 +64,15 @@ def test_ratios_follow_from_seconds(run):
         assert ratios[f"vector env of 2 over {other}"] == pytest.approx(expected)
 
 
+def test_compiled_generators_race_the_plain_ones(run, compiled):
+    figures = run(parts=("generator", "env"), envs=(1,), compile=True)
+    assert len(compiled) == 1  # shared
+    assert {"forward 2", "forward 2 compiled"} <= set(figures["generator"]["contestants"])
+    rows = figures["env"]["contestants"]
+    expected = median(rows["bare forward 1, compiled"]) / median(rows["step 1, compiled"])
+    assert figures["env"]["ratios"]["step rate over bare forward rate, 1, compiled"] == pytest.approx(expected)
+
+
 def test_generator_inference_precision_and_memory(run):
     figures = run(parts=("generator", "inference", "precision", "memory"), memory_steps=400)
     assert set(figures) == {"device", "threads", "generator", "inference", "precision", "memory"}

@@ -91,6 +91,11 @@ def test_one_is_the_better_search_of_each_scene(settings, monkeypatch):
     assert shares == pytest.approx({"true-code": 4 / 6, "predictor": 5 / 6, "mean-code": 36 / 6})
 
 
+def test_the_generator_can_be_compiled(settings, compiled):
+    plain, fused = (search(settings(budgets=(1,), output=None, compile=each)) for each in (False, True))
+    assert len(compiled) == 1 and plain["starts"] == fused["starts"]
+
+
 def test_the_start_alone_earns_what_the_policy_earns(settings):
     from agents import policies
 
@@ -258,7 +263,9 @@ def test_mixtures_are_settings(written, settings_class, name):
 
 
 @pytest.mark.parametrize(("algorithm", "patch"), [("group-pg", 24), ("ddpg", (24, 28)), ("sb3-sac", (24, 28))])
-def test_an_agent_learns_and_is_scored_on_a_mixture(settings, tmp_path, photo, tiny_checkpoint, algorithm, patch):
+def test_an_agent_learns_and_is_scored_on_a_mixture(
+    settings, tmp_path, photo, tiny_checkpoint, compiled, algorithm, patch
+):
     for seed in range(2):
         images.write(tmp_path / "train" / f"t{seed}.png", photo(110, 120, 10 + seed))
     made = [
@@ -275,11 +282,12 @@ def test_an_agent_learns_and_is_scored_on_a_mixture(settings, tmp_path, photo, t
             patch_size=patch,
             output=str(tmp_path / "run"),
             device="cpu",
+            compile=steps > 8,
         )
         for steps in (8, 16)
     ]
     path = train_agent(made[0])
-    assert train_agent(made[1]) == path  # goes on
+    assert train_agent(made[1]) == path and compiled  # goes on, faster
     figures = json.loads((tmp_path / "run" / "results.json").read_text())["figures"]
     gain = figures["gain"]
     assert figures["reward"]["mean"] == pytest.approx(gain["grid"]["mean"] + 0.5 * gain["psnr"]["mean"], abs=1e-5)

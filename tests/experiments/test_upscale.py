@@ -88,6 +88,17 @@ def test_large_photos_are_rendered_in_tiles(tmp_path, photo, tiny_checkpoint, ti
         Upscale(**common | {"tile": 16})
 
 
+def test_the_generator_can_be_compiled(tmp_path, photo, tiny_checkpoint, compiled):
+    images.write(tmp_path / "p.png", photo(30, 40, 0))
+    pictures = []
+    for fused in (False, True):
+        settings = {"images": str(tmp_path / "p.png"), "output": str(tmp_path / f"{fused}.png"), "device": "cpu"}
+        (path,) = upscale(Upscale(**settings, generator=tiny_checkpoint, compile=fused))
+        pictures.append(images.read(path))
+        assert len(compiled) == fused
+    assert np.array_equal(*pictures)
+
+
 def test_eight_views_are_averaged(tmp_path, photo, tiny_checkpoint):
     pixels = photo(20, 14, 3)
     images.write(tmp_path / "own" / "p.png", pixels)

@@ -1,0 +1,116 @@
+"""The compiled generator against the plain one."""
+
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+
+import gymnasium
+import pytest
+import torch
+
+import blindsr_env  # noqa: F401  registers the environments
+import generators
+from blindsr_env import sharing
+from generators import Compiled, SelfEnsemble, Tiled
+
+needs_compiler = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
+
+
+def inputs(count, height, width):
+    rng = torch.Generator().manual_seed(count)
+    return torch.rand(count, 3, height, width, generator=rng), torch.rand(count, 15, generator=rng) * 2 - 1
+
+
+@needs_compiler
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+def test_pictures_are_the_plain_ones(tiny_checkpoint, dtype, tolerance):
+    plain = generators.load(tiny_checkpoint, dtype=dtype)
+    fused = Compiled(plain)
+    assert (fused.name, fused.scale, fused.codec) == (plain.name, plain.scale, plain.codec)
+    assert fused.fingerprint == plain.fingerprint and not fused.training
+    lr, code = inputs(3, 20, 13)
+    for way in ("forward", "render"):
+        with torch.no_grad():
+            sr, expected = getattr(fused, way)(lr, code), getattr(plain, way)(lr, code)
+        assert sr.dtype == torch.float32
+        torch.testing.assert_close(sr, expected, rtol=0, atol=tolerance)
+
+
+@needs_compiler
+def test_environments_share_it_and_reward_alike(tiny_checkpoint, tiny_photos):
+    settings = {"generator": tiny_checkpoint, "images": tiny_photos, "patch_size": 24, "gradient": True}
+    settings |= {"num_envs": 3, "output": "torch", "report": ("psnr",)}
+    plain, fused, other = (
+        gymnasium.make_vec("BlindSR-v0", compile=compiled, **settings).unwrapped for compiled in (False, True, True)
+    )
+    assert isinstance(fused.core.generator, Compiled) and fused.core.generator is other.core.generator
+    played = []
+    for env in (plain, fused):
+        _, info = env.reset(seed=0)
+        _, reward, _, _, after = env.step(info["true_action"] * 0.8)
+        played.append((reward, after["final_info"]["gradient"], after["final_info"]["gain_psnr"]))
+    for one, two in zip(*played, strict=True):  # rewards, gradients and gains in PSNR
+        assert one.abs().max() > 0.01
+        torch.testing.assert_close(one, two, rtol=0.01, atol=0.001)
+
+
+@needs_compiler
+def test_a_forked_process_compiles_for_itself(tiny_checkpoint, monkeypatch):
+    from torch._inductor import config
+
+    monkeypatch.setattr(config, "force_disable_caches", True)  # else the child would find what an earlier run compiled
+    fused = Compiled(generators.load(tiny_checkpoint))
+
+    def render(*shape):
+        with torch.no_grad():
+            return fused(*inputs(*shape))
+
+    render(2, 8, 8)  # by helpers that the child has not
+    child = multiprocessing.get_context("fork").Process(target=render, args=(2, 9, 10))
+    child.start()
+    child.join(120)
+    stuck = child.is_alive()
+    child.kill()
+    assert not stuck and child.exitcode == 0
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_it_can_be_recorded(tiny_checkpoint, tiny_photos):
+    settings = {"generator": tiny_checkpoint, "images": tiny_photos, "patch_size": 24, "metric": "psnr"}
+    settings |= {"num_envs": 4, "output": "torch", "device": "cuda"}
+    rewards = []
+    for changes in ({}, {"compile": True}, {"compile": True, "cuda_graphs": True}):
+        env = gymnasium.make_vec("BlindSR-v0", **settings, **changes)
+        env.reset(seed=0)
+        rewards.append(torch.stack([env.step(torch.zeros(4, 15, device="cuda"))[1] for _ in range(4)]))
+    for reward in rewards[1:]:
+        torch.testing.assert_close(reward, rewards[0], rtol=0, atol=0.02)
+
+
+def test_tiles_and_ensembles_go_around_it(tiny_generator, compiled):
+    around = Tiled(SelfEnsemble(Compiled(tiny_generator)), 16, 4)
+    lr, code = inputs(1, 20, 20)
+    torch.testing.assert_close(around(lr, code), Tiled(SelfEnsemble(tiny_generator), 16, 4)(lr, code))
+    assert compiled == [tiny_generator.layers]
+    for wrong in (SelfEnsemble(tiny_generator), torch.nn.Identity()):
+        with pytest.raises(TypeError, match=f"takes an AMNet, not {type(wrong).__name__}: wrap the compiled one"):
+            Compiled(wrong)
+    made = Compiled(tiny_generator)
+    assert sharing.generator(made, "cpu", torch.float32, compiled=True) is made
+
+
+def test_without_a_compiler_it_says_what_to_install(tiny_checkpoint):
+    script = f"""
+import generators, torch
+fused = generators.Compiled(generators.load({tiny_checkpoint!r}))
+try:
+    fused(torch.rand(1, 3, 8, 8), torch.zeros(1, 15))
+except ValueError as error:
+    print(error)
+"""
+    environment = os.environ | {"CXX": "/nowhere/c++", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert "the generator cannot be compiled here" in done.stdout, done.stderr
+    assert done.stdout.count("\n") == 1 and "install a C++ compiler" in done.stdout
