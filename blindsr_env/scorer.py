@@ -23,6 +23,10 @@ CLIMBING_ROWS = {"cpu": 8, "cuda": 32}
 SCORED_ROWS = {"cpu": 16}
 """Scenes that are rendered and scored at once, by device; all of them elsewhere."""
 
+SLOPE_ROWS = {"cpu": 2}
+"""Pictures whose slopes are found at once, by device, all of a part elsewhere: what the metric keeps of so few is still
+in a CPU's cache on the way back."""
+
 SLOPE_NORM = 1.0
 """Length of a picture's slopes on their way back through the generator, whatever the metric's: float16 holds those."""
 
@@ -131,21 +135,29 @@ class Scorer:
             sr = self._sr(seen, self.actions.generator_input(action), free=self.action == "free-code")
             reference = hr.float() / 255 if self.metric.needs_reference else None
             with exact(self.device):
-                picture = sr.detach().requires_grad_()
-                score = _checked(self.metric, self.metric(picture, reference), len(sr))
-                if not score.requires_grad:
-                    raise ValueError(
-                        f"the metric {self.metric.name!r} says differentiable = True, but its scores have no "
-                        "gradient: its call must not detach them"
-                    )
-                (slopes,) = torch.autograd.grad(self.zeta[0] * score.sum(), picture)  # (N, 3, S, S)
+                rows = SLOPE_ROWS.get(sr.device.type, len(sr))
+                pictures = sr.detach().split(rows)
+                references = [None] * len(pictures) if reference is None else reference.split(rows)
+                each = [self._slopes(*pair) for pair in zip(pictures, references, strict=True)]
+                score, slopes = (torch.cat(values) for values in zip(*each, strict=True))
                 length = torch.linalg.vector_norm(slopes, dim=(1, 2, 3)) / SLOPE_NORM
                 length += length == 0
                 (gradient,) = torch.autograd.grad(sr, action, slopes / length[:, None, None, None])
                 gradient = gradient * length[:, None]
         with torch.no_grad():
             others = self.scores(sr.detach(), hr, self.report)
-            return torch.cat([score.detach().float()[:, None], others], dim=1), gradient
+            return torch.cat([score[:, None], others], dim=1), gradient
+
+    def _slopes(self, picture: Tensor, reference: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Score pictures `(N, 3, S, S)`: `(N,)`, and the reward's slope in each of their numbers."""
+        picture = picture.requires_grad_()
+        score = _checked(self.metric, self.metric(picture, reference), len(picture))
+        if not score.requires_grad:
+            raise ValueError(
+                f"the metric {self.metric.name!r} says differentiable = True, but its scores have no gradient: its "
+                "call must not detach them"
+            )
+        return score.detach(), torch.autograd.grad(self.zeta[0] * score.sum(), picture)[0]
 
     @torch.no_grad()
     def render(self, seen: Tensor, action: Tensor) -> Tensor:

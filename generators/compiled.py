@@ -26,8 +26,8 @@ class Compiled(Wrapper):
     """A generator compiled by `torch.compile`, the same function to rounding.
 
     It is compiled when it first renders, which takes half a minute, or a few seconds where PyTorch's cache on the disk
-    has it; once with and once without a gradient, and anew for the first photos of another size. On a CPU that takes a
-    C++ compiler, on a GPU a C compiler and Triton, which comes with PyTorch.
+    has it: once with and once without a gradient, for one photo and for several, and anew for the first photos of
+    another size. On a CPU that takes a C++ compiler, on a GPU a C compiler and Triton, which comes with PyTorch.
 
     Args:
         generator: G, frozen. Tiles and self-ensembles go around a compiled generator, not into it.
@@ -62,7 +62,7 @@ class Compiled(Wrapper):
             ValueError: it cannot be compiled here.
         """
         try:
-            return self.generator.in_parts(self._layers, lr, code)
+            return self.generator.in_parts(self._fused, lr, code)
         except RuntimeError as error:
             from torch._dynamo.exc import BackendCompilerFailed  # slow to import
 
@@ -73,3 +73,8 @@ class Compiled(Wrapper):
                 f"the generator cannot be compiled here ({cause}): install a C++ compiler, such as g++, or leave "
                 "compile=True out"
             ) from error
+
+    def _fused(self, lr: Tensor, code: Tensor) -> Tensor:
+        for x in (lr, code):
+            torch._dynamo.maybe_mark_dynamic(x, 0)  # compiled once for any number of photos, as the parts have several
+        return self._layers(lr, code)
