@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from blindsr_env.metrics import luminance, niqe
-from blindsr_env.metrics.window import smooth
+from blindsr_env.metrics.window import moments, smooth, spread_out
 
 LEAST_VARIANCE = 1e-6
 """In squared grey levels: below it a deviation's slope would grow without bound, and a flat window is flat."""
@@ -57,13 +57,67 @@ def rounded(sr: Tensor) -> Tensor:
 
 def mscn(y: Tensor, threshold: float) -> Tensor:
     """Subtract the mean of y `(N, H, W)` and normalise its contrast, as `niqe.mscn`."""
+    x: Tensor = _Mscn.apply(y, threshold)[0]
+    return x
+
+
+class _Mscn(Function):
+    """`niqe.mscn` with its adjoint, in the precision of y.
+
+    Autograd would walk back through mean and mean square in float64, which takes as long as all other steps.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(y: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+        mean, variance = moments(_padded(y), niqe.TAPS)
+        difference, deviation = (y - mean).to(y.dtype), variance.sqrt_()
+        return F.hardshrink(difference / (deviation + 1), threshold), difference, deviation
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        ctx.threshold = inputs[1]
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(inputs[0], *output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor | None, *_: None) -> tuple[Tensor | None, None]:
+        if gradient is None:
+            return None, None
+        y, difference, deviation = ctx.saved_tensors
+        if torch.is_grad_enabled():  # for second derivatives
+            wide = _padded(y.double())
+            mean = smooth(wide, niqe.TAPS)
+            variance = smooth(wide * wide, niqe.TAPS) - mean * mean
+            difference, deviation = (y - mean).to(y.dtype), variance.clamp(min=LEAST_VARIANCE).sqrt().to(y.dtype)
+        contrast = deviation + 1
+        x = difference / contrast
+        to_difference = gradient * (x.abs() > ctx.threshold) / contrast
+        to_variance = (
+            to_difference * x / deviation.clamp(min=LEAST_VARIANCE**0.5) * (deviation**2 > LEAST_VARIANCE) / -2
+        )
+        # The mean is S y and the variance S y^2 - (S y)^2, where S, `smooth`, is linear.
+        to_mean = -to_difference - 2 * (y - difference) * to_variance
+        back_mean, back_square = _unpadded(spread_out(torch.stack([to_mean, to_variance]), niqe.TAPS))
+        return to_difference + back_mean + 2 * y * back_square, None
+
+
+def _padded(y: Tensor) -> Tensor:
+    """Repeat the edges of y `(N, H, W)` as far as a window reaches."""
+    return F.pad(y[:, None], (len(niqe.TAPS) // 2,) * 4, mode="replicate")[:, 0]
+
+
+def _unpadded(gradient: Tensor) -> Tensor:
+    """Hand the gradient of repeated edges on to what was repeated: the adjoint of `_padded`, `(..., H, W)`."""
     margin = len(niqe.TAPS) // 2
-    # Mean square less squared mean, in float64: y is whole numbers, so hardly more is lost than by `window.moments`,
-    # and autograd has half as many steps to walk back.
-    wide = F.pad(y.double()[:, None], (margin,) * 4, mode="replicate")[:, 0]
-    mean, square = smooth(wide, niqe.TAPS), smooth(wide * wide, niqe.TAPS)
-    deviation = (square - mean * mean).clamp(min=LEAST_VARIANCE).sqrt()
-    return F.hardshrink(((y - mean) / (deviation + 1)).to(y.dtype), threshold)
+    for dim in (-2, -1):
+        before, inside, after = gradient.split([margin, gradient.shape[dim] - 2 * margin, margin], dim)
+        first, middle, last = inside.split([1, inside.shape[dim] - 2, 1], dim)
+        first, last = first + before.sum(dim, keepdim=True), last + after.sum(dim, keepdim=True)
+        gradient = torch.cat([first, middle, last], dim)
+    return gradient
 
 
 def neighbour_products(x: Tensor, size: int) -> Tensor:

@@ -78,6 +78,11 @@ def smooth(x: Tensor, taps: tuple[float, ...]) -> Tensor:
     return slide(slide(x, taps, -2), taps, -1)
 
 
+def spread_out(gradient: Tensor, taps: tuple[float, ...]) -> Tensor:
+    """Hand the gradient of `smooth`, `(..., h, w)`, on to what was averaged, as large as that: `smooth`'s adjoint."""
+    return _spread_out(_spread_out(gradient, taps, -1), taps, -2)
+
+
 def moments(x: Tensor, taps: tuple[float, ...]) -> tuple[Tensor, Tensor]:
     """Compute weighted mean and variance over a square window; shapes as `smooth`.
 

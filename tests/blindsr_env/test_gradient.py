@@ -90,6 +90,27 @@ def test_moments_have_the_slopes_of_single_steps():
     torch.testing.assert_close(second[0][smooth], second[1][smooth])
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # of vmap, which nothing here uses
+def test_mscn_has_exact_derivatives():
+    y = torch.rand(2, 9, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 20
+    torch.testing.assert_close(niqe_gradient.mscn(y, 0.5), niqe.mscn(y, 0.5))
+    y.requires_grad_()
+    assert torch.autograd.gradcheck(lambda y: niqe_gradient.mscn(y, 0.0), y)
+    assert torch.autograd.gradgradcheck(lambda y: niqe_gradient.mscn(y, 0.0), y)
+    (gradient,) = torch.autograd.grad(niqe_gradient.mscn(y, 0.5).square().sum(), y)
+    alone = torch.func.vmap(torch.func.grad(lambda one: niqe_gradient.mscn(one[None], 0.5).square().sum()))
+    torch.testing.assert_close(alone(y.detach()), gradient)
+
+
+def test_flat_areas_have_no_slope_of_their_own():
+    y = torch.full((1, 20, 20), 7.0)
+    y[:, :, 10:] = torch.randint(-50, 50, (1, 20, 10), generator=torch.Generator().manual_seed(0)).float()
+    y.requires_grad_()
+    x = niqe_gradient.mscn(y, 3e-4)
+    (gradient,) = torch.autograd.grad(x.square().sum(), y)
+    assert gradient.isfinite().all() and gradient[:, :, :4].abs().max() == 0 < gradient[:, :, 13:].abs().min()
+
+
 @pytest.mark.parametrize("name", ["niqe", "niqe:official"])
 def test_scores_with_a_gradient_are_the_scores(name):
     metric = metrics.get(name)
