@@ -10,6 +10,7 @@ import sysconfig
 import traceback
 import warnings
 from collections.abc import Callable
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,20 @@ class Foreign:
 def is_foreign(name: str) -> bool:
     """Say whether this is `module:function`, and no file."""
     return bool(re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name)) and not Path(name).exists()
+
+
+def source_of(name: str) -> Path | None:
+    """Find the file of `module:function`'s module, which is not run; None of a module without one, or of none."""
+    place = name.partition(":")[0]
+    here = os.getcwd()
+    path = sys.path if here in sys.path else [here, *sys.path]
+    spec = None
+    for part in place.split("."):
+        spec = PathFinder.find_spec(part, path)
+        if spec is None:
+            return None
+        path = list(spec.submodule_search_locations or [])
+    return Path(spec.origin) if spec is not None and spec.origin and Path(spec.origin).is_file() else None
 
 
 def load(name: str, env: Any = None) -> Foreign:

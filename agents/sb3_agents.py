@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import yaml
 from gymnasium.spaces import Box
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agents.agent import Agent
@@ -137,9 +138,15 @@ class SB3Agent(Agent[SB3Config]):
         def choose(lr: Tensor) -> Tensor:
             pooled = self.actor.pooled(lr)
             residual, _ = self.policy.predict(pooled.cpu().numpy(), deterministic=deterministic)
+            if not deterministic:
+                residual = self.explored(residual)
             return add_residual(self.actor.act(pooled), torch.from_numpy(residual), self.config.reach)
 
         return answer(observation, self.device, choose), None
+
+    def explored(self, residual: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give residuals `(N, actions)` that the policy drew as they are; where it draws none, with noise."""
+        return residual
 
     def exploration(self) -> dict[str, Any]:
         """Give the library's arguments that the config's noise and clipping become."""
@@ -237,6 +244,11 @@ class SB3TD3(SB3Agent):
 
         deviation = self._deviation().numpy()
         return {"action_noise": NormalActionNoise(np.zeros_like(deviation), deviation)}
+
+    def explored(self, residual: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Add the action noise to residuals `(N, actions)`, within the library's box."""
+        noisy = residual + torch.randn(residual.shape).mul(self._deviation()).numpy()
+        return noisy.clip(-1, 1).astype(np.float32)
 
 
 class SB3DDPG(SB3TD3):

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
+
+_lock = threading.Lock()
+_inside = 0
+_settings = (
+    ExitStack()
+)  # cuDNN's, which are the process's: the first thread to enter changes them, the last restores them
 
 
 @contextmanager
@@ -22,5 +29,25 @@ def exact(device: torch.device) -> Iterator[None]:
         if device.type != "cuda":
             yield
             return
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        _enter()
+        try:
             yield
+        finally:
+            _leave()
+
+
+def _enter() -> None:
+    global _inside
+    with _lock:
+        if not _inside:
+            flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+            _settings.enter_context(flags)
+        _inside += 1
+
+
+def _leave() -> None:
+    global _inside
+    with _lock:
+        _inside -= 1
+        if not _inside:
+            _settings.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ GAP, CAPTION, LINE, NARROWEST = 8, 24, 22, 110
 BACKGROUND, INK, BLANK = 255, (32, 32, 32), 224
 
 _log = logging.getLogger(__name__)
+_numbers = itertools.count(1)
 
 
 def checked_mode(mode: str | None) -> str | None:
@@ -127,7 +130,7 @@ class Window:
     """One window on the screen, opened at the first picture. Without a display it says so once, and shows nothing."""
 
     def __init__(self) -> None:
-        self._name = "BlindSR"
+        self._name = f"BlindSR {next(_numbers)}"  # OpenCV knows windows by their names
         self._state = "closed"  # "open", or "missing" where there is no display
 
     def show(self, picture: Picture) -> None:
@@ -152,5 +155,6 @@ class Window:
         if self._state == "open":
             import cv2
 
-            cv2.destroyWindow(self._name)
+            with suppress(cv2.error):  # it may have been closed on the screen
+                cv2.destroyWindow(self._name)
             self._state = "closed"

@@ -51,6 +51,7 @@ class Scorer:
             that has none.
     """
 
+    @torch.inference_mode(False)  # the caller's, whose tensors no gradient could pass later
     def __init__(
         self,
         generator: Any,

@@ -18,6 +18,7 @@ from blindsr_env.pool import PhotoPool
 from generators.compiled import Compiled
 from generators.self_ensemble import SelfEnsemble
 from generators.tiles import Tiled
+from generators.wrapper import Wrapper
 
 ATTRIBUTES = ("scale", "codec", "name", "render")
 """What the environments use of a generator, beside calling it."""
@@ -48,7 +49,7 @@ def generator(
     device = device_of(device)
     if isinstance(source, torch.nn.Module):
         module = _checked(source, device, dtype)
-        return Compiled(module) if compiled and not isinstance(module, Compiled) else module  # type: ignore[arg-type]
+        return Compiled(module) if compiled and not _is_compiled(module) else module  # type: ignore[arg-type]
     path, stamp = generators.find(source), None
     if path.is_file():
         path, status = path.resolve(), path.stat()  # a checkpoint written anew is another generator
@@ -72,6 +73,13 @@ def wrapped(
     bare = generator(source, device, dtype, compiled)
     each = SelfEnsemble(bare) if self_ensemble else bare
     return each if tile is None else Tiled(each, tile)
+
+
+def _is_compiled(module: torch.nn.Module) -> bool:
+    """Whether a generator is compiled, or one that it wraps."""
+    while isinstance(module, Wrapper) and not isinstance(module, Compiled):
+        module = module.generator
+    return isinstance(module, Compiled)
 
 
 def _checked(module: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping, Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -104,9 +105,8 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         autoreset_mode: AutoresetMode | str = "same step",
         render_mode: str | None = None,
     ) -> None:
-        if not isinstance(num_envs, int) or num_envs < 1:
-            raise ValueError(f"num_envs must be a whole number above 0, got {num_envs!r}")
-        if not isinstance(repeats, int) or repeats < 1 or num_envs % repeats:
+        num_envs, repeats = _count("num_envs", num_envs), _count("repeats", repeats)
+        if num_envs % repeats:
             raise ValueError(f"repeats must divide num_envs={num_envs}, got {repeats!r}")
         if output not in OUTPUTS:
             raise ValueError(unknown("output", output, OUTPUTS))
@@ -427,6 +427,17 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
     def _check_open(self) -> None:
         if self.closed:
             raise ClosedEnvironmentError("this environment was closed: make a new one")
+
+
+def _count(name: str, value: Any) -> int:
+    """Return a whole number above 0, of NumPy's too, as Python's own, or raise a ValueError."""
+    try:
+        count = 0 if isinstance(value, bool) else index(value)
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise ValueError(f"{name} must be a whole number above 0, got {value!r}")
+    return count
 
 
 def _mode(value: AutoresetMode | str) -> AutoresetMode:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from agents import policies
+from agents import foreign, policies
+from agents.part import parted
 from blindsr_env import images, metrics
 from blindsr_env.metrics.mixture import Recipe, terms
 from generators import checkpoint
@@ -48,11 +49,17 @@ def of_checkpoint(path: str | os.PathLike[str]) -> str:
 
 
 def of_policy(name: str) -> str | None:
-    """Give the digest of the checkpoint behind a policy, see `agents.policies.load`; None of those without one.
+    """Give the digest of what is behind a policy, see `agents.policies.load`; None of those without a file.
+
+    That is a checkpoint, or the file of a `module:function`, which may import others.
 
     Raises:
         CheckpointError: the file cannot be read.
     """
+    whole = parted(name)[0]
+    if foreign.is_foreign(whole):
+        source = foreign.source_of(whole)
+        return None if source is None else of_file(source)
     path = policies.file_of(name)
     return None if path is None else of_checkpoint(path)
 

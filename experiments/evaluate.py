@@ -123,6 +123,7 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     config = labels.short(asdict(settings))
     identity = None if settings.output is None else _identity(settings, seeds)
     output = None if settings.output is None else vacant(settings.output, config, identity)
+    fresh, last = output is not None and not output.exists(), (ways[-1], [*sets][-1])
     curves = {name: recipes.curves([*files.values()]) for name, files in seeds.items()}
     sheets: list[dict[str, Any]] = []
     compared: list[dict[str, Any]] = []
@@ -144,8 +145,8 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
                 base = next(each for each in sheets if (each["set"], each["generator"]) == (title, way.against))
                 compared += differences([base, sheet], zeta, settings.seed)
             figures = {"sheets": sheets, "differences": compared} if len(sheets) > 1 else sheet
-            # After each sheet: what was scored is kept, should a later one fail or be stopped.
-            if output is not None:
+            # After each sheet, so that what was scored is kept, but not in place of an earlier run's whole.
+            if output is not None and (fresh or (way, title) == last):
                 write_results(output, figures, config, settings.seed, identity)
     print(table_of_differences(compared), end="")
     if output is not None:

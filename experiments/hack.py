@@ -98,6 +98,7 @@ def hack(settings: Hack) -> dict[str, Any]:
         "metric": digests.of_metric(settings.metric),
     }
     output = vacant(settings.output, config, identity)
+    fresh = not output.exists()
     held = [_held_out(settings, source, settings.actions[0]) for source in sources]
     check_common([each.core for each in held], drawn=True)
     names = labels.of_generators([each.core.generator.name for each in held], sources)
@@ -136,8 +137,9 @@ def hack(settings: Hack) -> dict[str, Any]:
             figures["differences"].append({"generator": name, "against": names[0], **difference})
         picture = output.with_name(f"{output.stem}_{name.replace(' ', '_').replace('/', '_')}.png")
         gallery(picture, shown, f"{name}: one constant on the true code, learned for {figures['metric']}")
-        # After each generator: what was measured is kept, should a later one fail or be stopped.
-        write_results(output, figures, config, settings.seed, identity)
+        # After each generator, so that what was measured is kept, but not in place of an earlier run's whole.
+        if fresh or len(scored) == len(names):
+            write_results(output, figures, config, settings.seed, identity)
         print(f"picture: {picture}", flush=True)
     print(offsets.page([figures]), end="")
     print(f"written to {output}")

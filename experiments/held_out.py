@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from agents.policies import Policy
-from blindsr_env import images
+from blindsr_env import images, metrics
 from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
 from blindsr_env.images import ImageError, Source
@@ -107,8 +107,10 @@ def check_common(cores: Sequence[BlindSRCore], *, drawn: bool) -> None:
 
 
 def _further(report: Sequence[str], metric: MetricLike) -> list[str]:
-    """Leave the reward's own metric out of a report."""
-    return [name for name in dict.fromkeys(report) if name != metric]
+    """Leave the reward's own metric out of a report, also where it is written as a mixture of one."""
+    plain = isinstance(metric, str) and "*" not in metric
+    own = metric if plain else metrics.get(metric).name
+    return [name for name in dict.fromkeys(report) if name != own]
 
 
 def whole_photo(core: BlindSRCore, photo: images.Photo, widths: Sequence[float], number: int = 0) -> Scenes:

@@ -70,13 +70,13 @@ def by_label(name: str, found: Sequence[str]) -> dict[str, str]:
 
 def _check_alike(found: list[str]) -> None:
     """Refuse agents that are not seeds of one recipe: their interval would be meaningless."""
-    if len(found) == 1:
-        return
     of_seed: dict[int, str] = {}
     first: dict[str, Any] = {}
     for file in found:
         _, metadata = checkpoint.read(file)
         if metadata.get("kind") != "agent":
+            if len(found) == 1:
+                return
             raise ValueError(f"{file} holds a {metadata.get('kind')}, not an agent: it cannot be one seed of several")
         if metadata["num_timesteps"] < metadata["total_timesteps"]:
             raise ValueError(f"{file} stopped at {metadata['num_timesteps']} renders: train it to its end")

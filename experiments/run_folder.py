@@ -196,12 +196,12 @@ def vacant(path: str | os.PathLike[str], config: Any, identity: Mapping[str, Any
     """Give a results file's path, or `NAME_2.json` and so on if it holds the results of another run.
 
     Args:
-        path: as the user gave it; `.json` is added where it has no ending, or tables would not find it in its folder.
+        path: as the user gave it; `.json` is added where it does not end so, or tables would not find it in its folder.
         config: as `write_results` gets it; the results of the same run are replaced.
         identity: likewise. Files from before it was kept are compared by their config alone.
     """
     first = Path(path)
-    first = first if first.suffix else first.with_suffix(".json")
+    first = first if first.suffix == ".json" else first.with_name(f"{first.name}.json")
     place, number = first, 1
     while place.exists() and not _holds(place, config, identity):
         number += 1

@@ -67,7 +67,8 @@ class Search:
         dtype: precision of rendering, `float32`, `float16` (faster on GPUs) or `bfloat16` (faster on CPUs with AMX).
         cuda_graphs: on a GPU, launch rendering and scoring as recorded CUDA graphs, which is faster; see `BlindSREnv`.
         compile: fuse what the generator does between its convolutions, by `torch.compile`: on CPUs renders take 0.6 to
-            0.8 of the time, after half a minute of compiling. Needs a C++ compiler.
+            0.8 of the time, after half a minute to two minutes of compiling, and anew for
+            photos of other sizes. Needs a C++ compiler.
         output: results file, JSON, beside which the plot is written as a PNG; null writes neither.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         seed: random seed of the searches and the intervals.
@@ -139,9 +140,10 @@ def search(settings: Search) -> dict[str, Any]:
     if not valid.any():
         raise ValueError(f"{metric} has no finite score of any scene's true code (flat pictures?): give other photos")
     names = [*ALWAYS, *(name for name in settings.starts if name not in ALWAYS)]
+    # All of them first: what does not fit should not be found out after an hour's search.
+    loaded = [policies.load(name, held_out.env, predictor=settings.predictor, seed=settings.seed) for name in names]
     runs: dict[str, _Run] = {}
-    for label, name in zip(labels.tails(names), names, strict=True):
-        policy = policies.load(name, held_out.env, predictor=settings.predictor, seed=settings.seed)
+    for label, name, policy in zip(labels.tails(names), names, loaded, strict=True):
         begun = held_out.score(policy)
         action, curve = _climb(held_out, views, begun, settings, BLIND_STEP if name in BLIND else 1.0)
         elsewhere = [_rewards(held_out.lean, unseen, each) for each in (torch.from_numpy(begun.action), action)]

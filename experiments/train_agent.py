@@ -12,7 +12,7 @@ import gymnasium
 import blindsr_env  # noqa: F401  registers the environment
 from agents import agent_file, policies
 from agents.agent import Agent
-from agents.checkpoints import ActionMeaning, shipped_predictor
+from agents.checkpoints import ActionMeaning, load_predictor, shipped_predictor, translated
 from agents.networks import PREDICTORS, UNTRAINED
 from blindsr_env import metrics
 from blindsr_env.env import BlindSREnv
@@ -59,7 +59,8 @@ class TrainAgent:
             CPUs with AMX); held-out scenes are rendered in float32.
         cuda_graphs: on a GPU, launch rendering and scoring as recorded CUDA graphs, which is faster; see `BlindSREnv`.
         compile: fuse what the generator does between its convolutions, by `torch.compile`: on CPUs renders take 0.6 to
-            0.8 of the time, after half a minute of compiling. Needs a C++ compiler.
+            0.8 of the time, after half a minute to two minutes of compiling, and anew for
+            photos of other sizes. Needs a C++ compiler.
         output: folder of the run; if it already holds one, that run is resumed.
         checkpoint_seconds: seconds between saved checkpoints of the agent.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
@@ -112,10 +113,10 @@ class TrainAgent:
             "device": str(pick_device(self.device)),
         }
 
-    def held_out_set(self) -> HeldOut:
-        """Render the held-out scenes, which report the parts of a mixed metric and the price of the reward."""
+    def held_out_set(self, scenes: int | None = None) -> HeldOut:
+        """Render the held-out scenes, or so many, which report a mixed metric's parts and the price of the reward."""
         return HeldOut.crops(
-            self.held_out_scenes,
+            self.held_out_scenes if scenes is None else scenes,
             metric=self.metric,
             report=(*metrics.parts(self.metric), *PRICE),
             environment={"images": self.held_out, "split": "test", **self.environment()},
@@ -147,6 +148,7 @@ def train_agent(settings: TrainAgent) -> Path:
     """
     settings.check_machine()
     check_disjoint(settings.images, settings.held_out)
+    start(settings, settings.held_out_set(1).env)  # what could not be scored is not trained first
     folder = RunFolder(settings.output)
     agent = learn(settings, folder)
     path = folder.path / "agent.safetensors"
@@ -185,7 +187,8 @@ def start(settings: TrainAgent, env: BlindSREnv) -> policies.Policy | None:
     # Older runs named untrained networks without the prefix; in a new run the agent refuses such a name.
     if settings.actor.startswith(UNTRAINED) or settings.actor in PREDICTORS:
         return None
-    return policies.load(settings.actor, env)
+    predictor, learned = load_predictor(settings.actor)
+    return policies.PredictorPolicy(translated(settings.actor, predictor, learned, env.core), device=env.core.device)
 
 
 def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
@@ -230,8 +233,8 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
             )
         if agent.num_timesteps >= settings.total_timesteps and agent.total_timesteps != settings.total_timesteps:
             raise ValueError(
-                f"{path} has learned from {agent.num_timesteps} renders already, more than the "
-                f"{settings.total_timesteps} asked for: give another output folder"
+                f"{path} has learned from {agent.num_timesteps} renders already, and {settings.total_timesteps} are "
+                "asked for: ask for more, or give another output folder"
             )
         if agent.num_timesteps < settings.total_timesteps:
             print(f"{path} goes on from {agent.num_timesteps} renders", flush=True)

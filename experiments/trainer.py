@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -21,6 +22,7 @@ from experiments.disjoint import refuse_common
 from experiments.ranks import Ranks
 from experiments.training_settings import TrainingSettings
 from generators import checkpoint
+from generators.compiled import compiling
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -209,10 +211,17 @@ def _smaller(photos: list[images.Photo], settings: TrainingSettings, scale: int)
 
 
 def fuse(function: Callable[..., Any], settings: TrainingSettings) -> Callable[..., Any]:
-    """Compile a function of tensors as `compile` says."""
+    """Compile a function of tensors as `compile` says; where that cannot be done, calling it raises a ValueError."""
     if not settings.compile:
         return function
-    return torch.compile(function, mode=None if settings.compile is True else settings.compile)
+    fused = torch.compile(function, mode=None if settings.compile is True else settings.compile)
+
+    @functools.wraps(function)
+    def call(*inputs: Any) -> Any:
+        with compiling("give --compile false"):
+            return fused(*inputs)
+
+    return call
 
 
 def place(network: N, device: torch.device) -> N:

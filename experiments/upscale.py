@@ -61,7 +61,8 @@ class Upscale:
         dtype: precision of rendering, `float32`, `float16` or `bfloat16`. On a GPU `float16`, and on a CPU with AMX
             `bfloat16`, is several times as fast, and changes pixels by a few tenths of a grey level on average.
         compile: fuse what the generator does between its convolutions, by `torch.compile`: on CPUs photos take 0.6 to
-            0.8 of the time, after half a minute of compiling. Needs a C++ compiler.
+            0.8 of the time, after half a minute to two minutes of compiling, and anew for
+            photos of other sizes. Needs a C++ compiler.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
     """
 
@@ -154,7 +155,7 @@ def upscale(settings: Upscale) -> list[Path]:
         written.append(target)
         small, large = (f"{side[1]}x{side[0]}" for side in (pixels.shape, picture.shape))
         tqdm.write(f"{source}: {small} to {large}, {target}")
-    if note is not None:
+    if note is not None and not (failed and settings.overwrite):  # else some pictures may be what was to be replaced
         note.write()
     if failed:
         raise ValueError(f"{len(failed)} of {len(todo)} photos could not be rendered: {'; '.join(failed)}")

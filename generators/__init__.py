@@ -138,6 +138,7 @@ def _fingerprint(generator: AMNet) -> str:
     return digest.hexdigest()[:12]
 
 
+@torch.inference_mode(False)  # the caller's, whose tensors no gradient could pass later
 def load(
     name_or_path: str | os.PathLike[str] | None = None,
     *,

@@ -215,7 +215,8 @@ class AMNet(nn.Module):
         part = self._part(lr)
         if part >= len(lr):
             return layers(lr, code)
-        pairs = zip(lr.split(part), code.split(part), strict=True)
+        parts = -(-len(lr) // part)  # of sizes that differ by one at most
+        pairs = zip(lr.tensor_split(parts), code.tensor_split(parts), strict=True)
         return torch.cat([layers(*pair) for pair in pairs])
 
     def _part(self, lr: Tensor) -> int:

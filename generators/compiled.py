@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from generators.amnet import AMNet
 from generators.wrapper import Wrapper
+
+KINDS = 64
+"""Sizes, precisions and architectures, with a gradient and without, that one process compiles; by PyTorch's limit the
+ninth and all later ones would run uncompiled."""
+
+
+@functools.cache
+def _layers() -> Callable[[AMNet, Tensor, Tensor], Tensor]:
+    """Compile the layers, for all generators of the process; those of one architecture share what comes of it."""
+    return torch.compile(AMNet.layers)
 
 
 def _compile_alone() -> None:
@@ -20,6 +33,26 @@ def _compile_alone() -> None:
 
 
 os.register_at_fork(after_in_child=_compile_alone)
+
+
+@contextmanager
+def compiling(otherwise: str) -> Iterator[None]:
+    """Run what may have to be compiled first.
+
+    Args:
+        otherwise: what to do where it cannot be compiled and that cannot be mended.
+
+    Raises:
+        ValueError: it cannot be compiled here.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        from torch._dynamo.exc import BackendCompilerFailed  # slow to import
+
+        if not isinstance(error, BackendCompilerFailed):
+            raise
+        raise ValueError(f"the network cannot be compiled here ({_cause(error)}, or {otherwise}") from error
 
 
 class Compiled(Wrapper):
@@ -40,12 +73,11 @@ class Compiled(Wrapper):
 
     def __init__(self, generator: AMNet) -> None:
         super().__init__(generator)
-        if not isinstance(generator, AMNet):
+        if type(generator) is not AMNet:  # a subclass may render by other means than its layers
             raise TypeError(
                 f"{type(self).__name__} takes an AMNet, not {type(generator).__name__}: wrap the compiled one, as in "
                 "Tiled(Compiled(generator)), and compile a network of your own yourself"
             )
-        self._layers = torch.compile(generator.layers)
 
     def forward(self, lr: Tensor, action: Tensor) -> Tensor:
         """Render photos for actions; see `AMNet.forward`.
@@ -61,20 +93,20 @@ class Compiled(Wrapper):
         Raises:
             ValueError: it cannot be compiled here.
         """
-        try:
+        with compiling("leave compile=True out"):
             return self.generator.in_parts(self._fused, lr, code)
-        except RuntimeError as error:
-            from torch._dynamo.exc import BackendCompilerFailed  # slow to import
-
-            if not isinstance(error, BackendCompilerFailed):
-                raise
-            cause = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise ValueError(
-                f"the generator cannot be compiled here ({cause}): install a C++ compiler, such as g++, or leave "
-                "compile=True out"
-            ) from error
 
     def _fused(self, lr: Tensor, code: Tensor) -> Tensor:
+        layers = _layers()
         for x in (lr, code):
             torch._dynamo.maybe_mark_dynamic(x, 0)  # compiled once for any number of photos, as the parts have several
-        return self._layers(lr, code)
+        with torch._dynamo.config.patch(recompile_limit=KINDS):
+            return layers(self.generator, lr, code)
+
+
+def _cause(error: RuntimeError) -> str:
+    """Say in one line why compiling failed, and what helps: the compiler's first complaint, or PyTorch's."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if "InvalidCxxCompiler" in lines[0]:
+        return "there is no C++ compiler): install one, such as g++"
+    return next((line for line in lines if "error:" in line), lines[0]) + "): mend that"

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import generators
-from blindsr_env import sharing
 from generators import AMNet, Architecture, KernelCodec
+from generators.compiled import _layers as compiled_layers
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -86,6 +86,6 @@ def compiled(monkeypatch):
     """What was handed to `torch.compile`, which compiles nothing here."""
     functions = []
     monkeypatch.setattr(torch, "compile", lambda function: functions.append(function) or function)
-    sharing._load_compiled.cache_clear()
+    compiled_layers.cache_clear()
     yield functions
-    sharing._load_compiled.cache_clear()
+    compiled_layers.cache_clear()

@@ -298,6 +298,18 @@ def test_gradients_in_inference_mode(settings):
     torch.testing.assert_close(inside, plain)
 
 
+@pytest.mark.parametrize("metric", ["psnr", "niqe", "psnr+0.1*niqe"])
+def test_gradients_of_an_environment_made_in_inference_mode(settings, tiny_checkpoint, metric):
+    with torch.inference_mode():
+        generator = generators.load(tiny_checkpoint)
+        env = BlindSRVectorEnv(
+            2, **settings | {"metric": metric, "generator": generator, "patch_size": 24}, gradient=True
+        )
+        env.reset(seed=0)
+        assert np.abs(env.step(np.zeros((2, 15), np.float32))[4]["final_info"]["gradient"]).sum() > 0
+    assert np.abs(env.step(np.zeros((2, 15), np.float32))[4]["final_info"]["gradient"]).sum() > 0
+
+
 def test_gradients_by_a_generator_loaded_in_inference_mode(tiny_checkpoint):
     settings = dict(metric="psnr", generator=tiny_checkpoint, images=CROPS, patch_size=24)
     sharing._load_generator.cache_clear()

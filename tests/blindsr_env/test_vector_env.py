@@ -414,6 +414,8 @@ def test_attributes_of_rows(make):
     [
         ({"num_envs": 0}, "num_envs must be"),
         ({"num_envs": 4, "repeats": 3}, "repeats must divide"),
+        ({"num_envs": 4, "repeats": 2.0}, "repeats must be a whole number above 0, got 2.0"),
+        ({"num_envs": True}, "num_envs must be a whole number above 0, got True"),
         ({"output": "tensor"}, "there are 'numpy', 'torch'"),
         ({"autoreset_mode": "same stop"}, "did you mean 'same step'"),
         ({"render_mode": "rgb"}, "did you mean 'rgb_array'"),

@@ -107,8 +107,7 @@ def test_what_it_scores_beside_the_agents(settings, twice, tmp_path):
     assert settings(action="width").evaluation([]).policies == ("true-code",)
     assert settings(generator=twice).evaluation([]).policies == ("true-code",), "no predictor is for scale 2"
     assert settings(actor="untrained:predictor_s").evaluation([]).policies == ("true-code",)
-    with pytest.warns(UserWarning, match="learned what amgan_s's pictures are worth"):
-        named = settings(actor="amgan_rl_s").evaluation([])
+    named = settings(actor="amgan_rl_s").evaluation([])
     assert (named.policies, named.predictor) == (("predictor",), "amgan_rl_s")
     mine = shutil.copy(SHIPPED_PREDICTOR, tmp_path / "mine.safetensors")
     own = settings(actor=str(mine)).evaluation([])

@@ -1,7 +1,9 @@
 """Scores of policies on whole photos: the table's figures against a plain computation."""
 
+import importlib
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -258,6 +260,28 @@ def test_what_was_scored_is_kept_when_stopped(folder, tiny_checkpoint, louder, t
         evaluate(Evaluate(generators=[tiny_checkpoint, louder], output=str(output), **settings))
     kept = json.loads(output.read_text())["figures"]
     assert kept["generator"] == "tiny (tiny)" and np.isfinite(kept["policies"]["true-code"]["psnr"]["scores"]).all()
+    calls[:] = []
+    monkeypatch.setattr(module, "score_policies", score_policies)
+    evaluate(Evaluate(generators=[tiny_checkpoint, louder], output=str(output), **settings))
+    whole = output.read_text()
+    assert len(json.loads(whole)["figures"]["sheets"]) == 2
+    monkeypatch.setattr(module, "score_policies", stops)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Evaluate(generators=[tiny_checkpoint, louder], output=str(output), **settings))
+    assert output.read_text() == whole, "a stopped repetition must not replace what was whole"
+
+
+def test_another_version_of_ones_own_policy_gets_a_file_of_its_own(folder, tiny_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for version in (0.0, 0.5, 0.5):
+        code = f"return lambda seen: np.full((len(seen), 15), {version}, np.float32)"
+        (tmp_path / "own_policy.py").write_text(f"import numpy as np\n\n\ndef policy(env):\n    {code}\n")
+        for module in [name for name in sys.modules if name == "own_policy"]:
+            del sys.modules[module]
+        importlib.invalidate_caches()
+        settings = dict(images=str(folder), widths=(2.0,), metrics=("psnr",), generator=tiny_checkpoint, device="cpu")
+        evaluate(Evaluate(policies=("own_policy:policy@0.5", "true-code"), output="r.json", **settings))
+    assert sorted(path.name for path in tmp_path.glob("r*.json")) == ["r.json", "r_2.json"]
 
 
 def test_generators_of_other_scales_are_not_compared(tiny_checkpoint, twice, folder):
@@ -297,6 +321,8 @@ def test_results_of_other_settings_are_not_replaced(tmp_path):
 
 def test_results_files_get_their_ending_and_settings_that_change_nothing_do_not_count(tmp_path):
     assert vacant(tmp_path / "mine", {"a": 1}) == tmp_path / "mine.json", "tables would not find it"
+    for name in ("v1.2", "plot.png"):
+        assert vacant(tmp_path / name, {"a": 1}) == tmp_path / f"{name}.json"
     write_results(tmp_path / "mine.json", {}, {"a": 1}, seed=0)
     assert vacant(tmp_path / "mine", {"a": 1, "cuda_graphs": True}) == tmp_path / "mine.json"
     later = {"tiles": (None,), "self_ensemble": (False,), "views": 1}

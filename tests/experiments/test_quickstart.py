@@ -130,12 +130,39 @@ def test_training_goes_on_where_it_stopped(tmp_path, folder, other_folder, tiny_
     assert agents.load(path).num_timesteps == 12
     figures = json.loads((tmp_path / "run" / "results.json").read_text())["figures"]
     assert figures["before"] == first["before"], "of the predictor, not of the agent that went on"
-    with pytest.raises(ValueError, match="has learned from 12 renders already, more than the 8 asked for"):
+    with pytest.raises(ValueError, match="has learned from 12 renders already, and 8 are asked for"):
         train_agent(TrainAgent(total_timesteps=8, **settings))
     assert "total_timesteps: 12" in (tmp_path / "run" / "config.yaml").read_text()
     out = capsys.readouterr().out
     assert f"2 scenes of 2 photos: before {Interval(**figures['before']['reward'])}, after " in out
     assert f"grid, 1e-3 {Interval(**figures['gain']['grid']).times(1e3)}" in out and f"{tmp_path}/run/" in out
+
+
+def test_an_agent_of_codes_may_go_on_to_learn_free_ones(tmp_path, folder, other_folder, tiny_checkpoint):
+    settings = {"algorithm": "pathwise", "total_timesteps": 4, "num_envs": 4, "repeats": 1, "images": folder}
+    settings |= {"held_out": other_folder, "held_out_scenes": 2, "generator": tiny_checkpoint, "device": "cpu"}
+    first = train_agent(TrainAgent(**settings, output=str(tmp_path / "code")))
+    train_agent(TrainAgent(**settings, output=str(tmp_path / "free"), action="free-code", actor=str(first)))
+    ended, begun = (json.loads((tmp_path / run / "results.json").read_text())["figures"] for run in ("code", "free"))
+    assert begun["before"]["reward"]["mean"] == pytest.approx(
+        ended["reward"]["mean"], abs=0.05
+    )  # it began where that one ended
+
+
+@pytest.mark.parametrize("metric", [{"psnr": 1.0}, "1*psnr"])
+def test_a_mixture_of_one_is_no_second_metric(tmp_path, folder, other_folder, tiny_checkpoint, metric):
+    settings = {"algorithm": "group-pg", "total_timesteps": 4, "num_envs": 4, "repeats": 2, "images": folder}
+    settings |= {"held_out": other_folder, "held_out_scenes": 2, "generator": tiny_checkpoint, "device": "cpu"}
+    train_agent(TrainAgent(**settings, metric=metric, output=str(tmp_path)))
+    assert set(json.loads((tmp_path / "results.json").read_text())["figures"]["gain"]) == {"grid"}
+
+
+def test_what_could_not_be_scored_is_not_trained(tmp_path, folder, photo, tiny_checkpoint):
+    images.write(tmp_path / "small" / "s.png", photo(40, 40, 0))
+    settings = {"num_envs": 4, "repeats": 2, "images": folder, "generator": tiny_checkpoint, "device": "cpu"}
+    with pytest.raises(images.ImageError, match="no photo is large enough"):
+        train_agent(TrainAgent(**settings, held_out=str(tmp_path / "small"), output=str(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
 
 
 def test_training_does_not_go_on_with_another_generator(tmp_path, folder, tiny_checkpoint, louder):

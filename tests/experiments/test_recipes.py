@@ -151,6 +151,9 @@ def test_what_is_no_recipe_is_refused(runs, tmp_path):
         checkpoint.save(tmp_path / "odd.safetensors", tensors, {**metadata, **changes})
         with pytest.raises(ValueError, match=message):
             recipes.files([one, str(tmp_path / "odd.safetensors")])
+        if "num_timesteps" in changes and "total_timesteps" not in changes:
+            with pytest.raises(ValueError, match=message):  # alone, too
+                recipes.files([str(tmp_path / "odd.safetensors")])
     # Files of older versions do not say of all this.
     config = {name: value for name, value in metadata["config"].items() if name != "constant"}
     old = {**metadata, "training": {"metric": "psnr"}, "config": config}

@@ -9,10 +9,12 @@ import torch
 
 from blindsr_env import images, metrics
 from experiments import cli
+from experiments import search as module
 from experiments.findings import ALWAYS
 from experiments.held_out import HeldOut
 from experiments.search import Search, search
 from experiments.train_agent import TrainAgent, train_agent
+from generators import CheckpointError
 
 
 @pytest.fixture
@@ -89,6 +91,12 @@ def test_one_is_the_better_search_of_each_scene(settings, monkeypatch):
     assert figures["best"]["mean"] == pytest.approx((1 + 4 + 1 + 0) / 4)
     shares = {name: of["normalised"][0]["mean"] for name, of in figures["starts"].items()}
     assert shares == pytest.approx({"true-code": 4 / 6, "predictor": 5 / 6, "mean-code": 36 / 6})
+
+
+def test_what_does_not_fit_is_refused_before_the_first_search(settings, monkeypatch):
+    monkeypatch.setattr(module, "_climb", lambda *_: pytest.fail("it searched"))
+    with pytest.raises(CheckpointError, match="trained for action space 'code', not 'width'"):
+        search(settings(action="width"))
 
 
 def test_the_generator_can_be_compiled(settings, compiled):

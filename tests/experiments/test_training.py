@@ -12,6 +12,7 @@ import torch
 import yaml
 from host_reads import HostReads, no_wait_for_the_gpu
 from states import assert_same_state, last_state
+from torch._inductor.exc import InductorError, InvalidCxxCompiler
 
 import generators
 from agents import checkpoints
@@ -227,11 +228,23 @@ def test_modes_of_compilation(settings, monkeypatch):
     asked = []
     monkeypatch.setattr(torch, "compile", lambda function, mode: asked.append(mode) or function)
     for value in (False, True, "default", "reduce-overhead", "max-autotune"):
-        assert fuse(abs, settings(compile=value)) is abs
+        assert fuse(abs, settings(compile=value))(-3) == 3
         assert cli.parse(TrainGenerator, ["--data", "[a]", "--compile", str(value)], prog="").compile == value
     assert asked == [None, "default", "reduce-overhead", "max-autotune"]
     with pytest.raises(ValueError, match="compile must be one of False, True, default, .*, got 'graphs'"):
         settings(compile="graphs")
+
+
+def test_what_cannot_be_compiled_is_said_in_one_line(settings, monkeypatch):
+    def broken(function, mode):
+        def call(*_):
+            raise InductorError(InvalidCxxCompiler(), None)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(ValueError, match=r"there is no C\+\+ compiler\): install one, .*, or give --compile false$"):
+        fuse(abs, settings(compile=True))(torch.zeros(1))
 
 
 @pytest.mark.slow

@@ -285,6 +285,24 @@ def test_what_cannot_be_rendered_is_named_after_the_rest_is_done(photos, tmp_pat
     assert [path.name for path in (tmp_path / "out").rglob("*.png")] == ["a_x4.png"]
 
 
+def test_a_picture_that_could_not_be_replaced_is_not_said_to_be(photos, tmp_path, tiny_checkpoint, louder, monkeypatch):
+    settings = {"images": str(photos), "output": str(tmp_path / "out"), "device": "cpu"}
+    upscale(Upscale(**settings, generator=tiny_checkpoint))
+    render = BlindSRCore.render
+
+    def small_memory(core, seen, action):
+        if seen.shape[1] == 9:
+            raise MemoryError
+        return render(core, seen, action)
+
+    monkeypatch.setattr(BlindSRCore, "render", small_memory)
+    with pytest.raises(ValueError, match="1 of 2 photos could not be rendered"):
+        upscale(Upscale(**settings, generator=louder, overwrite=True))
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="--overwrite to render all again"):
+        upscale(Upscale(**settings, generator=louder))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

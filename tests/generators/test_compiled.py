@@ -1,7 +1,9 @@
 """The compiled generator against the plain one."""
 
+import copy
 import multiprocessing
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -9,11 +11,12 @@ import sys
 import gymnasium
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 import blindsr_env  # noqa: F401  registers the environments
 import generators
 from blindsr_env import sharing
-from generators import Compiled, SelfEnsemble, Tiled
+from generators import AMNet, Compiled, SelfEnsemble, Tiled
 
 needs_compiler = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
 
@@ -30,12 +33,19 @@ def test_pictures_are_the_plain_ones(tiny_checkpoint, dtype, tolerance):
     fused = Compiled(plain)
     assert (fused.name, fused.scale, fused.codec) == (plain.name, plain.scale, plain.codec)
     assert fused.fingerprint == plain.fingerprint and not fused.training
-    lr, code = inputs(3, 20, 13)
-    for way in ("forward", "render"):
-        with torch.no_grad():
-            sr, expected = getattr(fused, way)(lr, code), getattr(plain, way)(lr, code)
-        assert sr.dtype == torch.float32
-        torch.testing.assert_close(sr, expected, rtol=0, atol=tolerance)
+    for count, new in ((3, True), (2, False), (5, False)):  # compiled once for any number
+        lr, code = inputs(count, 20, 13)
+        before = counters["stats"]["unique_graphs"]
+        for way in ("forward", "render"):
+            with torch.no_grad():
+                sr, expected = getattr(fused, way)(lr, code), getattr(plain, way)(lr, code)
+            assert sr.dtype == torch.float32
+            torch.testing.assert_close(sr, expected, rtol=0, atol=tolerance)
+        assert counters["stats"]["unique_graphs"] - before == new
+    again = pickle.loads(pickle.dumps(fused))
+    with torch.no_grad():
+        again.generator.tail.bias += 0.5
+        torch.testing.assert_close(again(lr, code), fused(lr, code) + 0.5, rtol=0, atol=2 * tolerance)
 
 
 @needs_compiler
@@ -93,15 +103,34 @@ def test_tiles_and_ensembles_go_around_it(tiny_generator, compiled):
     around = Tiled(SelfEnsemble(Compiled(tiny_generator)), 16, 4)
     lr, code = inputs(1, 20, 20)
     torch.testing.assert_close(around(lr, code), Tiled(SelfEnsemble(tiny_generator), 16, 4)(lr, code))
-    assert compiled == [tiny_generator.layers]
-    for wrong in (SelfEnsemble(tiny_generator), torch.nn.Identity()):
+    assert compiled == [AMNet.layers]
+
+    class Flat(AMNet):
+        def render(self, lr, code):
+            return super().render(lr, code) * 0
+
+    flat = Flat(tiny_generator.architecture, tiny_generator.codec)
+    for wrong in (SelfEnsemble(tiny_generator), torch.nn.Identity(), flat):
         with pytest.raises(TypeError, match=f"takes an AMNet, not {type(wrong).__name__}: wrap the compiled one"):
             Compiled(wrong)
-    made = Compiled(tiny_generator)
-    assert sharing.generator(made, "cpu", torch.float32, compiled=True) is made
+    for made in (Compiled(tiny_generator), around):
+        assert sharing.generator(made, "cpu", torch.float32, compiled=True) is made
 
 
-def test_without_a_compiler_it_says_what_to_install(tiny_checkpoint):
+def test_a_copy_has_weights_of_its_own(tiny_generator, compiled):
+    fused = Compiled(tiny_generator)
+    lr, code = inputs(1, 8, 8)
+    for again in (copy.deepcopy(fused), pickle.loads(pickle.dumps(fused))):
+        again.generator.tail.bias.add_(0.5)
+        torch.testing.assert_close(again(lr, code), fused(lr, code) + 0.5)
+
+
+@pytest.mark.parametrize("broken", [False, pytest.param(True, marks=needs_compiler)])
+def test_without_a_compiler_it_says_what_to_install(tiny_checkpoint, tmp_path, broken):
+    compiler = tmp_path / "c++"
+    if broken:
+        compiler.write_text("#!/bin/sh\n[ $# -lt 2 ] && exec g++ $*\necho 'fatal error: no Python.h' >&2; exit 1\n")
+        compiler.chmod(0o755)
     script = f"""
 import generators, torch
 fused = generators.Compiled(generators.load({tiny_checkpoint!r}))
@@ -110,7 +139,7 @@ try:
 except ValueError as error:
     print(error)
 """
-    environment = os.environ | {"CXX": "/nowhere/c++", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+    environment = os.environ | {"CXX": str(compiler), "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
-    assert "the generator cannot be compiled here" in done.stdout, done.stderr
-    assert done.stdout.count("\n") == 1 and "install a C++ compiler" in done.stdout
+    cause = "fatal error: no Python.h): mend that" if broken else "there is no C++ compiler): install one, such as g++"
+    assert done.stdout == f"the network cannot be compiled here ({cause}, or leave compile=True out\n", done.stderr
