@@ -106,9 +106,10 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
             same numbers, several times as fast where the host is slower than the GPU. For row counts that stay the
             same; metrics that wait for the GPU cannot be recorded, and metric and generator must not be changed or
             moved afterwards.
-        compile: fuse what the generator does between its convolutions, by `torch.compile`: on CPUs renders take 0.6 to
-            0.8 of the time, and rewards move as much as by adding in another order. The first reset and step take half
-            a minute each; it needs a C++ compiler. See `generators.Compiled`.
+        compile: fuse what the generator does between its convolutions, by `torch.compile`: on several cores of a CPU
+            renders take 0.6 to 0.8 of the time, on one core in bfloat16 only; rewards move as much as by adding in
+            another order. The first reset, and with `gradient` the first step, take half a minute to a minute; it needs
+            a C++ compiler. See `generators.Compiled`.
         render_mode: None, `"rgb_array"` or `"human"` (a window).
 
     Raises:

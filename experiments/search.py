@@ -66,9 +66,9 @@ class Search:
         report: further metrics, which show the price of the reward.
         dtype: precision of rendering, `float32`, `float16` (faster on GPUs) or `bfloat16` (faster on CPUs with AMX).
         cuda_graphs: on a GPU, launch rendering and scoring as recorded CUDA graphs, which is faster; see `BlindSREnv`.
-        compile: fuse what the generator does between its convolutions, by `torch.compile`: on CPUs renders take 0.6 to
-            0.8 of the time, after half a minute to two minutes of compiling, and anew for
-            photos of other sizes. Needs a C++ compiler.
+        compile: fuse what the generator does between its convolutions, by `torch.compile`: on several cores of a
+            CPU renders take 0.6 to 0.8 of the time, after half a minute to two minutes of compiling, anew for photos of
+            other sizes. Needs a C++ compiler.
         output: results file, JSON, beside which the plot is written as a PNG; null writes neither.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         seed: random seed of the searches and the intervals.

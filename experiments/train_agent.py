@@ -58,9 +58,9 @@ class TrainAgent:
         dtype: precision of rendering during training, `float32`, `float16` (faster on GPUs) or `bfloat16` (faster on
             CPUs with AMX); held-out scenes are rendered in float32.
         cuda_graphs: on a GPU, launch rendering and scoring as recorded CUDA graphs, which is faster; see `BlindSREnv`.
-        compile: fuse what the generator does between its convolutions, by `torch.compile`: on CPUs renders take 0.6 to
-            0.8 of the time, after half a minute to two minutes of compiling, and anew for
-            photos of other sizes. Needs a C++ compiler.
+        compile: fuse what the generator does between its convolutions, by `torch.compile`: on several cores of a
+            CPU renders take 0.6 to 0.8 of the time, after half a minute to two minutes of compiling, anew for photos of
+            other sizes. Needs a C++ compiler.
         output: folder of the run; if it already holds one, that run is resumed.
         checkpoint_seconds: seconds between saved checkpoints of the agent.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.

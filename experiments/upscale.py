@@ -60,9 +60,9 @@ class Upscale:
             PSNR, softens a little, and takes eight times as long.
         dtype: precision of rendering, `float32`, `float16` or `bfloat16`. On a GPU `float16`, and on a CPU with AMX
             `bfloat16`, is several times as fast, and changes pixels by a few tenths of a grey level on average.
-        compile: fuse what the generator does between its convolutions, by `torch.compile`: on CPUs photos take 0.6 to
-            0.8 of the time, after half a minute to two minutes of compiling, and anew for
-            photos of other sizes. Needs a C++ compiler.
+        compile: fuse what the generator does between its convolutions, by `torch.compile`: on several cores of a
+            CPU photos take 0.6 to 0.8 of the time, after half a minute to two minutes of compiling, anew for photos of
+            other sizes. Needs a C++ compiler.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
     """
 
