@@ -267,19 +267,24 @@ def test_one_photo_may_name_its_file_and_grey_stays_grey(tmp_path, tiny_checkpoi
     assert path.name == "sharp.png" and picture.shape == (32, 44, 3) and (picture == picture[..., :1]).all()
 
 
+def fail_on_b(monkeypatch, error):
+    """Let the rendering of b.png, whose height is 9, fail."""
+    render = BlindSRCore.render
+
+    def failing(core, seen, action):
+        if seen.shape[1] == 9:
+            raise error
+        return render(core, seen, action)
+
+    monkeypatch.setattr(BlindSRCore, "render", failing)
+
+
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
 def test_what_cannot_be_rendered_is_named_after_the_rest_is_done(photos, tmp_path, tiny_checkpoint, monkeypatch, error):
     (photos / "broken.png").write_bytes(b"no picture")
-    render = BlindSRCore.render
-
-    def small_memory(core, seen, action):
-        if seen.shape[1] == 9:
-            raise error
-        return render(core, seen, action)
-
-    monkeypatch.setattr(BlindSRCore, "render", small_memory)
+    fail_on_b(monkeypatch, error)
     with pytest.raises(ValueError, match=r"2 of 3 photos .*broken.png is not a readable.*b.png needs more memory"):
         upscale(Upscale(images=str(photos), output=str(tmp_path / "out"), generator=tiny_checkpoint, device="cpu"))
     assert [path.name for path in (tmp_path / "out").rglob("*.png")] == ["a_x4.png"]
@@ -288,14 +293,7 @@ def test_what_cannot_be_rendered_is_named_after_the_rest_is_done(photos, tmp_pat
 def test_a_picture_that_could_not_be_replaced_is_not_said_to_be(photos, tmp_path, tiny_checkpoint, louder, monkeypatch):
     settings = {"images": str(photos), "output": str(tmp_path / "out"), "device": "cpu"}
     upscale(Upscale(**settings, generator=tiny_checkpoint))
-    render = BlindSRCore.render
-
-    def small_memory(core, seen, action):
-        if seen.shape[1] == 9:
-            raise MemoryError
-        return render(core, seen, action)
-
-    monkeypatch.setattr(BlindSRCore, "render", small_memory)
+    fail_on_b(monkeypatch, MemoryError())
     with pytest.raises(ValueError, match="1 of 2 photos could not be rendered"):
         upscale(Upscale(**settings, generator=louder, overwrite=True))
     monkeypatch.undo()
