@@ -10,9 +10,8 @@ import torch
 
 _lock = threading.Lock()
 _inside = 0
-_settings = (
-    ExitStack()
-)  # cuDNN's, which are the process's: the first thread to enter changes them, the last restores them
+# cuDNN's settings are the process's: the last thread to leave restores what the first one found.
+_settings = ExitStack()
 
 
 @contextmanager
@@ -39,9 +38,8 @@ def exact(device: torch.device) -> Iterator[None]:
 def _enter() -> None:
     global _inside
     with _lock:
-        if not _inside:
-            flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-            _settings.enter_context(flags)
+        flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+        _settings.enter_context(flags)  # anew each time: a metric may have changed them
         _inside += 1
 
 

@@ -19,7 +19,7 @@ from experiments import digests, labels, paper, recipes
 from experiments.devices import pick_device
 from experiments.held_out import check_common
 from experiments.intervals import Interval
-from experiments.run_folder import vacant, write_results
+from experiments.run_folder import read_figures, vacant, write_results
 from experiments.scoring import differences, scored, zeta_of
 
 BUILT_IN = "built-in"
@@ -123,7 +123,8 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     config = labels.short(asdict(settings))
     identity = None if settings.output is None else _identity(settings, seeds)
     output = None if settings.output is None else vacant(settings.output, config, identity)
-    fresh, last = output is not None and not output.exists(), (ways[-1], [*sets][-1])
+    begun = read_figures(output)
+    whole = len(begun.get("sheets", [begun])) == len(ways) * len(sets) if begun else False
     curves = {name: recipes.curves([*files.values()]) for name, files in seeds.items()}
     sheets: list[dict[str, Any]] = []
     compared: list[dict[str, Any]] = []
@@ -146,7 +147,7 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
                 compared += differences([base, sheet], zeta, settings.seed)
             figures = {"sheets": sheets, "differences": compared} if len(sheets) > 1 else sheet
             # After each sheet, so that what was scored is kept, but not in place of an earlier run's whole.
-            if output is not None and (fresh or (way, title) == last):
+            if output is not None and (not whole or len(sheets) == len(ways) * len(sets)):
                 write_results(output, figures, config, settings.seed, identity)
     print(table_of_differences(compared), end="")
     if output is not None:

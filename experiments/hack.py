@@ -26,7 +26,7 @@ from experiments.extremes import captions
 from experiments.held_out import HeldOut, Scored, check_common, check_disjoint
 from experiments.intervals import bootstrap, over_photos
 from experiments.pictures import gallery
-from experiments.run_folder import vacant, write_results
+from experiments.run_folder import read_figures, vacant, write_results
 
 SHOWN = 3
 """Scenes in the picture: the first of as many photos, unchosen."""
@@ -98,7 +98,6 @@ def hack(settings: Hack) -> dict[str, Any]:
         "metric": digests.of_metric(settings.metric),
     }
     output = vacant(settings.output, config, identity)
-    fresh = not output.exists()
     held = [_held_out(settings, source, settings.actions[0]) for source in sources]
     check_common([each.core for each in held], drawn=True)
     names = labels.of_generators([each.core.generator.name for each in held], sources)
@@ -112,6 +111,8 @@ def hack(settings: Hack) -> dict[str, Any]:
         "differences": [],
     }
     scored: list[dict[str, Scored]] = []
+    whole = len(read_figures(output).get("generators", ())) == len(names)
+    galleries: list[tuple[str, Any]] = []
     for name, source, first_space in zip(names, sources, held, strict=True):
         scored.append({})
         shown = _true_pictures(first_space)
@@ -135,12 +136,15 @@ def hack(settings: Hack) -> dict[str, Any]:
         if len(scored) > 1:
             difference = _difference(held[0], first_space, scored[0], scored[-1], settings.seed)
             figures["differences"].append({"generator": name, "against": names[0], **difference})
-        picture = output.with_name(f"{output.stem}_{name.replace(' ', '_').replace('/', '_')}.png")
-        gallery(picture, shown, f"{name}: one constant on the true code, learned for {figures['metric']}")
+        galleries.append((name, shown))
         # After each generator, so that what was measured is kept, but not in place of an earlier run's whole.
-        if fresh or len(scored) == len(names):
+        if not whole or len(scored) == len(names):
             write_results(output, figures, config, settings.seed, identity)
-        print(f"picture: {picture}", flush=True)
+            for of, pictures in galleries:
+                picture = output.with_name(f"{output.stem}_{of.replace(' ', '_').replace('/', '_')}.png")
+                gallery(picture, pictures, f"{of}: one constant on the true code, learned for {figures['metric']}")
+                print(f"picture: {picture}", flush=True)
+            galleries.clear()
     print(offsets.page([figures]), end="")
     print(f"written to {output}")
     return figures

@@ -209,6 +209,14 @@ def vacant(path: str | os.PathLike[str], config: Any, identity: Mapping[str, Any
     return place
 
 
+def read_figures(path: Path | None) -> dict[str, Any]:
+    """Read the figures of a results file that `vacant` gave; empty where there is none yet."""
+    if path is None or not path.exists():
+        return {}
+    figures: dict[str, Any] = json.loads(path.read_text())["figures"]
+    return figures
+
+
 def _holds(path: Path, config: Any, identity: Mapping[str, Any] | None = None) -> bool:
     """Say whether a file holds the results of a run."""
     try:

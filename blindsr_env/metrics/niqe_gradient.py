@@ -114,9 +114,10 @@ def _unpadded(gradient: Tensor) -> Tensor:
     margin = len(niqe.TAPS) // 2
     for dim in (-2, -1):
         before, inside, after = gradient.split([margin, gradient.shape[dim] - 2 * margin, margin], dim)
-        first, middle, last = inside.split([1, inside.shape[dim] - 2, 1], dim)
-        first, last = first + before.sum(dim, keepdim=True), last + after.sum(dim, keepdim=True)
-        gradient = torch.cat([first, middle, last], dim)
+        first, rest = inside.split([1, inside.shape[dim] - 1], dim)
+        gradient = torch.cat([first + before.sum(dim, keepdim=True), rest], dim)
+        rest, last = gradient.split([gradient.shape[dim] - 1, 1], dim)
+        gradient = torch.cat([rest, last + after.sum(dim, keepdim=True)], dim)
     return gradient
 
 

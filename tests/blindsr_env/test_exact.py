@@ -17,7 +17,9 @@ def test_settings_come_back_when_the_last_thread_leaves(monkeypatch):
     one, other = exact(torch.device("cuda")), exact(torch.device("cuda"))  # as two threads that overlap
     one.__enter__()
     assert flags() == (False, True, False)
+    torch.backends.cudnn.allow_tf32 = True  # somebody's metric
     other.__enter__()
+    assert flags() == (False, True, False)
     one.__exit__(None, None, None)
     assert flags() == (False, True, False)
     other.__exit__(None, None, None)
