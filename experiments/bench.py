@@ -14,7 +14,7 @@ import generators
 from experiments import contestants, digests
 from experiments.counts import at_least_1
 from experiments.devices import pick_device
-from experiments.run_folder import vacant, write_results
+from experiments.run_folder import read_figures, vacant, write_results
 from experiments.stopwatch import memory_now, memory_peak, race
 from generators.nearest import unknown
 
@@ -99,7 +99,7 @@ def bench(settings: Bench) -> dict[str, Any]:
         "rival": digests.of_metric(settings.rival),
     }
     output = None if settings.output is None else vacant(settings.output, config, identity)
-    fresh = output is not None and not output.exists()
+    whole = set(settings.parts) <= read_figures(output).keys()
     figures: dict[str, Any] = {"device": str(device), "threads": torch.get_num_threads()}
     for part in settings.parts:
         if device.type == "cuda":
@@ -107,7 +107,7 @@ def bench(settings: Bench) -> dict[str, Any]:
         figures[part] = PARTS[part](settings, device) | {"peak_memory": memory_peak(device)}
         print(table(part, figures[part]))
         # After each part, so that a run cut short keeps what it measured, but not in place of an earlier one's whole.
-        if output is not None and (fresh or part == settings.parts[-1]):
+        if output is not None and (not whole or part == settings.parts[-1]):
             write_results(output, figures, config, settings.seed, identity)
     if output is not None:
         print(f"written to {output}")

@@ -123,8 +123,8 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     config = labels.short(asdict(settings))
     identity = None if settings.output is None else _identity(settings, seeds)
     output = None if settings.output is None else vacant(settings.output, config, identity)
-    begun = read_figures(output)
-    whole = len(begun.get("sheets", [begun])) == len(ways) * len(sets) if begun else False
+    before = read_figures(output)
+    whole = bool(before) and len(before.get("sheets", [before])) == len(ways) * len(sets)
     curves = {name: recipes.curves([*files.values()]) for name, files in seeds.items()}
     sheets: list[dict[str, Any]] = []
     compared: list[dict[str, Any]] = []

@@ -92,11 +92,19 @@ def block_features(sr: Tensor, threshold: float, dtype: torch.dtype) -> Tensor:
 
 def mscn(y: Tensor, threshold: float) -> Tensor:
     """Subtract the mean of y `(N, H, W)` and normalise its contrast, same shape; the border repeats the edge."""
-    margin = len(TAPS) // 2
-    padded = F.pad(y[:, None], (margin,) * 4, mode="replicate")[:, 0]
-    mean, variance = moments(padded, TAPS)
-    difference = mean.neg_().add_(y).to(y.dtype)
-    return F.hardshrink(difference.div_(variance.sqrt_().add_(1)), threshold)
+    difference, deviation = local_contrast(y)
+    return F.hardshrink(difference.div_(deviation.add_(1)), threshold)
+
+
+def local_contrast(y: Tensor) -> tuple[Tensor, Tensor]:
+    """Give how far y `(N, H, W)` is from the mean of its window, and the window's deviation: same shape each."""
+    mean, variance = moments(padded(y), TAPS)
+    return mean.neg_().add_(y).to(y.dtype), variance.sqrt_()
+
+
+def padded(y: Tensor) -> Tensor:
+    """Repeat the edges of y `(N, H, W)` as far as a window reaches."""
+    return F.pad(y[:, None], (len(TAPS) // 2,) * 4, mode="replicate")[:, 0]
 
 
 def halved(y: Tensor) -> Tensor:

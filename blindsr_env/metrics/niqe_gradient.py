@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from blindsr_env.metrics import luminance, niqe
-from blindsr_env.metrics.window import moments, smooth, spread_out
+from blindsr_env.metrics.window import smooth, spread_out
 
 LEAST_VARIANCE = 1e-6
 """In squared grey levels: below it a deviation's slope would grow without bound, and a flat window is flat."""
@@ -71,8 +71,7 @@ class _Mscn(Function):
 
     @staticmethod
     def forward(y: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
-        mean, variance = moments(_padded(y), niqe.TAPS)
-        difference, deviation = (y - mean).to(y.dtype), variance.sqrt_()
+        difference, deviation = niqe.local_contrast(y)
         return F.hardshrink(difference / (deviation + 1), threshold), difference, deviation
 
     @staticmethod
@@ -88,7 +87,7 @@ class _Mscn(Function):
             return None, None
         y, difference, deviation = ctx.saved_tensors
         if torch.is_grad_enabled():  # for second derivatives
-            wide = _padded(y.double())
+            wide = niqe.padded(y.double())
             mean = smooth(wide, niqe.TAPS)
             variance = smooth(wide * wide, niqe.TAPS) - mean * mean
             difference, deviation = (y - mean).to(y.dtype), variance.clamp(min=LEAST_VARIANCE).sqrt().to(y.dtype)
@@ -104,13 +103,8 @@ class _Mscn(Function):
         return to_difference + back_mean + 2 * y * back_square, None
 
 
-def _padded(y: Tensor) -> Tensor:
-    """Repeat the edges of y `(N, H, W)` as far as a window reaches."""
-    return F.pad(y[:, None], (len(niqe.TAPS) // 2,) * 4, mode="replicate")[:, 0]
-
-
 def _unpadded(gradient: Tensor) -> Tensor:
-    """Hand the gradient of repeated edges on to what was repeated: the adjoint of `_padded`, `(..., H, W)`."""
+    """Hand the gradient of repeated edges on to what was repeated: the adjoint of `niqe.padded`, `(..., H, W)`."""
     margin = len(niqe.TAPS) // 2
     for dim in (-2, -1):
         before, inside, after = gradient.split([margin, gradient.shape[dim] - 2 * margin, margin], dim)
