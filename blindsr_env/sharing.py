@@ -50,11 +50,13 @@ def generator(
     if isinstance(source, torch.nn.Module):
         module = _checked(source, device, dtype)
         return Compiled(module) if compiled and not _is_compiled(module) else module  # type: ignore[arg-type]
-    path, stamp = generators.find(source), None
-    if path.is_file():
-        path, status = path.resolve(), path.stat()  # a checkpoint written anew is another generator
-        stamp = (status.st_mtime_ns, status.st_size)
-    return (_load_compiled if compiled else _load_generator)(path, stamp, device, dtype)
+    files = [file.resolve() for file in generators.files(source)]
+    # What was written anew is another generator.
+    stamps = tuple(
+        (file, state.st_mtime_ns, state.st_size) for file in files if file.is_file() for state in [file.stat()]
+    )
+    name = os.fspath(source) if source is not None and generators.peers.is_peer(source) else files[0]
+    return (_load_compiled if compiled else _load_generator)(name, stamps, device, dtype)
 
 
 def wrapped(
@@ -103,13 +105,13 @@ def _checked(module: torch.nn.Module, device: torch.device, dtype: torch.dtype) 
 
 @functools.lru_cache(maxsize=8)
 @torch.inference_mode(False)  # the first caller's, whose tensors no later one could follow backwards
-def _load_generator(path: Path, stamp: object, device: torch.device, dtype: torch.dtype) -> generators.AMNet:
-    return generators.load(path, device=device, dtype=dtype)
+def _load_generator(name: str | Path, stamps: object, device: torch.device, dtype: torch.dtype) -> Any:
+    return generators.load(name, device=device, dtype=dtype)
 
 
 @functools.lru_cache(maxsize=8)
-def _load_compiled(path: Path, stamp: object, device: torch.device, dtype: torch.dtype) -> Compiled:
-    return Compiled(_load_generator(path, stamp, device, dtype))
+def _load_compiled(name: str | Path, stamps: object, device: torch.device, dtype: torch.dtype) -> Compiled:
+    return Compiled(_load_generator(name, stamps, device, dtype))
 
 
 _pools: weakref.WeakValueDictionary[tuple[Any, ...], PhotoPool] = weakref.WeakValueDictionary()

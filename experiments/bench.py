@@ -10,8 +10,7 @@ from typing import Any, Literal
 import torch
 from tqdm import tqdm
 
-import generators
-from experiments import contestants, digests
+from experiments import contestants, digests, labels
 from experiments.counts import at_least_1
 from experiments.devices import pick_device
 from experiments.run_folder import read_figures, vacant, write_results
@@ -95,7 +94,7 @@ def bench(settings: Bench) -> dict[str, Any]:
     device = pick_device(settings.device)
     config = _named(settings)
     identity = {
-        "generator": digests.of_checkpoint(generators.find(settings.generator)),
+        "generator": digests.of_generator(settings.generator),
         "rival": digests.of_metric(settings.rival),
     }
     output = None if settings.output is None else vacant(settings.output, config, identity)
@@ -118,7 +117,7 @@ def _named(settings: Bench) -> dict[str, Any]:
     """Give the settings with the bare names of files, since paths tell about a machine."""
     metric, at, weights = settings.rival.partition("@")
     files = {
-        "generator": Path(settings.generator).name,
+        "generator": labels.short(settings.generator),
         "rival": metric + at + Path(weights).name,
     }
     return {key: value for key, value in (asdict(settings) | files).items() if key != "output"}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+import generators
 from agents import foreign, policies
 from agents.part import parted
 from blindsr_env import images, metrics
@@ -46,6 +47,18 @@ def of_checkpoint(path: str | os.PathLike[str]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:DIGITS]
+
+
+def of_generator(source: str | None) -> str:
+    """Give the digest of what is behind a generator, see `generators.load`.
+
+    Raises:
+        ValueError: there is no such generator.
+        CheckpointError: its checkpoint cannot be read.
+    """
+    if source is not None and generators.peers.is_peer(source):
+        return hashlib.sha256("".join(map(of_file, generators.files(source))).encode()).hexdigest()[:DIGITS]
+    return of_checkpoint(generators.find(source))
 
 
 def of_policy(name: str) -> str | None:

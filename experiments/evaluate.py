@@ -209,7 +209,7 @@ def _ways(settings: Evaluate) -> list[_Way]:
 def _identity(settings: Evaluate, seeds: Seeds) -> dict[str, Any]:
     """Give the digests of the files that the figures depend on."""
     return {
-        "generators": [digests.of_checkpoint(generators.find(source)) for source in settings.sources],
+        "generators": [digests.of_generator(source) for source in settings.sources],
         "images": {title: digests.of_photos(folder) for title, folder in settings.sets.items()},
         "metrics": [digests.of_metric(metric) for metric in settings.metrics],
         "policies": [digests.of_policy(name) for name in settings.policies],

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import generators
 from agents.policies import TrueCode
 from agents.shared_offset import OffsetPolicy, learn_offset
 from blindsr_env.patch import PatchSize, sides
@@ -27,6 +26,7 @@ from experiments.held_out import HeldOut, Scored, check_common, check_disjoint
 from experiments.intervals import bootstrap, over_photos
 from experiments.pictures import gallery
 from experiments.run_folder import read_figures, vacant, write_results
+from experiments.scoring import architecture
 
 SHOWN = 3
 """Scenes in the picture: the first of as many photos, unchosen."""
@@ -92,7 +92,7 @@ def hack(settings: Hack) -> dict[str, Any]:
     sources = [settings.generators] if isinstance(settings.generators, str) else settings.generators
     config = labels.short(asdict(settings))
     identity = {
-        "generators": [digests.of_checkpoint(generators.find(source)) for source in sources],
+        "generators": [digests.of_generator(source) for source in sources],
         "images": digests.of_photos(settings.images),
         "held_out": digests.of_photos(settings.held_out),
         "metric": digests.of_metric(settings.metric),
@@ -116,7 +116,7 @@ def hack(settings: Hack) -> dict[str, Any]:
     for name, source, first_space in zip(names, sources, held, strict=True):
         scored.append({})
         shown = _true_pictures(first_space)
-        entry: dict[str, Any] = {"architecture": first_space.core.generator.architecture.to_dict()}
+        entry: dict[str, Any] = {"architecture": architecture(first_space.core.generator)}
         entry["actions"] = {}
         for space in settings.actions:
             scenes = first_space if space == first_space.core.action else _held_out(settings, source, space)

@@ -8,20 +8,25 @@ from typing import Any
 
 from blindsr_env import metrics
 from blindsr_env.metrics.mixture import terms
+from generators import peers
 
 
 def short(value: Any) -> Any:
-    """Give the last part of a path, and a metric's name or mixture without the paths of weights; others as they are.
+    """Give the last part of a path, and names of metrics, mixtures and published networks without paths of weights.
+
+    Other values stay as they are.
 
     Example:
-        >>> short("data/eval/Set5"), short("niqe+0.1*pyiqa:lpips@weights/l.pth"), short("lpips@weights"), short(3)
-        ('Set5', 'niqe+0.1*pyiqa:lpips', 'lpips', 3)
+        >>> short("data/eval/Set5"), short("niqe+0.1*pyiqa:lpips@weights/l.pth"), short("srmdnf@weights"), short(3)
+        ('Set5', 'niqe+0.1*pyiqa:lpips', 'srmdnf', 3)
     """
     if isinstance(value, list | tuple):
         return [short(item) for item in value]
     if isinstance(value, dict):  # a mixture may be one: names to weights
         return {_metric(key) or key: short(item) for key, item in value.items()}
-    return (_metric(value) or Path(value).name) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return value.partition("@")[0] if peers.is_peer(value) else _metric(value) or Path(value).name
 
 
 def _metric(name: str) -> str | None:
@@ -102,7 +107,7 @@ def of_generators(names: Sequence[str], sources: Sequence[str]) -> list[str]:
         >>> of_generators(["amnet_s", "amnet_s", "amnet"], ["amnet_s", "runs/hard/generator.safetensors", "amnet"])
         ['amnet_s', 'amnet_s (generator)', 'amnet']
     """
-    stems = tails([source.removesuffix(".safetensors") for source in sources])
+    stems = tails([short(each) if peers.is_peer(each) else each.removesuffix(".safetensors") for each in sources])
     called = [
         name if names.count(name) == 1 or source == name else f"{name} ({stem})"
         for name, source, stem in zip(names, sources, stems, strict=True)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blindsr_env.metrics import squeezenet, weights
+from blindsr_env.metrics import squeezenet
+from generators import state_dict
 
 VGG_CONVOLUTIONS = (2, 7, 16, 25, 34)
 """torchvision's numbers of VGG19's last convolution before each pool: conv1_2, conv2_2, conv3_4, conv4_4, conv5_4."""
@@ -63,7 +64,7 @@ class PerceptualLoss:
     """
 
     def __init__(self, path: str | os.PathLike[str], device: torch.device | str = "cpu") -> None:
-        tensors = weights.read(path)
+        tensors = state_dict.read(path)
         self.network: nn.Module
         self.features: Callable[[Tensor], list[Tensor]]
         if squeezenet.recognised(tensors):
@@ -77,7 +78,7 @@ class PerceptualLoss:
                 f"{os.fspath(path)} is neither VGG19's nor SqueezeNet 1.1's: "
                 "give torchvision's weights of one of them as `perceptual`"
             )
-        weights.fill(self.network, tensors, os.fspath(path))
+        state_dict.fill(self.network, tensors, os.fspath(path))
         self.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __call__(self, sr: Tensor, hr: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from blindsr_env.scenes import Scenes
 from experiments.held_out import whole_photo
 from experiments.intervals import NOTHING, bootstrap, over_widths
 from experiments.references import BICUBIC, ORIGINAL, score_references
+from generators import Architecture
 
 
 def scored(
@@ -70,7 +71,7 @@ def scored(
         name: dict(zip(zeta_of(core), np.moveaxis(values, 2, 0), strict=True)) for name, values in references.items()
     }
     return {
-        "architecture": core.generator.architecture.to_dict(),
+        "architecture": architecture(core.generator),
         "photos": [photo.name for photo in photos],
         "widths": list(widths),
         "policies": entries,
@@ -79,6 +80,12 @@ def scored(
             for name, by_metric in apart.items()
         },
     }
+
+
+def architecture(generator: Any) -> dict[str, Any]:
+    """Say what fixes a network's shape, as far as it is an AMNet's; its scale in any case."""
+    known: Architecture | None = getattr(generator, "architecture", None)
+    return {"scale": generator.scale} if known is None else known.to_dict()
 
 
 def _mean(scores: NDArray[np.float64], seed: int) -> dict[str, Any]:

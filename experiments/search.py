@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import generators
 from agents import policies
 from agents.search import search as search_codes
 from blindsr_env import images, sharing
@@ -208,7 +207,7 @@ def search(settings: Search) -> dict[str, Any]:
 def _identity(settings: Search) -> dict[str, Any]:
     """Give the digests of the files that the figures depend on."""
     return {
-        "generator": digests.of_checkpoint(generators.find(settings.generator)),
+        "generator": digests.of_generator(settings.generator),
         "images": digests.of_photos(settings.images),
         "metrics": [digests.of_metric(metric) for metric in (settings.metric, *settings.report)],
         "predictor": digests.of_policy(settings.predictor or "predictor"),

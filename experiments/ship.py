@@ -55,7 +55,7 @@ def ship(settings: Ship) -> Path:
     if target.exists():
         raise ValueError(f"{target} exists already: give another --output, or remove it")
     device = pick_device(settings.device)
-    full = generators.load(settings.generator, device=device)
+    full = generators.load_amnet(settings.generator, device=device)
     training = generators.checkpoint.read(settings.generator)[1]["training"]
     validation = Validation(settings.images, settings.widths, full.scale, device)
     with tempfile.TemporaryDirectory() as folder:
@@ -63,7 +63,7 @@ def ship(settings: Ship) -> Path:
         moved = math.inf
         if all(bool((weight.abs() <= torch.finfo(torch.float16).max).all()) for weight in full.parameters()):
             generators.save(path, full, training, torch.float16)
-            before, after = validation(full), validation(generators.load(path, device=device))
+            before, after = validation(full), validation(generators.load_amnet(path, device=device))
             moved = max(abs(before[key] - after[key]) for key in before)
         dtype = torch.float16 if moved <= settings.tolerance else torch.float32
         generators.save(path, full, training, dtype)

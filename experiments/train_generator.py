@@ -93,7 +93,7 @@ def _first(settings: TrainGenerator) -> generators.AMNet:
     if settings.init is None:
         return fresh
     try:
-        start = generators.load(settings.init)
+        start = generators.load_amnet(settings.init)
     except generators.CheckpointError as error:
         if RunFolder(settings.output, create=False).states():  # whose weights are the run's own by now
             raise generators.CheckpointError(

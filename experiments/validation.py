@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from blindsr_env import degradation, images, kernels, metrics
-from generators import AMNet
+from generators import AMNet, ByKernel
 
 
 class Validation:
@@ -34,7 +34,9 @@ class Validation:
             self._scenes.append((hr, lr, kernels.gaussian(sigma)))
 
     @torch.inference_mode()
-    def __call__(self, generator: AMNet, predictor: Callable[[Tensor], Tensor] | None = None) -> dict[str, float]:
+    def __call__(
+        self, generator: AMNet | ByKernel, predictor: Callable[[Tensor], Tensor] | None = None
+    ) -> dict[str, float]:
         """Give the mean PSNR (dB, Y, border s) over the photos, for each width.
 
         Args:

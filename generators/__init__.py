@@ -1,11 +1,11 @@
 """Generators: networks that turn (photo, kernel code) into a picture, and the code's language.
 
-`load` gives a trained, frozen one; `build` an untrained one; `names` lists what ships.
+`load` gives a trained, frozen one; `build` an untrained one; `names` lists what ships. `ByKernel` makes a generator of
+your own network for known blur; `peers` are published ones.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from generators import checkpoint
+from generators import checkpoint, peers, state_dict
 from generators.amnet import AMNet, Architecture
+from generators.by_kernel import ByKernel
 from generators.checkpoint import CheckpointError
 from generators.codec import KernelCodec
 from generators.compiled import Compiled
@@ -26,6 +27,7 @@ from generators.wrapper import Wrapper
 __all__ = [
     "AMNet",
     "Architecture",
+    "ByKernel",
     "CheckpointError",
     "Compiled",
     "KernelCodec",
@@ -33,9 +35,12 @@ __all__ = [
     "Tiled",
     "Wrapper",
     "build",
+    "files",
     "find",
     "load",
+    "load_amnet",
     "names",
+    "peers",
     "save",
 ]
 
@@ -127,28 +132,36 @@ def find(name_or_path: str | os.PathLike[str] | None = None) -> Path:
     path = _WEIGHTS / f"{name}.safetensors" if name in SHIPPED else Path(name)
     is_name = path.name == name and not path.suffix
     if name not in SHIPPED and is_name and not path.exists():
-        raise ValueError(unknown("generator", name, SHIPPED) + " Or give the path of a .safetensors file")
+        known = [*SHIPPED, *(f"{peer}@FOLDER" for peer in peers.PEERS)]
+        raise ValueError(unknown("generator", name, known) + " Or give the path of a .safetensors file")
     return path
 
 
-def _fingerprint(generator: AMNet) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(generator.state_dict().items()):
-        digest.update(name.encode() + tensor.numpy().tobytes())
-    return digest.hexdigest()[:12]
+def files(name_or_path: str | os.PathLike[str] | None = None) -> list[Path]:
+    """Give the files behind a generator: a checkpoint, or what a peer's folder holds.
+
+    Args:
+        name_or_path: as `load`.
+
+    Raises:
+        ValueError: unknown name (the nearest ones are listed), or a peer's file is not there.
+    """
+    if name_or_path is not None and peers.is_peer(name_or_path):
+        return peers.files(name_or_path)
+    return [find(name_or_path)]
 
 
-@torch.inference_mode(False)  # the caller's, whose tensors no gradient could pass later
 def load(
     name_or_path: str | os.PathLike[str] | None = None,
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-) -> AMNet:
+) -> AMNet | ByKernel:
     """Load a trained generator, frozen and in evaluation mode.
 
     Args:
-        name_or_path: one of `names()`, a checkpoint file, or None for `amnet`.
+        name_or_path: one of `names()`, a checkpoint file, None for `amnet`, or `NAME@FOLDER` for a published network
+            (see `generators.peers`).
         device: where it runs.
         dtype: of its convolutions and features. In half precision the AMLayers' small layers, which name means and
             factors, stay float32.
@@ -158,9 +171,22 @@ def load(
         actions and gives `(N, 3, s h, s w)`, unclamped. Its memory format is channels_last.
 
     Raises:
-        ValueError: unknown name (the nearest ones are listed).
+        ValueError: unknown name (the nearest ones are listed), or a file of a published network is missing or damaged.
         CheckpointError: missing, truncated or foreign file, or the checkpoint of something else.
     """
+    if name_or_path is not None and peers.is_peer(name_or_path):
+        return peers.load(name_or_path, device=device, dtype=dtype)
+    return load_amnet(name_or_path, device=device, dtype=dtype)
+
+
+@torch.inference_mode(False)  # the caller's, whose tensors no gradient could pass later
+def load_amnet(
+    name_or_path: str | os.PathLike[str] | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> AMNet:
+    """Load a trained AMNet; see `load`, of which this does not know published networks."""
     path = find(name_or_path)
     tensors, metadata = checkpoint.read(path)
     if metadata.get("kind") != "generator":
@@ -171,7 +197,7 @@ def load(
         codec = KernelCodec.from_state(state, (low, high))
         generator = AMNet(Architecture(**metadata["architecture"]), codec, metadata["name"])
         generator.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
-        generator.fingerprint = _fingerprint(generator)
+        generator.fingerprint = state_dict.fingerprint(generator)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not a whole generator's checkpoint: copy or train it again") from error
     generator = generator.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]

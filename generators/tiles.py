@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from generators.amnet import AMNet
+from generators.by_kernel import ByKernel
 from generators.wrapper import Wrapper
 
 TILE = 64
@@ -38,7 +39,7 @@ class Tiled(Wrapper):
         ValueError: a tile is not larger than two overlaps.
     """
 
-    def __init__(self, generator: AMNet | Wrapper, tile: int = TILE, overlap: int = OVERLAP) -> None:
+    def __init__(self, generator: AMNet | ByKernel | Wrapper, tile: int = TILE, overlap: int = OVERLAP) -> None:
         super().__init__(generator)
         if overlap < 0 or tile <= 2 * overlap:
             raise ValueError(f"a tile must be larger than two overlaps of {overlap}, got {tile}")

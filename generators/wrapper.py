@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from generators.amnet import AMNet, Architecture
+from generators.by_kernel import ByKernel
 from generators.codec import KernelCodec
 
 
@@ -20,7 +21,7 @@ class Wrapper(nn.Module):
         TypeError: the generator is a name: load it first.
     """
 
-    def __init__(self, generator: AMNet | Wrapper) -> None:
+    def __init__(self, generator: AMNet | ByKernel | Wrapper) -> None:
         super().__init__()
         if not isinstance(generator, nn.Module):
             raise TypeError(f"{type(self).__name__} takes a generator, not {generator!r}: give generators.load(NAME)")
@@ -45,7 +46,7 @@ class Wrapper(nn.Module):
     @property
     def architecture(self) -> Architecture:
         """The generator's."""
-        return self.generator.architecture
+        return self.generator.architecture  # type: ignore[return-value]  # one of a ByKernel is an AttributeError
 
     @property
     def fingerprint(self) -> str | None:

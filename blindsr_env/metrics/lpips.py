@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from blindsr_env.metrics import weights
 from blindsr_env.metrics.metric import check
 from blindsr_env.metrics.squeezenet import CHANNELS, MIN_SIZE, SqueezeNet
+from generators import state_dict
 
 FEATURES, LINEAR = "squeezenet1_1", "lpips_squeeze_lin"
 """Names of the two weight files without their endings."""
@@ -45,9 +45,9 @@ class Lpips:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         features, linear = _find(Path(folder))
         self.network = SqueezeNet()
-        weights.fill(self.network, weights.read(features), str(features))
+        state_dict.fill(self.network, state_dict.read(features), str(features))
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        tensors = weights.read(linear)
+        tensors = state_dict.read(linear)
         self.linear: list[Tensor] = []
         for depth, channels in enumerate(CHANNELS):
             weight = tensors.get(f"lin{depth}.model.1.weight")
@@ -81,7 +81,7 @@ def _unit(x: Tensor) -> Tensor:
 def _find(folder: Path) -> tuple[Path, Path]:
     found = []
     for name in (FEATURES, LINEAR):
-        paths = [folder / f"{name}{suffix}" for suffix in weights.SUFFIXES]
+        paths = [folder / f"{name}{suffix}" for suffix in state_dict.SUFFIXES]
         found += [path for path in paths if path.is_file()][:1]
     if len(found) < 2:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,7 +54,7 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
     """
     for name, parameter in network.named_parameters():
         if name not in tensors:
-            raise ValueError(f"{what} lacks {name}: give weights with torchvision's names")
+            raise ValueError(f"{what} lacks {name}: give this network's weights, by its authors' names")
         if tensors[name].shape != parameter.shape:
             raise ValueError(
                 f"{what} has {name} of shape {tuple(tensors[name].shape)}, not {tuple(parameter.shape)}: "
@@ -62,3 +63,11 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
         with torch.no_grad():
             parameter.copy_(tensors[name])
     network.eval().requires_grad_(False)
+
+
+def fingerprint(network: nn.Module) -> str:
+    """Give twelve hexadecimal digits of a network's weights, which lie on the CPU."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()[:12]
