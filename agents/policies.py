@@ -37,6 +37,7 @@ from blindsr_env import sharing
 from blindsr_env.core import BlindSRCore
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
+from generators.entry_point import is_entry_point
 from generators.nearest import unknown
 
 NAMES = ("true-code", "mean-code", "random", "predictor")
@@ -182,7 +183,7 @@ def load(
         return Random(int(core.action_space.shape[0]), seed=seed, device=place)
     if name == "predictor":
         return _predictor_policy(predictor or SHIPPED_PREDICTOR, env, place)
-    if foreign.is_foreign(name):
+    if is_entry_point(name):
         return foreign.load(name, env)
     path = file_of(name)
     if path is None:
@@ -232,7 +233,7 @@ def file_of(name_or_path: str | os.PathLike[str]) -> Path | None:
     name, _ = parted(os.fspath(name_or_path))
     if name == "predictor":
         return SHIPPED_PREDICTOR
-    if name in NAMES or foreign.is_foreign(name):
+    if name in NAMES or is_entry_point(name):
         return None
     path = within_run(SHIPPED_AGENTS.get(name, name))
     return None if is_name(path) else path

@@ -45,7 +45,7 @@ class BlindSRCore(Scorer):
 
     Args:
         metric: M, a name, a mixture or a metric (see `blindsr_env.metrics`).
-        generator: G: None for `amnet`, a name, a checkpoint's path, or a module.
+        generator: G: None for `amnet`, what `generators.load` takes, or a module.
         images: None for the built-in photos, a folder, a file, or a list of uint8 arrays.
         split: which built-in photos, `"train"` or `"test"`.
         patch_size: side of the LR patch, or its height and width.

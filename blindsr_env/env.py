@@ -87,7 +87,8 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
 
     Args:
         metric: M: a name of `blindsr_env.metrics`, a mixture such as `"niqe+0.1*psnr"`, or a metric.
-        generator: G: a name, a checkpoint's path or a module; None is `amnet`.
+        generator: G: a name, a checkpoint's path, `"srmdnf@FOLDER"` or `"module:function"` (see `generators.load`), or
+            a module; None is `amnet`.
         images: a folder (searched recursively), a file, or a list of `(H, W, 3)` uint8 arrays; None is the built-in
             photos. Photos smaller than an HR crop are left out.
         split: which of the built-in photos, `"train"` or `"test"`.

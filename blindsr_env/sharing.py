@@ -16,12 +16,10 @@ from blindsr_env import images as photos
 from blindsr_env.patch import fits
 from blindsr_env.pool import PhotoPool
 from generators.compiled import Compiled
+from generators.own import lacking
 from generators.self_ensemble import SelfEnsemble
 from generators.tiles import Tiled
 from generators.wrapper import Wrapper
-
-ATTRIBUTES = ("scale", "codec", "name", "render")
-"""What the environments use of a generator, beside calling it."""
 
 
 def device_of(device: str | torch.device) -> torch.device:
@@ -55,7 +53,8 @@ def generator(
     stamps = tuple(
         (file, state.st_mtime_ns, state.st_size) for file in files if file.is_file() for state in [file.stat()]
     )
-    name = os.fspath(source) if source is not None and generators.peers.is_peer(source) else files[0]
+    # A checkpoint is the same by whichever path.
+    name = files[0] if generators.is_checkpoint(source) else os.fspath(source or "")
     return (_load_compiled if compiled else _load_generator)(name, stamps, device, dtype)
 
 
@@ -86,12 +85,8 @@ def _is_compiled(module: torch.nn.Module) -> bool:
 
 def _checked(module: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
     """Return a module that was handed in, as it is, once it is known to serve."""
-    missing = [name for name in ATTRIBUTES if not hasattr(module, name)]
-    if missing:
-        raise ValueError(
-            f"the generator {type(module).__name__} lacks {', '.join(missing)}: give it {', '.join(ATTRIBUTES)}, as "
-            f"generators.AMNet has them"
-        )
+    if lack := lacking(module):
+        raise ValueError(lack)
     if any(part.training for part in module.modules()):
         raise ValueError("the generator is in training mode: freeze it with generator.eval().requires_grad_(False)")
     weight = next(module.parameters(), None)
@@ -111,7 +106,10 @@ def _load_generator(name: str | Path, stamps: object, device: torch.device, dtyp
 
 @functools.lru_cache(maxsize=8)
 def _load_compiled(name: str | Path, stamps: object, device: torch.device, dtype: torch.dtype) -> Compiled:
-    return Compiled(_load_generator(name, stamps, device, dtype))
+    try:
+        return Compiled(_load_generator(name, stamps, device, dtype))
+    except TypeError as error:
+        raise ValueError(f"{error}: leave compile out") from error
 
 
 _pools: weakref.WeakValueDictionary[tuple[Any, ...], PhotoPool] = weakref.WeakValueDictionary()

@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 import generators
-from agents import foreign, policies
+from agents import policies
 from agents.part import parted
 from blindsr_env import images, metrics
 from blindsr_env.metrics.mixture import Recipe, terms
-from generators import checkpoint
+from generators import checkpoint, entry_point
 
 DIGITS = 12
 """Hexadecimal digits that are kept of a SHA-256."""
@@ -56,9 +56,9 @@ def of_generator(source: str | None) -> str:
         ValueError: there is no such generator.
         CheckpointError: its checkpoint cannot be read.
     """
-    if source is not None and generators.peers.is_peer(source):
-        return hashlib.sha256("".join(map(of_file, generators.files(source))).encode()).hexdigest()[:DIGITS]
-    return of_checkpoint(generators.find(source))
+    if generators.is_checkpoint(source):
+        return of_checkpoint(generators.find(source))
+    return hashlib.sha256("".join(map(of_file, generators.files(source))).encode()).hexdigest()[:DIGITS]
 
 
 def of_policy(name: str) -> str | None:
@@ -70,8 +70,8 @@ def of_policy(name: str) -> str | None:
         CheckpointError: the file cannot be read.
     """
     whole = parted(name)[0]
-    if foreign.is_foreign(whole):
-        source = foreign.source_of(whole)
+    if entry_point.is_entry_point(whole):
+        source = entry_point.source_of(whole)
         return None if source is None else of_file(source)
     path = policies.file_of(name)
     return None if path is None else of_checkpoint(path)

@@ -38,8 +38,9 @@ class Evaluate:
             Without it, the built-in held-out photos.
         widths: kernel widths (standard deviation, HR pixels); every photo is degraded with each.
         metrics: metrics to score the pictures with.
-        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`) or a checkpoint
-            file; without it, the one that policies and recipes learned on, or else `amnet`.
+        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`), a checkpoint
+            file, `srmdnf@FOLDER` or `module:function` (see `generators.load`); without it, the one that policies and
+            recipes learned on, or else `amnet`.
         generators: several generators instead of one; the others are compared with the first.
         tiles: sides of the tiles, in LR pixels, in which larger photos are rendered (see `generators.tiles`); null
             renders photos whole, as the paper does. With several, such as `[null, 64]`, each generator is scored in

@@ -76,7 +76,7 @@ class Compiled(Wrapper):
         if type(generator) is not AMNet:  # a subclass may render by other means than its layers
             raise TypeError(
                 f"{type(self).__name__} takes an AMNet, not {type(generator).__name__}: wrap the compiled one, as in "
-                "Tiled(Compiled(generator)), and compile a network of your own yourself"
+                "Tiled(Compiled(generator)), and compile other networks yourself"
             )
 
     def forward(self, lr: Tensor, action: Tensor) -> Tensor:

@@ -66,8 +66,8 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
 
 
 def fingerprint(network: nn.Module) -> str:
-    """Give twelve hexadecimal digits of a network's weights, which lie on the CPU."""
+    """Give twelve hexadecimal digits of a network's weights."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode() + tensor.numpy().tobytes())
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     return digest.hexdigest()[:12]

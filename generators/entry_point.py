@@ -1,0 +1,78 @@
+"""Objects that somebody else's module makes, named `module:function`: policies and generators of one's own."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+import sysconfig
+import traceback
+from collections.abc import Callable
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+OWN = ("agents", "blindsr_env", "experiments", "generators")
+"""Packages that are imported before a foreign module is, so that it cannot have others of these names."""
+
+
+def is_entry_point(name: str) -> bool:
+    """Say whether this is `module:function`, and no file."""
+    return bool(re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name)) and not Path(name).exists()
+
+
+def source_of(name: str) -> Path | None:
+    """Find the file of `module:function`'s module, which is not run; None of a module without one, or of none."""
+    place = name.partition(":")[0]
+    here = os.getcwd()
+    path = sys.path if here in sys.path else [here, *sys.path]
+    spec = None
+    for part in place.split("."):
+        spec = PathFinder.find_spec(part, path)
+        if spec is None:
+            return None
+        path = list(spec.submodule_search_locations or [])
+    return Path(spec.origin) if spec is not None and spec.origin and Path(spec.origin).is_file() else None
+
+
+def find(name: str, what: str) -> Callable[..., Any]:
+    """Import a module, from the working directory too, and give its function.
+
+    Args:
+        name: `module:function`.
+        what: it makes, for messages, such as `"policy"`.
+
+    Raises:
+        ValueError: there is no such module or function, or the module has a package of the name of one of ours.
+    """
+    place, _, attribute = name.partition(":")
+    here = os.getcwd()
+    if here not in sys.path:  # an installed command does not look there; what the module imports later may lie there
+        sys.path.insert(0, here)
+    try:
+        made: Any = importlib.import_module(place)
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in OWN and Path(here, package).is_dir() and Path(here) != Path(__file__).parents[1]:
+            raise ValueError(
+                f"{what} {name!r}: {error}: {package} is blindsr's package, yours needs another name: rename its folder"
+            ) from error
+        if not isinstance(error, ModuleNotFoundError):
+            raise
+        if error.name is None or not (place + ".").startswith(error.name + "."):
+            raise  # of something that the module itself imports
+        raise ValueError(f"{what} {name!r}: there is no module {place}: is it in the working directory?") from None
+    function: Callable[..., Any] | None = getattr(made, attribute, None)
+    if function is None or not callable(function):
+        raise ValueError(f"{what} {name!r}: {place} has no function {attribute!r}")
+    return function
+
+
+def described(error: Exception) -> str:
+    """Say what was raised and where, FILE:LINE: the last line that is of no installed library, if there is one."""
+    frames = traceback.extract_tb(error.__traceback__)[1:] or traceback.extract_tb(error.__traceback__)
+    libraries = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib"))
+    own = [frame for frame in frames if not frame.filename.startswith((*libraries, "<"))]
+    frame = (own or frames)[-1]
+    return f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"

@@ -1,0 +1,55 @@
+"""A generator of your own in commands: what a function of your module makes, named `module:function`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from generators import entry_point, state_dict
+
+ATTRIBUTES = ("scale", "codec", "name", "render")
+"""What environments use of a generator, beside calling it."""
+
+
+def lacking(generator: nn.Module) -> str:
+    """Say what a module lacks of a generator, in words; "" where it is one."""
+    missing = [name for name in ATTRIBUTES if not hasattr(generator, name)]
+    if not missing:
+        return ""
+    return (
+        f"the generator {type(generator).__name__} lacks {', '.join(missing)}: give it {', '.join(ATTRIBUTES)}, as "
+        "generators.AMNet has them, or make it of a network for known blur by generators.ByKernel"
+    )
+
+
+def load(name: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+    """Import a module, from the working directory too, and have its function make a generator; freeze it.
+
+    Args:
+        name: `module:function`; the function is called without arguments and gives a generator, see `generators.load`.
+        device: where it runs.
+        dtype: float32, since modules of your own are not converted.
+
+    Raises:
+        ValueError: there is no such module or function, what it gives is no generator, or another dtype is wanted.
+    """
+    if dtype != torch.float32:
+        raise ValueError(f"generator {name!r} renders in its own precision: leave dtype out")
+    function, called = entry_point.find(name, "generator"), name.partition(":")[2]
+    try:
+        made = function()
+    except Exception as error:
+        raise ValueError(
+            f"generator {name!r}: {called}() failed with {entry_point.described(error)}; "
+            "it is called without arguments, and should give a generator"
+        ) from error
+    if not isinstance(made, nn.Module):
+        raise ValueError(f"generator {name!r} gave a {type(made).__name__}: it should give a generator, a torch module")
+    if lack := lacking(made):
+        raise ValueError(f"generator {name!r}: {lack}")
+    made.to(device).eval().requires_grad_(False)
+    if getattr(made, "fingerprint", None) is None:
+        made.fingerprint = state_dict.fingerprint(made)  # type: ignore[assignment]
+    return made

@@ -1,0 +1,124 @@
+"""Generators of one's own in commands, named `module:function`."""
+
+import itertools
+import json
+import sys
+
+import pytest
+import torch
+
+import generators
+from experiments import cli
+
+counter = itertools.count()
+
+MODULE = """
+import torch
+from torch.nn import functional as F
+
+from generators import ByKernel
+
+
+class Soft(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, lr, kernel):
+        middle = kernel[:, 10, 10, None, None, None].to(lr.dtype)
+        return F.interpolate(lr, scale_factor=4, mode="bicubic") * self.gain + 0.01 * middle
+
+
+def network():
+    return ByKernel(Soft(), "soft")
+
+
+def number():
+    return 3
+
+
+def bare():
+    return Soft()
+
+
+def broken():
+    return 1 / 0
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    name = f"their_generator_{next(counter)}"
+    (tmp_path / f"{name}.py").write_text(MODULE)
+    yield name
+    sys.modules.pop(name, None)
+
+
+def test_a_function_gives_a_frozen_generator(module):
+    generator = generators.load(f"{module}:network")
+    assert generator.name == "soft" and not generator.training
+    assert not generator.network.gain.requires_grad and len(generator.fingerprint) == 12
+    assert generators.files(f"{module}:network")[0].name == f"{module}.py"
+
+
+def test_agents_learn_on_it_and_are_scored(module, tmp_path, capsys):
+    shared = ["--generator", f"{module}:network", "--device", "cpu"]
+    small = [
+        "--num_envs",
+        "2",
+        "--repeats",
+        "1",
+        "--total_timesteps",
+        "4",
+        "--held_out_scenes",
+        "2",
+        "--patch_size",
+        "48",
+    ]
+    train = ["train-agent", "--algorithm", "pathwise", "--metric", "psnr", *shared, *small, "--output", "run"]
+    assert cli.main(train) == 0, capsys.readouterr().err
+    score = ["evaluate", *shared, "--policies", "[run]", "--metrics", "[psnr]", "--widths", "[1.3]"]
+    assert cli.main([*score, "--output", "scores.json"]) == 0, capsys.readouterr().err
+    results = json.loads((tmp_path / "scores.json").read_text())
+    assert results["figures"]["generator"] == "soft" and results["figures"]["architecture"] == {"scale": 4}
+    assert results["config"]["generator"] == f"{module}:network" and len(results["identity"]["generators"][0]) == 12
+    (tmp_path / f"{module}.py").write_text(MODULE + "\n")  # another generator, as far as one can tell
+    assert cli.main([*score, "--output", "scores.json"]) == 0, capsys.readouterr().err
+    assert (tmp_path / "scores_2.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("number", "gave a int: it should give a generator"),
+        ("bare", "the generator Soft lacks scale, codec, name, render: give it"),
+        ("broken", "broken() failed with ZeroDivisionError: division by zero"),
+        ("nothing", "has no function 'nothing'"),
+    ],
+)
+def test_what_is_no_generator_is_said_in_one_line(module, capsys, function, message):
+    assert cli.main(["evaluate", "--generator", f"{module}:{function}"]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_a_module_that_is_not_there(capsys):
+    assert cli.main(["evaluate", "--generator", "nobodys:network"]) == 2
+    assert "generator 'nobodys:network': there is no module nobodys" in capsys.readouterr().err
+
+
+def test_it_is_neither_converted_nor_compiled(module, capsys):
+    with pytest.raises(ValueError, match="in its own precision: leave dtype out"):
+        generators.load(f"{module}:network", dtype=torch.bfloat16)
+    assert cli.main(["upscale", "--images", ".", "--generator", f"{module}:network", "--compile", "true"]) == 2
+    assert "takes an AMNet, not ByKernel" in capsys.readouterr().err
+
+
+def test_peers_are_known_to_commands(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["evaluate", "--generator", "srmdnf@weights"]) == 2
+    assert "srmdnf needs srmdnf_x4.safetensors or srmdnf_x4.pth" in capsys.readouterr().err
+    assert cli.main(["ship", "--generator", "srmdnf@weights", "--images", "."]) == 2
+    assert "srmdnf@weights is no AMNet, which is needed here" in capsys.readouterr().err
