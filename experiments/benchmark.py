@@ -14,6 +14,7 @@ from experiments.devices import pick_device
 from experiments.evaluate import Evaluate, evaluate
 from experiments.held_out import PRICE, check_disjoint
 from experiments.run_folder import RunFolder
+from experiments.side_by_side import train_side_by_side
 from experiments.train_agent import TrainAgent, start, train_agent
 
 
@@ -25,6 +26,8 @@ class Benchmark(TrainAgent):
         output: folder of the runs (`seed_0`, `seed_1` and so on) and of the results, `benchmark.json`. Seeds that are
             already trained are not trained again.
         seeds: number of agents, which differ only in their random seed; `seed` is the first one's.
+        jobs: how many of them are trained at the same time, each in a process of its own with its share of the cores,
+            and with its output in `train.log` in its folder.
         name: what tables call these agents; without it, algorithm and metric.
         test: held-out HR photos, which are rendered whole: a folder, several as `[A, B]`, or several with names,
             `{Set5: A, Set14: B}`; without it, the built-in ones.
@@ -36,6 +39,7 @@ class Benchmark(TrainAgent):
     output: str = "runs/benchmark"
     held_out_scenes: int = 24
     seeds: int = 5
+    jobs: int = 1
     name: str | None = None
     test: dict[str, str] | list[str] | str | None = None
     widths: tuple[float, ...] = paper.WIDTHS
@@ -45,7 +49,7 @@ class Benchmark(TrainAgent):
     def __post_init__(self) -> None:
         """Refuse invalid settings and a name that is already taken."""
         super().__post_init__()
-        at_least_1(self, "seeds")
+        at_least_1(self, "seeds", "jobs")
         if self.title in self.beside:
             raise ValueError(f"{self.title!r} is already a name in beside: give another name")
 
@@ -80,7 +84,7 @@ class Benchmark(TrainAgent):
 
 
 def benchmark(settings: Benchmark) -> dict[str, Any] | None:
-    """Train the agents one after another, or continue where that stopped, and score all of them.
+    """Train the agents, or continue where that stopped, and score all of them.
 
     Returns:
         The figures, as `evaluate` gives them; None if a training was stopped.
@@ -98,12 +102,20 @@ def benchmark(settings: Benchmark) -> dict[str, Any] | None:
         recipes.files(recipe)
     for metric in evaluation.metrics:
         metrics.get(metric)
+    left = []
     for run in runs:
-        folder = RunFolder(run.output)
-        if folder.finished(run):
-            print(f"{run.output} is trained already")
-            continue
-        train_agent(run)
-        if not folder.finished(run):  # it was stopped, and says so
+        if RunFolder(run.output, create=False).finished(run):
+            print(f"{run.output} is trained already", flush=True)
+        else:
+            left.append(run)
+    if settings.jobs > 1 and len(left) > 1:
+        every = [(run, Path(run.output, "train.log")) for run in left]
+        if not train_side_by_side(train_agent, every, settings.jobs):
+            print("stopped: the same command goes on")
             return None
+    else:
+        for run in left:
+            train_agent(run)
+            if not RunFolder(run.output, create=False).finished(run):  # it was stopped, and says so
+                return None
     return evaluate(evaluation)

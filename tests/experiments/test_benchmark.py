@@ -2,8 +2,11 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from agents.checkpoints import SHIPPED_PREDICTOR
 from blindsr_env import images
@@ -52,6 +55,21 @@ def test_it_is_the_trainings_and_their_evaluation(settings, tmp_path, capsys):
     assert figures["recipes"] == by_hand["recipes"] and figures["policies"] == by_hand["policies"]
     assert json.loads((tmp_path / "runs" / "benchmark.json").read_text())["figures"]["recipes"] == figures["recipes"]
     assert figures["recipes"]["group-pg, psnr"]["metrics"]["psnr"]["gain"]["count"] == 2
+
+
+def test_side_by_side_is_one_after_another(settings, tmp_path):
+    """The same agents, to the bit: each has one thread either way."""
+    runs = [settings().run(seed) for seed in (3, 4)]
+    one_by_one = benchmark(settings())
+    before = [load_file(Path(run.output) / "agent.safetensors") for run in runs]
+    for run in runs:
+        shutil.rmtree(run.output)
+    figures = benchmark(settings(jobs=2))
+    assert figures["recipes"]["group-pg, psnr"]["metrics"] == one_by_one["recipes"]["group-pg, psnr"]["metrics"]
+    for run, agent in zip(runs, before, strict=True):
+        after = load_file(Path(run.output) / "agent.safetensors")
+        assert after.keys() == agent.keys() and all(torch.equal(after[key], agent[key]) for key in agent)
+    assert "held-out reward" in (tmp_path / "runs" / "seed_4" / "train.log").read_text()
 
 
 def test_what_is_trained_is_not_trained_again(settings, tmp_path, capsys, monkeypatch):
