@@ -49,6 +49,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             "quickstart", "Quickstart", "quickstart", "train an agent on built-in photos in a few minutes"
         ),
         "upscale": Command("upscale", "Upscale", "upscale", "upscale your own low-resolution photos"),
+        "demo": Command("demo", "Demo", "demo", "serve a web page to upscale photos and to be the agent yourself"),
         "data": Command("data", "Data", "data", "check a folder of photos before training on it"),
     },
     "train": {

@@ -1,0 +1,187 @@
+"""A web page to try both sides: upscale a photo of your own, and be the agent of the environment."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from agents import policies
+from blindsr_env import sharing
+from blindsr_env.env import BlindSREnv
+from experiments.devices import pick_device
+from experiments.upscale import render
+from generators.tiles import TILE
+
+Picture = NDArray[np.uint8]
+
+WAYS: dict[str, tuple[str, str]] = {
+    "faithful: amnet": ("amnet", "predictor"),
+    "sharper: amgan": ("amgan", "predictor"),
+    "half of the way to NIQE's optimum: amgan_rl@0.5": ("amgan", "amgan_rl@0.5"),
+    "optimised for NIQE: amgan_rl": ("amgan", "amgan_rl"),
+    "fast: amnet_s": ("amnet_s", "predictor"),
+    "fast, optimised for NIQE: amgan_rl_s": ("amgan_s", "amgan_rl_s"),
+}
+"""What renders and what chooses the code, by what the page calls it."""
+
+LARGEST = 512
+"""LR pixels on the long side of what the page renders; larger photos are shrunk first."""
+
+ABOUT = """A photo was blurred by a Gaussian kernel that you do not know, and shrunk four times. Choose a width: the
+network renders with that kernel, and your reward is how much better the metric likes the picture than that with the
+true kernel. 0 is as good as the truth. Agents, which choose 15 numbers, gain more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Settings of `blindsr demo`.
+
+    Attributes:
+        host: address to listen at; `0.0.0.0` lets other machines in.
+        port: port to listen at; null takes the first free one from 7860.
+        generator: generator that renders where you are the agent: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`,
+            `amgan_s`), a checkpoint file, `srmdnf@FOLDER` or `module:function` (see `generators.load`).
+        metric: metric that pays you there.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
+    """
+
+    host: str = "127.0.0.1"
+    port: int | None = None
+    generator: str = "amgan_s"
+    metric: str = "niqe"
+    device: str = "auto"
+
+
+def demo(settings: Demo) -> None:
+    """Serve the page until Ctrl-C.
+
+    Raises:
+        ValueError: unknown names.
+        ImportError: gradio is not installed.
+        OSError: the port is taken.
+    """
+    environment(settings)  # what cannot be is said before the page opens
+    page(settings).queue(default_concurrency_limit=1).launch(
+        server_name=settings.host, server_port=settings.port, footer_links=[]
+    )
+
+
+def page(settings: Demo) -> Any:
+    """Make the page, a `gradio.Blocks`.
+
+    Raises:
+        ImportError: gradio is not installed.
+    """
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    try:
+        import gradio
+    except ImportError as error:
+        raise ImportError("the page needs gradio: pip install 'blindsr[demo]'") from error
+    low, high = environment(settings).core.codec.width_range
+    with gradio.Blocks(title="blindsr") as blocks:
+        gradio.Markdown("# Blind super-resolution")
+        with gradio.Tab("Upscale a photo"):
+            with gradio.Row():
+                with gradio.Column(scale=1):
+                    photo = gradio.Image(type="numpy", label="a small, blurred photo")
+                    way = gradio.Dropdown(list(WAYS), value=next(iter(WAYS)), label="how")
+                    known = gradio.Checkbox(label="the blur's width is known")
+                    width = gradio.Slider(low, high, value=1.8, step=0.1, label="width, pixels of the result")
+                    start = gradio.Button("upscale", variant="primary")
+                pair = gradio.ImageSlider(label="bicubic | four times as wide and high", type="numpy")
+                pair.scale = 2
+            start.click(
+                lambda photo, way, known, width: upscaled(photo, way, width if known else None, settings.device),
+                [photo, way, known, width],
+                pair,
+                api_name="upscale",
+            )
+        with gradio.Tab("Be the agent"):
+            gradio.Markdown(ABOUT)
+            seed = gradio.State(0)
+            guess = gradio.Slider(low, high, value=1.8, step=0.1, label="width that you choose, HR pixels")
+            with gradio.Row():
+                act = gradio.Button("render", variant="primary")
+                another = gradio.Button("another scene")
+            said = gradio.Markdown()
+            picture = gradio.Image(label="the episode", type="numpy")
+            act.click(
+                lambda seed, width: played(settings, seed, width), [seed, guess], [picture, said], api_name="play"
+            )
+            another.click(
+                lambda seed: (seed + 1, *shown(settings, seed + 1)), [seed], [seed, picture, said], api_name="scene"
+            )
+            blocks.load(lambda seed: shown(settings, seed), [seed], [picture, said], api_name=False)
+    return blocks
+
+
+def upscaled(
+    photo: Picture | None, way: str, width: float | None, device: str = "auto"
+) -> tuple[Picture, Picture] | None:
+    """Upscale a photo by bicubic interpolation, and by a generator.
+
+    Args:
+        photo: `(H, W, 3)` uint8; None where there is none yet.
+        way: a key of `WAYS`.
+        width: of the kernel, pixels of the result, if it is known; a policy chooses otherwise.
+        device: `auto`, `cpu` or `cuda`.
+
+    Returns:
+        Both `(4 H, 4 W, 3)` uint8.
+    """
+    if photo is None:
+        return None
+    long = max(photo.shape[:2])
+    if long > LARGEST:
+        size = [max(1, round(side * LARGEST / long)) for side in photo.shape[1::-1]]
+        photo = np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    generator, policy = WAYS[way]
+    env = BlindSREnv(
+        metric="psnr",  # none is asked for
+        generator=sharing.wrapped(generator, TILE, False, pick_device(device)),
+        device=pick_device(device),
+        split="test",
+    )
+    chooser = None if width is not None else policies.load(policy, env)
+    sr = render(env.core, photo, chooser, width)
+    plain = cv2.resize(photo, sr.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    return np.asarray(plain, dtype=np.uint8), sr
+
+
+def environment(settings: Demo) -> BlindSREnv:
+    """Make the environment in which the visitor is the agent, on held-out photos."""
+    return BlindSREnv(
+        metric=settings.metric,
+        generator=settings.generator,
+        action="width",
+        report=("psnr",),
+        device=pick_device(settings.device),
+        split="test",
+        render_mode="rgb_array",
+        patch_size=72,
+    )
+
+
+def shown(settings: Demo, seed: int) -> tuple[Picture, str]:
+    """Show a scene before it is played: the photo that the agent sees, enlarged without smoothing."""
+    env = environment(settings)
+    seen, _ = env.reset(seed=seed)
+    return seen.repeat(4, axis=0).repeat(4, axis=1), f"Scene {seed}. How wide was the blur?"
+
+
+def played(settings: Demo, seed: int, width: float) -> tuple[Picture | None, str]:
+    """Play a scene by choosing a kernel's width, HR pixels: the picture of the episode, and what it earned."""
+    env = environment(settings)
+    _, info = env.reset(seed=seed)
+    low, high = env.core.codec.width_range
+    _, reward, *_, after = env.step(np.array([2 * (width - low) / (high - low) - 1], np.float32))
+    name = env.core.metric.name
+    return env.render(), (
+        f"**Reward {reward:+.2f}** {name}; PSNR {after['gain_psnr']:+.2f} dB against the true kernel's picture. "
+        f"The true width was {info['width']:.2f}."
+    )

@@ -1,0 +1,77 @@
+"""The web page: what its two halves compute, and, where gradio is there, the page itself over HTTP."""
+
+import builtins
+
+import numpy as np
+import pytest
+
+from experiments import cli, upscale
+from experiments.demo import WAYS, Demo, demo, environment, page, played, shown, upscaled
+
+SETTINGS = Demo(generator="amnet_s", device="cpu")
+
+
+def test_photos_become_four_times_as_wide_and_high(photo, monkeypatch):
+    lr = photo(20, 30, 0)
+    plain, sr = upscaled(lr, "fast: amnet_s", None, "cpu")
+    assert plain.shape == sr.shape == (80, 120, 3) and sr.dtype == np.uint8
+    _, sharper = upscaled(lr, "fast: amnet_s", 3.5, "cpu")
+    assert np.abs(sharper.astype(float) - sr).mean() > 0.5
+    assert upscaled(None, "fast: amnet_s", None, "cpu") is None
+    monkeypatch.setattr("experiments.demo.LARGEST", 16)
+    assert upscaled(lr, "fast: amnet_s", 1.0, "cpu")[1].shape == (44, 64, 3)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_is_one_of_upscale(way):
+    generator, policy = WAYS[way]
+    upscale.Upscale(images=".", generator=generator, policy=policy)
+
+
+def test_the_true_width_earns_nothing_and_far_ones_cost_psnr():
+    env = environment(SETTINGS)
+    observation, info = env.reset(seed=5)
+    seen, _ = shown(SETTINGS, 5)
+    assert np.array_equal(seen[::4, ::4], observation)
+    picture, said = played(SETTINGS, 5, info["width"])
+    assert picture.ndim == 3 and f"true width was {info['width']:.2f}" in said
+    assert abs(float(said.split("**")[1].removeprefix("Reward "))) < 0.05
+    far = 3.9 if info["width"] < 2 else 0.3
+    assert float(played(SETTINGS, 5, far)[1].split("PSNR ")[1].split(" dB")[0]) < -0.5
+
+
+def test_without_gradio_it_says_what_to_install(monkeypatch, capsys):
+    imported = builtins.__import__
+
+    def without(name, *arguments, **more):
+        if name == "gradio":
+            raise ImportError("No module named 'gradio'")
+        return imported(name, *arguments, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert cli.main(["demo", "--generator", "amnet_s", "--device", "cpu"]) == 2
+    assert "pip install 'blindsr[demo]'" in capsys.readouterr().err
+
+
+def test_unknown_names_are_said_before_the_page_opens():
+    with pytest.raises(ValueError, match="did you mean 'amnet_s'"):
+        demo(Demo(generator="amnet_x", device="cpu"))
+
+
+def test_the_page_answers(photo, tmp_path):
+    pytest.importorskip("gradio")
+    import cv2
+    from gradio_client import Client, handle_file
+
+    blocks = page(SETTINGS)
+    _, address, _ = blocks.launch(prevent_thread_lock=True, quiet=True)
+    try:
+        client = Client(address, verbose=False)
+        cv2.imwrite(str(tmp_path / "lr.png"), photo(20, 30, 0))
+        pair = client.predict(handle_file(tmp_path / "lr.png"), "fast: amnet_s", True, 1.0, api_name="/upscale")
+        assert cv2.imread(pair[1]).shape == (80, 120, 3)
+        _, said = client.predict(1.8, api_name="/play")
+        assert "Reward" in said
+        assert "Scene 1" in client.predict(api_name="/scene")[1]
+    finally:
+        blocks.close()
