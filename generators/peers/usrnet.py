@@ -24,7 +24,6 @@ class USRNetTiny(nn.Module):
 
     590,332 parameters, used six times over. Its degradation is a blur of which every fourth pixel is kept. That of this
     project shrinks bicubically after the blur, which is such a blur too: the kernel convolved with the bicubic one.
-
     """
 
     files: ClassVar[tuple[tuple[str, ...], ...]] = (("usrnet_tiny.safetensors", "usrnet_tiny.pth"),)
@@ -35,6 +34,8 @@ class USRNetTiny(nn.Module):
         self.h, self.p = _Hyperparameters(), _Denoiser()
         self.bicubic: Tensor
         self.register_buffer("bicubic", _bicubic(), persistent=False)
+        self.task: Tensor  # noise level and scale
+        self.register_buffer("task", torch.tensor([0.0, SCALE]), persistent=False)
 
     def fill(self, weights: Path) -> None:
         """Take the weights of a file, and freeze them; see `state_dict.read` and `state_dict.fill`."""
@@ -44,7 +45,7 @@ class USRNetTiny(nn.Module):
         """Render photos `(N, 3, h, w)` in [0, 1] with kernels `(N, 21, 21)`: `(N, 3, 4 h, 4 w)`, unclamped."""
         y = F.pad(lr.float(), (BORDER,) * 4, mode="replicate")
         otf = self.transfer(kernel.float(), (SCALE * y.shape[2], SCALE * y.shape[3]))  # (N, 1, H, W) complex
-        alpha, beta = self.h(y.new_tensor([0.0, SCALE])).chunk(2)  # of photos without noise
+        alpha, beta = self.h(self.task).chunk(2)
         x = F.interpolate(y, scale_factor=SCALE, mode="nearest")
         for a, b in zip(alpha, beta, strict=True):
             x = self.p(inverted(y, otf, x, a), b)
