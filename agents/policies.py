@@ -276,7 +276,10 @@ def generator_of(names: Iterable[str | os.PathLike[str]], device: torch.device |
         if ships and learned.weights is not None:
             ships = learned.weights == sharing.generator(generator, device, torch.float32).fingerprint
         if not ships:
-            raise ValueError(f"{name} learned on {generator} of weights that do not ship: give its file as --generator")
+            raise ValueError(
+                f"{name} learned on {generator} of weights that do not ship: give that as --generator, "
+                "by its file, NAME@FOLDER or module:function"
+            )
         if found is not None and found[1] != generator:
             raise ValueError(f"{found[0]} learned on {found[1]}, {name} on {generator}: say which one with --generator")
         found = found or (name, generator)

@@ -15,7 +15,7 @@ from blindsr_env.degradation import quantize
 from blindsr_env.exact import exact
 from blindsr_env.metrics import Metric
 from blindsr_env.recording import Function, Recordings
-from generators import AMNet, Wrapper
+from generators import AMNet, ByKernel, Wrapper
 
 CLIMBING_ROWS = {"cpu": 8, "cuda": 32}
 """Scenes whose gradient is found at once, by device: what the generator's layers keep for it is large."""
@@ -134,6 +134,11 @@ class Scorer:
             seen, hr, action = (x.clone() if x.is_inference() else x for x in (seen, hr, action))
             action = action.detach().requires_grad_()
             sr = self._sr(seen, self.actions.generator_input(action), free=self.action == "free-code")
+            if not sr.requires_grad:
+                raise ValueError(
+                    f"{self.generator.name}'s pictures have no gradient with respect to the action: leave gradient "
+                    "out, or take an agent that needs rewards alone"
+                )
             reference = hr.float() / 255 if self.metric.needs_reference else None
             with exact(self.device):
                 rows = SLOPE_ROWS.get(sr.device.type, len(sr))
@@ -190,7 +195,9 @@ class Scorer:
     def _sr(self, seen: Tensor, code: Tensor, free: bool = False) -> Tensor:
         """Render LR `(N, h, w, 3)` uint8 to what a viewer sees: `(N, 3, S, S)`, 8-bit levels as float32 in [0, 1]."""
         lr = seen.permute(0, 3, 1, 2).float() / 255  # channels_last, as the observation lies in memory
-        if not isinstance(self.generator, AMNet | Wrapper):  # which take photos in float32 whatever their own dtype is
+        if not isinstance(
+            self.generator, AMNet | ByKernel | Wrapper
+        ):  # which take photos in float32 whatever their own dtype is
             lr = lr.to(self.dtype)
         with exact(self.device):
             sr = self.generator.render(lr, code) if free else self.generator(lr, code)

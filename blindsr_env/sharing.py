@@ -48,13 +48,15 @@ def generator(
     if isinstance(source, torch.nn.Module):
         module = _checked(source, device, dtype)
         return Compiled(module) if compiled and not _is_compiled(module) else module  # type: ignore[arg-type]
+    is_checkpoint = generators.is_checkpoint(source)
+    if not is_checkpoint and not generators.peers.is_peer(source or ""):
+        own = _checked(generators.load(source, device=device, dtype=dtype), device, dtype)  # anew: weights lie anywhere
+        return _fused(own) if compiled else own
     files = [file.resolve() for file in generators.files(source)]
     # What was written anew is another generator.
-    stamps = tuple(
-        (file, state.st_mtime_ns, state.st_size) for file in files if file.is_file() for state in [file.stat()]
-    )
-    # A checkpoint is the same by whichever path.
-    name = files[0] if generators.is_checkpoint(source) else os.fspath(source or "")
+    states = [(file, file.stat()) for file in files if file.is_file()]
+    stamps = tuple((file, state.st_mtime_ns, state.st_size) for file, state in states)
+    name = files[0] if is_checkpoint else os.fspath(source or "")  # a checkpoint is the same by whichever path
     return (_load_compiled if compiled else _load_generator)(name, stamps, device, dtype)
 
 
@@ -89,10 +91,11 @@ def _checked(module: torch.nn.Module, device: torch.device, dtype: torch.dtype) 
         raise ValueError(lack)
     if any(part.training for part in module.modules()):
         raise ValueError("the generator is in training mode: freeze it with generator.eval().requires_grad_(False)")
-    weight = next(module.parameters(), None)
-    if weight is not None and (weight.device, weight.dtype) != (device, dtype):
+    weights = list(module.parameters())
+    # Some of a network in half precision stay float32.
+    if weights and not (weights[0].device == device and any(weight.dtype == dtype for weight in weights)):
         raise ValueError(
-            f"the generator is on {weight.device} in {weight.dtype}, the environment on {device} in {dtype}: "
+            f"the generator is on {weights[0].device} in {weights[0].dtype}, the environment on {device} in {dtype}: "
             f"move it with generator.to(device, dtype), or make the environment with its device and dtype"
         )
     return module
@@ -105,9 +108,18 @@ def _load_generator(name: str | Path, stamps: object, device: torch.device, dtyp
 
 
 @functools.lru_cache(maxsize=8)
-def _load_compiled(name: str | Path, stamps: object, device: torch.device, dtype: torch.dtype) -> Compiled:
+def _load_compiled(name: str | Path, stamps: object, device: torch.device, dtype: torch.dtype) -> Any:
+    return _fused(_load_generator(name, stamps, device, dtype))
+
+
+def _fused(module: Any) -> Any:
+    """Compile a generator that was named.
+
+    Raises:
+        ValueError: it is no AMNet.
+    """
     try:
-        return Compiled(_load_generator(name, stamps, device, dtype))
+        return module if _is_compiled(module) else Compiled(module)
     except TypeError as error:
         raise ValueError(f"{error}: leave compile out") from error
 

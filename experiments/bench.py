@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from tqdm import tqdm
 
+import generators
 from experiments import contestants, digests, labels
 from experiments.counts import at_least_1
 from experiments.devices import pick_device
@@ -170,6 +171,9 @@ def _loops(settings: Bench, device: torch.device) -> dict[str, Any]:
 
 
 def _precision(settings: Bench, device: torch.device) -> dict[str, Any]:
+    if not (generators.is_checkpoint(settings.generator) or generators.peers.is_peer(settings.generator)):
+        print("precision: left out, since your own generators render in their own precision")
+        return {}
     rng = torch.Generator().manual_seed(settings.seed)
     noise = torch.randn(settings.singles, 15, generator=rng).to(device)
     rewards = {}

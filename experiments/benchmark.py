@@ -110,7 +110,8 @@ def benchmark(settings: Benchmark) -> dict[str, Any] | None:
             left.append(run)
     if settings.jobs > 1 and len(left) > 1:
         every = [(run, Path(run.output, "train.log")) for run in left]
-        if not train_side_by_side(train_agent, every, settings.jobs):
+        whole = train_side_by_side(train_agent, every, settings.jobs)
+        if not whole or not all(RunFolder(run.output, create=False).finished(run) for run in left):
             print("stopped: the same command goes on")
             return None
     else:

@@ -58,7 +58,10 @@ def of_generator(source: str | None) -> str:
     """
     if generators.is_checkpoint(source):
         return of_checkpoint(generators.find(source))
-    return hashlib.sha256("".join(map(of_file, generators.files(source))).encode()).hexdigest()[:DIGITS]
+    parts = [of_file(file) for file in generators.files(source)]
+    if not generators.peers.is_peer(source or ""):
+        parts.append(generators.load(source).fingerprint)  # its weights may lie anywhere
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:DIGITS]
 
 
 def of_policy(name: str) -> str | None:

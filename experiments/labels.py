@@ -107,7 +107,8 @@ def of_generators(names: Sequence[str], sources: Sequence[str]) -> list[str]:
         >>> of_generators(["amnet_s", "amnet_s", "amnet"], ["amnet_s", "runs/hard/generator.safetensors", "amnet"])
         ['amnet_s', 'amnet_s (generator)', 'amnet']
     """
-    stems = tails([short(each) if peers.is_peer(each) else each.removesuffix(".safetensors") for each in sources])
+    places = [each.partition("@")[2] if peers.is_peer(each) else each.removesuffix(".safetensors") for each in sources]
+    stems = tails(places)
     called = [
         name if names.count(name) == 1 or source == name else f"{name} ({stem})"
         for name, source, stem in zip(names, sources, stems, strict=True)

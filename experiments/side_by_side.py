@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from multiprocessing.context import SpawnProcess
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,8 +43,7 @@ def train_side_by_side(
     """
     jobs = min(jobs, len(runs))
     threads = max(1, torch.get_num_threads() // jobs)
-    context = multiprocessing.get_context("spawn")  # a fork would not survive this process's threads, nor CUDA
-    left, active = list(runs), dict[int, tuple[SpawnProcess, Path]]()  # by what is ready once it has ended
+    left, active = list(runs), dict[int, _Training]()  # by what is ready once it has ended
     with (
         Interruption() as interruption,
         tqdm(total=len(runs), desc=f"training {jobs} side by side", unit="run", leave=False) as bar,
@@ -52,27 +51,63 @@ def train_side_by_side(
         try:
             while (left or active) and not interruption.requested:
                 while left and len(active) < jobs:
-                    run, log = left.pop(0)
-                    process = context.Process(target=_train, args=(train, run, log, threads))
-                    process.start()
-                    active[process.sentinel] = process, log
+                    training = _Training(train, *left.pop(0), threads)
+                    active[training.process.sentinel] = training
                 for sentinel in multiprocessing.connection.wait(active, seconds):
-                    process, log = active.pop(sentinel)  # type: ignore[arg-type]
-                    process.join()
-                    if process.exitcode:
-                        raise ValueError(_cause(process, log))
+                    active.pop(sentinel).end()  # type: ignore[arg-type]
                     bar.update()
         finally:
-            for process, _ in active.values():
-                process.terminate()  # asks it to stop
-            for process, _ in active.values():
-                process.join()
+            for training in active.values():
+                training.process.terminate()  # asks it to stop
+            for training in active.values():
+                training.process.join()
     return not interruption.requested
 
 
-def _train(train: Callable[[S], Any], run: S, log: Path, threads: int) -> None:
+class _Training:
+    """A training in a process of its own."""
+
+    def __init__(self, train: Callable[[S], Any], run: S, log: Path, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork would not survive this process's threads, nor CUDA
+        self.log = log
+        self.error, report = context.Pipe(duplex=False)
+        self.process = context.Process(target=_train, args=(train, run, log, threads, report))
+        # The terminal's Ctrl-C comes here, and is passed on: before it has left the terminal the process waits with it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        report.close()
+
+    def end(self) -> None:
+        """Take note of its end.
+
+        Raises:
+            ValueError: it failed or was killed.
+        """
+        self.process.join()
+        code = self.process.exitcode
+        if code == 0:
+            return
+        try:
+            raise ValueError(self.error.recv())
+        except EOFError:
+            pass
+        if code == -signal.SIGKILL:
+            raise ValueError(
+                f"a training was killed ({self.log}), perhaps for want of memory: the same command goes on, perhaps "
+                "with fewer jobs"
+            )
+        raise ValueError(f"a training ended with exit code {code}: see {self.log}")
+
+
+def _train(train: Callable[[S], Any], run: S, log: Path, threads: int, report: Connection) -> None:
     """Train, in a process of its own."""
-    os.setsid()  # the terminal's Ctrl-C goes to the process that passes it on, and does not come twice
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # one that came meanwhile
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_stop_after, args=(parent.sentinel,), daemon=True).start()
@@ -87,16 +122,8 @@ def _train(train: Callable[[S], Any], run: S, log: Path, threads: int) -> None:
         if os.environ.get("BLINDSR_TRACEBACK"):
             raise
         print(error, flush=True)
+        report.send(str(error))
         sys.exit(2)
-
-
-def _cause(process: SpawnProcess, log: Path) -> str:
-    """Say why a training ended, which had no exit code of 0."""
-    if process.exitcode == 2:
-        return log.read_text().splitlines()[-1]
-    if process.exitcode == -signal.SIGKILL:
-        return f"a training was killed, perhaps for want of memory ({log}): the same command goes on, with fewer jobs"
-    return f"a training ended with exit code {process.exitcode}: see {log}"
 
 
 def _stop_after(sentinel: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from generators.codec import KernelCodec
+from generators.entry_point import described
 
 
 class ByKernel(nn.Module):
@@ -53,8 +54,21 @@ class ByKernel(nn.Module):
 
         Returns:
             SR `(N, 3, s h, s w)`, not clamped.
+
+        Raises:
+            ValueError: the network fails, or gives something else.
         """
-        sr: Tensor = self.network(lr, self.codec.decode(action))
+        kernel = self.codec.decode(action)
+        try:
+            sr = self.network(lr, kernel)
+        except Exception as error:
+            if isinstance(error, MemoryError) or "memory" in str(error):
+                raise  # a photo too large for it is the caller's to deal with
+            raise ValueError(f"the network {self.name} failed with {described(error)}") from error
+        wanted = (len(lr), 3, self.scale * lr.shape[2], self.scale * lr.shape[3])
+        if not isinstance(sr, Tensor) or sr.shape != wanted:
+            what = f"pictures of {tuple(sr.shape)}" if isinstance(sr, Tensor) else f"a {type(sr).__name__}"
+            raise ValueError(f"the network {self.name} gave {what}, not of {wanted}: at scale {self.scale} it should")
         return sr
 
     def render(self, lr: Tensor, code: Tensor) -> Tensor:

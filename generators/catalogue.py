@@ -101,10 +101,17 @@ def find(name_or_path: str | os.PathLike[str] | None = None) -> Path:
     if not is_checkpoint(name):
         raise ValueError(f"{name} is no AMNet, which is needed here: give one's name or .safetensors file")
     path = _WEIGHTS / f"{name}.safetensors" if name in SHIPPED else Path(name)
-    is_name = path.name == name and not path.suffix
-    if name not in SHIPPED and is_name and not path.exists():
-        known = [*SHIPPED, *(f"{peer}@FOLDER" for peer in peers.PEERS)]
-        raise ValueError(unknown("generator", name, known) + " Or give the path of a .safetensors file")
+    if name in SHIPPED or path.exists():
+        return path
+    if ":" in path.name and not path.suffix:
+        raise ValueError(
+            f"{name} is no file: of a function of your own give module:function, the module without a folder"
+        )
+    peer, at, _ = name.partition("@")
+    if at and not Path(peer).suffix or path.name == name and not path.suffix:
+        known = [*SHIPPED, *(f"{each}@FOLDER" for each in peers.PEERS)]
+        called = f"{peer}@FOLDER" if at else name
+        raise ValueError(unknown("generator", called, known) + " Or give the path of a .safetensors file")
     return path
 
 

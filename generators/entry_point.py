@@ -62,7 +62,10 @@ def find(name: str, what: str) -> Callable[..., Any]:
             raise
         if error.name is None or not (place + ".").startswith(error.name + "."):
             raise  # of something that the module itself imports
-        raise ValueError(f"{what} {name!r}: there is no module {place}: is it in the working directory?") from None
+        hint = "leave .py out" if place.endswith(".py") else "is it in the working directory?"
+        raise ValueError(f"{what} {name!r}: there is no module {place}: {hint}") from None
+    except Exception as error:
+        raise ValueError(f"{what} {name!r}: importing {place} failed with {described(error)}") from error
     function: Callable[..., Any] | None = getattr(made, attribute, None)
     if function is None or not callable(function):
         raise ValueError(f"{what} {name!r}: {place} has no function {attribute!r}")

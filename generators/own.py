@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from generators import entry_point, state_dict
+from generators.wrapper import Wrapper
 
 ATTRIBUTES = ("scale", "codec", "name", "render")
 """What environments use of a generator, beside calling it."""
@@ -24,6 +25,7 @@ def lacking(generator: nn.Module) -> str:
     )
 
 
+@torch.inference_mode(False)  # the caller's, whose tensors no gradient could pass later
 def load(name: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
     """Import a module, from the working directory too, and have its function make a generator; freeze it.
 
@@ -50,6 +52,9 @@ def load(name: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = 
     if lack := lacking(made):
         raise ValueError(f"generator {name!r}: {lack}")
     made.to(device).eval().requires_grad_(False)
-    if getattr(made, "fingerprint", None) is None:
-        made.fingerprint = state_dict.fingerprint(made)  # type: ignore[assignment]
+    inner: Any = made
+    while isinstance(inner, Wrapper):  # has the fingerprint of what it wraps
+        inner = inner.generator
+    if getattr(inner, "fingerprint", None) is None:
+        inner.fingerprint = state_dict.fingerprint(inner)
     return made

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
+PARALLEL = "module."
+"""How all names begin where a network was saved inside of `torch.nn.DataParallel`."""
+
 
 def read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read tensors by name, float32, on the CPU. A `.pth` is read without running any code that it may hold.
@@ -23,12 +26,12 @@ def read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         ValueError: the file is missing, damaged, or holds something else; one line says which.
     """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{path} is no weight file: give one that ends in {' or '.join(SUFFIXES)}")
     if not path.is_file():
         raise ValueError(f"no weight file at {path}: check the path")
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             tensors = load_file(path)
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
@@ -38,7 +41,11 @@ def read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         ) from error
     if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise ValueError(f"{path} holds no state dict: save the network's state_dict() alone")
-    return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+    parallel = all(name.startswith(PARALLEL) for name in tensors)
+    return {
+        name.removeprefix(PARALLEL) if parallel else name: value.float() if value.is_floating_point() else value
+        for name, value in tensors.items()
+    }
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
@@ -69,5 +76,5 @@ def fingerprint(network: nn.Module) -> str:
     """Give twelve hexadecimal digits of a network's weights."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+        digest.update(name.encode() + tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]

@@ -46,7 +46,8 @@ def files(source: str | os.PathLike[str]) -> list[Path]:
         ValueError: one is not there.
     """
     name, _, folder = os.fspath(source).partition("@")
-    there = {path.name.lower(): path for path in sorted(Path(folder).iterdir())} if Path(folder).is_dir() else {}
+    place = Path(folder).expanduser()  # which no shell does behind an @
+    there = {path.name.lower(): path for path in sorted(place.iterdir())} if place.is_dir() else {}
     found = []
     for alike in PEERS[name].files:
         here = [there[each] for each in alike if each in there]

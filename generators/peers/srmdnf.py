@@ -80,7 +80,7 @@ def _basis(path: Path) -> Tensor:
             with np.load(path, allow_pickle=False) as arrays:
                 array = arrays["P"]
         basis = torch.from_numpy(np.asarray(array, dtype=np.float32))
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # damaged files raise errors of several libraries
         raise ValueError(f"{path} holds no array P ({type(error).__name__}): copy or download it again") from error
     if basis.shape != (CODE, KERNEL**2):
         raise ValueError(f"{path} has P of shape {tuple(basis.shape)}, not {(CODE, KERNEL**2)}: give SRMD's basis")

@@ -45,3 +45,7 @@ def test_generators_of_one_name_are_told_apart_by_their_files():
 def test_one_generator_twice_is_refused(sources):
     with pytest.raises(ValueError, match="the generator 'amnet_s.*' is given twice"):
         labels.of_generators(["amnet_s", "amnet_s"], sources)
+
+
+def test_copies_of_a_published_network_are_told_apart():
+    assert labels.of_generators(["srmdnf"] * 2, ["srmdnf@a/w", "srmdnf@b/w"]) == ["srmdnf (a/w)", "srmdnf (b/w)"]

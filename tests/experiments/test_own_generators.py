@@ -43,6 +43,18 @@ def bare():
 
 def broken():
     return 1 / 0
+
+
+def tiled():
+    from generators import Tiled
+
+    return Tiled(network())
+
+
+def weighted():
+    made = network()
+    made.network.load_state_dict(torch.load("gain.pth"))
+    return made
 """
 
 
@@ -89,6 +101,24 @@ def test_agents_learn_on_it_and_are_scored(module, tmp_path, capsys):
     assert (tmp_path / "scores_2.json").exists()
 
 
+def test_new_weights_are_another_generator(module, tmp_path, capsys):
+    score = ["evaluate", "--generator", f"{module}:weighted", "--policies", "[true-code]", "--metrics", "[psnr]"]
+    score += ["--widths", "[1.3]", "--device", "cpu", "--output", "scores.json"]
+    means = []
+    for gain, file in ((1.0, "scores"), (0.5, "scores_2")):
+        torch.save({"gain": torch.tensor(gain)}, tmp_path / "gain.pth")
+        assert cli.main(score) == 0, capsys.readouterr().err
+        means.append(
+            json.loads((tmp_path / f"{file}.json").read_text())["figures"]["policies"]["true-code"]["psnr"]["mean"]
+        )
+    assert means[0] > means[1] + 3
+
+
+def test_a_wrapper_of_ones_own(module):
+    generator = generators.load(f"{module}:tiled")
+    assert isinstance(generator, generators.Tiled) and len(generator.fingerprint) == 12
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
@@ -104,9 +134,19 @@ def test_what_is_no_generator_is_said_in_one_line(module, capsys, function, mess
     assert message in error and error.count("\n") == 1
 
 
-def test_a_module_that_is_not_there(capsys):
-    assert cli.main(["evaluate", "--generator", "nobodys:network"]) == 2
-    assert "generator 'nobodys:network': there is no module nobodys" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nobodys:network", "generator 'nobodys:network': there is no module nobodys: is it in the working directory?"),
+        ("nobodys.py:network", "there is no module nobodys.py: leave .py out"),
+        ("folder/nobodys:network", "folder/nobodys:network is no file: of a function of your own give module:function"),
+        ("wrong:network", "generator 'wrong:network': importing wrong failed with SyntaxError"),
+    ],
+)
+def test_a_module_that_is_not_there_or_wrong(module, tmp_path, capsys, name, message):
+    (tmp_path / "wrong.py").write_text("def network(:")
+    assert cli.main(["evaluate", "--generator", name]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_it_is_neither_converted_nor_compiled(module, capsys):

@@ -76,6 +76,38 @@ def test_it_is_an_environments_generator():
         gymnasium.make("BlindSR-v0", generator=ByKernel(Sum(), "sum"))
 
 
+def test_networks_get_float32_whatever_the_precision():
+    class Halved(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gain = torch.nn.Parameter(torch.ones((), dtype=torch.bfloat16), requires_grad=False)
+
+        def forward(self, lr, kernel):
+            assert lr.dtype == kernel.dtype == torch.float32
+            return F.interpolate(lr, scale_factor=4, mode="nearest") * self.gain
+
+    env = gymnasium.make(
+        "BlindSR-v0", metric="psnr", generator=ByKernel(Halved(), "halved").eval(), dtype="bfloat16", split="test"
+    )
+    env.reset(seed=0)
+    env.step(np.zeros(15, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda lr, kernel: None, "gave a NoneType, not"),
+        (lambda lr, kernel: lr, r"gave pictures of \(1, 3, 16, 16\), not of \(1, 3, 64, 64\): at scale 4"),
+        (lambda lr, kernel: lr @ kernel, "failed with RuntimeError: .*test_by_kernel.py"),
+    ],
+)
+def test_what_is_no_picture_is_said(function, message):
+    network = torch.nn.Module()
+    network.forward = function
+    with pytest.raises(ValueError, match=f"the network odd {message}"):
+        ByKernel(network, "odd")(lr(1), torch.zeros(1, 15))
+
+
 def test_it_stands_inside_wrappers():
     generator = ByKernel(Kept(), "kept").eval()
     tiled = generators.Tiled(generator, tile=24)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 import generators
 from blindsr_env.degradation import blur, downsample
+from blindsr_env.env import BlindSREnv
 from generators.kernels import gaussian
 from generators.peers import IMDN, SRMDNF, USRNetTiny
 from generators.peers.usrnet import inverted
@@ -23,14 +24,14 @@ def random(*shape, seed=0, dtype=torch.float32):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder of random weights under the published names; IMDN's and the basis as their authors' formats."""
+    """A folder of random weights under the published names; IMDN's and the basis in their authors' formats."""
     folder = tmp_path_factory.mktemp("peers")
     for seed, (name, network) in enumerate(NAMES.items()):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             weights = {key: p.detach() for key, p in network().named_parameters()}
         if name == "imdn":
-            torch.save(weights, folder / "IMDN_x4.pth")
+            torch.save({f"module.{key}": weight for key, weight in weights.items()}, folder / "IMDN_x4.pth")
         else:
             save_file(weights, folder / f"{FILES[name]}.safetensors")
     basis = np.random.default_rng(0).standard_normal((15, 225))
@@ -98,6 +99,7 @@ def test_srmdnf_is_twelve_convolutions_of_photo_and_code(folder):
 def test_imdn_is_its_blocks(folder):
     generator = generators.load(f"imdn@{folder}")
     w = torch.load(folder / "IMDN_x4.pth", weights_only=True)
+    w = {key.removeprefix("module."): weight for key, weight in w.items()}
 
     def conv(name, x):
         kernel = w[f"{name}.weight"]
@@ -153,5 +155,30 @@ def test_what_is_missing_or_of_another_network_is_said(folder, tmp_path):
     np.savez(tmp_path / "srmd_pca.npz", P=np.zeros((15, 441)))
     with pytest.raises(ValueError, match="SRMD's basis"):
         generators.load(f"srmdnf@{tmp_path}")
-    with pytest.raises(ValueError, match="did you mean 'srmdnf@FOLDER'"):
-        generators.load("srmdnf")
+    (tmp_path / "srmd_pca.npz").write_bytes((tmp_path / "srmd_pca.npz").read_bytes()[:500])
+    with pytest.raises(ValueError, match="holds no array P"):
+        generators.load(f"srmdnf@{tmp_path}")
+    for name in ("srmdnf", "SRMDNF@weights", "srmdn@/weights"):
+        with pytest.raises(ValueError, match="did you mean 'srmdnf@FOLDER'"):
+            generators.load(name)
+
+
+def test_a_home_is_found_behind_the_at(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert generators.load(f"imdn@~/{folder.name}").name == "imdn"
+
+
+def test_peers_in_half_precision_are_environments_generators(folder):
+    half = generators.load(f"usrnet_tiny@{folder}", dtype=torch.bfloat16)
+    env = BlindSREnv(metric="psnr", generator=half, dtype="bfloat16", split="test", patch_size=24)
+    env.reset(seed=0)
+    assert np.isfinite(env.step(np.zeros(15))[1])
+    with pytest.raises(ValueError, match=r"in torch.float32, the environment on cpu in torch.float16"):
+        BlindSREnv(metric="psnr", generator=half, dtype="float16", split="test", patch_size=24)
+
+
+def test_what_ignores_the_action_has_no_gradient(folder):
+    env = BlindSREnv(metric="psnr", generator=f"imdn@{folder}", gradient=True, split="test", patch_size=24)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="imdn's pictures have no gradient with respect to the action"):
+        env.step(np.zeros(15))
