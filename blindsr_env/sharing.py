@@ -50,7 +50,9 @@ def generator(
         return Compiled(module) if compiled and not _is_compiled(module) else module  # type: ignore[arg-type]
     is_checkpoint = generators.is_checkpoint(source)
     if not is_checkpoint and not generators.peers.is_peer(source or ""):
-        own = _checked(generators.load(source, device=device, dtype=dtype), device, dtype)  # anew: weights lie anywhere
+        # Made anew, since its weights may lie anywhere, and dropped again where an equal one is in use.
+        made = _checked(generators.load(source, device=device, dtype=dtype), device, dtype)
+        own = _own.setdefault((os.fspath(source or ""), device, made.fingerprint), made)
         return _fused(own) if compiled else own
     files = [file.resolve() for file in generators.files(source)]
     # What was written anew is another generator.
@@ -99,6 +101,9 @@ def _checked(module: torch.nn.Module, device: torch.device, dtype: torch.dtype) 
             f"move it with generator.to(device, dtype), or make the environment with its device and dtype"
         )
     return module
+
+
+_own: weakref.WeakValueDictionary[tuple[Any, ...], torch.nn.Module] = weakref.WeakValueDictionary()
 
 
 @functools.lru_cache(maxsize=8)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import generators
+from blindsr_env.env import BlindSREnv
 from experiments import cli
 
 counter = itertools.count()
@@ -112,6 +113,11 @@ def test_new_weights_are_another_generator(module, tmp_path, capsys):
             json.loads((tmp_path / f"{file}.json").read_text())["figures"]["policies"]["true-code"]["psnr"]["mean"]
         )
     assert means[0] > means[1] + 3
+
+
+def test_environments_share_one_network_in_use(module):
+    first, second = (BlindSREnv(metric="psnr", generator=f"{module}:network", split="test") for _ in range(2))
+    assert first.core.generator is second.core.generator
 
 
 def test_a_wrapper_of_ones_own(module):
