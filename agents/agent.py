@@ -172,7 +172,9 @@ class Agent(ABC, Generic[Config]):
             ValueError: there is no environment, or rewards or losses are not finite.
         """
         if self.world is None:
-            raise ValueError("this agent has no environment to learn in: give one, load(path, env=env)")
+            raise ValueError(
+                f"this agent has no environment to learn in: give one, {type(self).__name__}.load(path, env=env)"
+            )
         self.num_timesteps = 0 if reset_num_timesteps else self.num_timesteps
         self.total_timesteps = self.num_timesteps + total_timesteps
         self.interrupted = False

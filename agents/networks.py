@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -94,6 +95,8 @@ def answer(observation: Any, device: torch.device, choose: Callable[[Tensor], Te
     Returns:
         (actions,) or (N, actions) float32; tensors stay on `device`.
     """
+    if isinstance(observation, np.ndarray):
+        observation = np.ascontiguousarray(observation)  # torch knows no negative strides
     images = torch.as_tensor(observation).to(device)
     with torch.no_grad():
         action = choose(from_observation(images[None] if images.ndim == 3 else images))

@@ -163,7 +163,7 @@ class SB3Agent(Agent[SB3Config]):
             model = self._library()(
                 "MlpPolicy",
                 env,
-                learning_rate=lambda left: config.actor_lr * config.lr_final ** (1 - left),
+                learning_rate=lambda left: config.actor_lr * config.lr_final ** min(1.0, 1 - left),
                 seed=self.seed,
                 device="cpu",
                 **{**self.defaults, **self.exploration(), **copy.deepcopy(self._arguments)},  # A2C writes in it

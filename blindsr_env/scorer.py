@@ -135,10 +135,7 @@ class Scorer:
             action = action.detach().requires_grad_()
             sr = self._sr(seen, self.actions.generator_input(action), free=self.action == "free-code")
             if not sr.requires_grad:
-                raise ValueError(
-                    f"{self.generator.name}'s pictures have no gradient with respect to the action: leave gradient "
-                    "out, or take an agent that needs rewards alone"
-                )
+                raise ValueError(self._without_gradient())
             reference = hr.float() / 255 if self.metric.needs_reference else None
             with exact(self.device):
                 rows = SLOPE_ROWS.get(sr.device.type, len(sr))
@@ -148,11 +145,19 @@ class Scorer:
                 score, slopes = (torch.cat(values) for values in zip(*each, strict=True))
                 length = torch.linalg.vector_norm(slopes, dim=(1, 2, 3)) / SLOPE_NORM
                 length += length == 0
-                (gradient,) = torch.autograd.grad(sr, action, slopes / length[:, None, None, None])
+                (gradient,) = torch.autograd.grad(sr, action, slopes / length[:, None, None, None], allow_unused=True)
+                if gradient is None:
+                    raise ValueError(self._without_gradient())
                 gradient = gradient * length[:, None]
         with torch.no_grad():
             others = self.scores(sr.detach(), hr, self.report)
             return torch.cat([score[:, None], others], dim=1), gradient
+
+    def _without_gradient(self) -> str:
+        return (
+            f"{self.generator.name}'s pictures have no gradient with respect to the action: leave gradient out, or "
+            "take an agent that needs rewards alone"
+        )
 
     def _slopes(self, picture: Tensor, reference: Tensor | None) -> tuple[Tensor, Tensor]:
         """Score pictures `(N, 3, S, S)`: `(N,)`, and the reward's slope in each of their numbers."""

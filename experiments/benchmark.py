@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ from blindsr_env.env import BlindSREnv
 from experiments import paper, recipes
 from experiments.counts import at_least_1
 from experiments.devices import pick_device
-from experiments.evaluate import Evaluate, evaluate
+from experiments.evaluate import Evaluate, check, evaluate
 from experiments.held_out import PRICE, check_disjoint
 from experiments.run_folder import RunFolder
 from experiments.side_by_side import train_side_by_side
-from experiments.train_agent import TrainAgent, start, train_agent
+from experiments.train_agent import TrainAgent, identity, start, train_agent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,13 +98,16 @@ def benchmark(settings: Benchmark) -> dict[str, Any] | None:
     settings.check_machine()
     for photos in evaluation.sets.values():
         check_disjoint(settings.images, photos)
-    for recipe in settings.beside.values():
-        recipes.files(recipe)
-    for metric in evaluation.metrics:
-        metrics.get(metric)
+    check(replace(evaluation, recipes=settings.beside))
     left = []
     for run in runs:
-        if RunFolder(run.output, create=False).finished(run):
+        folder = RunFolder(run.output, create=False)
+        if folder.finished(run):
+            if not folder.finished(run, identity(run)):
+                raise ValueError(
+                    f"the agent in {run.output} learned on other photos or weights than are there now: give another "
+                    "output folder"
+                )
             print(f"{run.output} is trained already", flush=True)
         else:
             left.append(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,9 +67,19 @@ def demo(settings: Demo) -> None:
         OSError: the port is taken.
     """
     environment(settings)  # what cannot be is said before the page opens
-    page(settings).queue(default_concurrency_limit=1).launch(
-        server_name=settings.host, server_port=settings.port, footer_links=[]
-    )
+    blocks = page(settings).queue(default_concurrency_limit=1)
+    try:
+        blocks.launch(
+            server_name=settings.host, server_port=settings.port, footer_links=[], prevent_thread_lock=True, quiet=True
+        )
+    except OSError as error:
+        where = "7860 to 7959" if settings.port is None else str(settings.port)
+        raise OSError(f"no free port at {settings.host} in {where}: give another --port") from error
+    print(f"the page is at {blocks.local_url} (Ctrl-C ends it)", flush=True)
+    try:
+        threading.Event().wait()
+    finally:
+        blocks.close(verbose=False)
 
 
 def page(settings: Demo) -> Any:
@@ -88,12 +99,12 @@ def page(settings: Demo) -> Any:
         with gradio.Tab("Upscale a photo"):
             with gradio.Row():
                 with gradio.Column(scale=1):
-                    photo = gradio.Image(type="numpy", label="a small, blurred photo")
+                    photo = gradio.Image(type="numpy", image_mode="RGBA", label="a small, blurred photo")
                     way = gradio.Dropdown(list(WAYS), value=next(iter(WAYS)), label="how")
                     known = gradio.Checkbox(label="the blur's width is known")
                     width = gradio.Slider(low, high, value=1.8, step=0.1, label="width, pixels of the result")
                     start = gradio.Button("upscale", variant="primary")
-                pair = gradio.ImageSlider(label="bicubic | four times as wide and high", type="numpy")
+                pair = gradio.ImageSlider(label="bicubic | four times as wide and high", type="numpy", format="png")
                 pair.scale = 2
             start.click(
                 lambda photo, way, known, width: upscaled(photo, way, width if known else None, settings.device),
@@ -109,7 +120,7 @@ def page(settings: Demo) -> Any:
                 act = gradio.Button("render", variant="primary")
                 another = gradio.Button("another scene")
             said = gradio.Markdown()
-            picture = gradio.Image(label="the episode", type="numpy")
+            picture = gradio.Image(label="the episode", type="numpy", format="png")
             act.click(
                 lambda seed, width: played(settings, seed, width), [seed, guess], [picture, said], api_name="play"
             )
@@ -126,7 +137,7 @@ def upscaled(
     """Upscale a photo by bicubic interpolation, and by a generator.
 
     Args:
-        photo: `(H, W, 3)` uint8; None where there is none yet.
+        photo: `(H, W, 3)` uint8, or `(H, W, 4)`, which is laid on white; None where there is none yet.
         way: a key of `WAYS`.
         width: of the kernel, pixels of the result, if it is known; a policy chooses otherwise.
         device: `auto`, `cpu` or `cuda`.
@@ -136,6 +147,9 @@ def upscaled(
     """
     if photo is None:
         return None
+    if photo.shape[2] == 4:
+        alpha = photo[..., 3:].astype(np.float32) / 255
+        photo = np.round(photo[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
     long = max(photo.shape[:2])
     if long > LARGEST:
         size = [max(1, round(side * LARGEST / long)) for side in photo.shape[1::-1]]
@@ -159,7 +173,7 @@ def environment(settings: Demo) -> BlindSREnv:
         metric=settings.metric,
         generator=settings.generator,
         action="width",
-        report=("psnr",),
+        report=() if settings.metric == "psnr" else ("psnr",),
         device=pick_device(settings.device),
         split="test",
         render_mode="rgb_array",
@@ -180,8 +194,7 @@ def played(settings: Demo, seed: int, width: float) -> tuple[Picture | None, str
     _, info = env.reset(seed=seed)
     low, high = env.core.codec.width_range
     _, reward, *_, after = env.step(np.array([2 * (width - low) / (high - low) - 1], np.float32))
-    name = env.core.metric.name
-    return env.render(), (
-        f"**Reward {reward:+.2f}** {name}; PSNR {after['gain_psnr']:+.2f} dB against the true kernel's picture. "
-        f"The true width was {info['width']:.2f}."
-    )
+    said = f"**Reward {reward:+.2f}** {env.core.metric.name}"
+    if "gain_psnr" in after:
+        said += f"; PSNR {after['gain_psnr']:+.2f} dB against the true kernel's picture"
+    return env.render(), f"{said}. The true width was {info['width']:.2f}."

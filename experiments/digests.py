@@ -58,9 +58,9 @@ def of_generator(source: str | None) -> str:
     """
     if generators.is_checkpoint(source):
         return of_checkpoint(generators.find(source))
-    parts = [of_file(file) for file in generators.files(source)]
     if not generators.peers.is_peer(source or ""):
-        parts.append(generators.load(source).fingerprint)  # its weights may lie anywhere
+        return str(generators.load(source).fingerprint)  # its weights may lie anywhere
+    parts = [of_file(file) for file in generators.files(source)]
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:DIGITS]
 
 

@@ -17,7 +17,7 @@ from blindsr_env import images, sharing
 from blindsr_env.env import BlindSREnv
 from experiments import digests, labels, paper, recipes
 from experiments.devices import pick_device
-from experiments.held_out import check_common
+from experiments.held_out import check_common, check_size
 from experiments.intervals import Interval
 from experiments.run_folder import read_figures, vacant, write_results
 from experiments.scoring import differences, scored, zeta_of
@@ -77,6 +77,8 @@ class Evaluate:
 
     def __post_init__(self) -> None:
         """Refuse empty tables and settings that contradict each other."""
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}")
         if not self.widths or not self.metrics or not self.policies:
             raise ValueError("give at least one policy, one width and one metric")
         if self.generator is not None and self.generators is not None:
@@ -154,6 +156,23 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     if output is not None:
         print(f"written to {output}")
     return figures
+
+
+def check(settings: Evaluate) -> None:
+    """Raise what `evaluate` would, before any picture is rendered.
+
+    Raises:
+        ValueError: see `evaluate`.
+    """
+    seeds = {name: recipes.by_label(name, recipes.files(recipe)) for name, recipe in settings.recipes.items()}
+    sets = [images.load(folder, split="test") for folder in settings.sets.values()]
+    settings = _with_generator(settings, seeds)
+    for way in _ways(settings):
+        for width in settings.widths:
+            way.env.core.check_width(width)
+        for photo in (each for photos in sets for each in photos):
+            check_size(way.env.core, photo)
+        _actors(way, settings, seeds)
 
 
 Seeds = Mapping[str, Mapping[str, str]]

@@ -71,6 +71,8 @@ class Hack:
 
     def __post_init__(self) -> None:
         """Refuse counts below 1 and action spaces without an offset."""
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}")
         at_least_1(self, "scenes", "renders", "num_envs", "repeats")
         sides(self.patch_size)
         if self.repeats % 2:

@@ -119,13 +119,18 @@ def whole_photo(core: BlindSRCore, photo: images.Photo, widths: Sequence[float],
     Raises:
         ImageError: the photo is too small for a metric.
     """
+    check_size(core, photo)
+    return core.whole(photo.pixels, widths, image=number)
+
+
+def check_size(core: BlindSRCore, photo: images.Photo) -> None:
+    """Raise an ImageError where a whole photo is too small for a metric."""
     height, width = (side - side % core.scale for side in photo.pixels.shape[:2])
     least = max(metric.min_size for metric in (core.metric, *core.report))
     if min(height, width) < least:
         raise ImageError(
             f"{photo.name} is {width}x{height}, the metrics need {least}: take larger photos, other metrics"
         )
-    return core.whole(photo.pixels, widths, image=number)
 
 
 class HeldOut:

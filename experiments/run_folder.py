@@ -145,10 +145,18 @@ class RunFolder:
             return _Silent()
         return SummaryWriter(str(self.path / "tensorboard"))
 
-    def finished(self, config: Any) -> bool:
-        """Tell whether the folder holds the results of this config."""
+    def finished(self, config: Any, identity: Mapping[str, Any] | None = None) -> bool:
+        """Tell whether the folder holds the results of this config.
+
+        Args:
+            config: a dataclass of settings.
+            identity: digests of files, see `experiments.digests`; results of others are not those, but older results,
+                which lack them, are. None does not look at them.
+        """
         path = self.path / "results.json"
-        return path.exists() and _holds(path, config)
+        if not path.exists() or not _of_config(path, config):
+            return False
+        return identity is None or json.loads(path.read_text()).get("identity", identity) == identity
 
     def figures(self) -> dict[str, Any]:
         """Read the figures of the results file; empty where there is none, or another file of that name."""
@@ -157,10 +165,12 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError):
             return {}
 
-    def write_results(self, figures: Mapping[str, Any], config: Any, seed: int | None) -> Path:
-        """Write a results file: figures, config, environment, seed, commit."""
+    def write_results(
+        self, figures: Mapping[str, Any], config: Any, seed: int | None, identity: Mapping[str, Any] | None = None
+    ) -> Path:
+        """Write a results file: figures, config, environment, seed, commit, identity."""
         path = self.path / "results.json"
-        write_results(path, figures, config, seed)
+        write_results(path, figures, config, seed, identity)
         return path
 
 
@@ -219,10 +229,13 @@ def read_figures(path: Path | None) -> dict[str, Any]:
 
 def _holds(path: Path, config: Any, identity: Mapping[str, Any] | None = None) -> bool:
     """Say whether a file holds the results of a run."""
+    return _of_config(path, config) and json.loads(path.read_text()).get("identity", identity) == identity
+
+
+def _of_config(path: Path, config: Any) -> bool:
+    """Say whether a file holds results of these settings."""
     try:
-        content = json.loads(path.read_text())
-        same = _decisive(content["config"]) == _decisive(_in_json(config))
-        return same and content.get("identity", identity) == identity
+        return bool(_decisive(json.loads(path.read_text())["config"]) == _decisive(_in_json(config)))
     except (ValueError, KeyError, TypeError, AttributeError):  # not a results file: it is not ours to replace
         return False
 

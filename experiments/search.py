@@ -96,6 +96,8 @@ class Search:
 
     def __post_init__(self) -> None:
         """Refuse invalid budgets, counts and widths."""
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}")
         if not self.budgets or min(self.budgets) < 1 or list(self.budgets) != sorted(set(self.budgets)):
             raise ValueError(f"budgets must be rising numbers of renders, 1 or more, got {list(self.budgets)}")
         at_least_1(self, "scenes")

@@ -17,7 +17,7 @@ from agents.networks import PREDICTORS, UNTRAINED
 from blindsr_env import metrics
 from blindsr_env.env import BlindSREnv
 from blindsr_env.patch import PatchSize, sides
-from experiments import labels
+from experiments import digests, labels
 from experiments.counts import at_least_1
 from experiments.devices import pick_device
 from experiments.extremes import extremes
@@ -175,8 +175,17 @@ def train_agent(settings: TrainAgent) -> Path:
     print(f"with it, gained over the true code: {'; '.join(shown)}")
     print(f"agent, log, figures and extremes.png: {folder.path}/")
     figures = {"timesteps": agent.num_timesteps, "photos": held_out.photos, "before": before, **scored}
-    folder.write_results(figures, settings, settings.seed)
+    folder.write_results(figures, settings, settings.seed, identity(settings))
     return path
+
+
+def identity(settings: TrainAgent) -> dict[str, Any]:
+    """Give the digests of what an agent learns from."""
+    return {
+        "generator": digests.of_generator(settings.generator),
+        "images": digests.of_photos(settings.images),
+        "metric": digests.of_metric(settings.metric),
+    }
 
 
 def start(settings: TrainAgent, env: BlindSREnv) -> policies.Policy | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import torch
@@ -55,6 +56,8 @@ def load(name: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = 
     inner: Any = made
     while isinstance(inner, Wrapper):  # has the fingerprint of what it wraps
         inner = inner.generator
-    if getattr(inner, "fingerprint", None) is None:
-        inner.fingerprint = state_dict.fingerprint(inner)
+    if getattr(inner, "fingerprint", None) is None:  # other weights or another text are another network
+        source = entry_point.source_of(name)
+        text = b"" if source is None else source.read_bytes()
+        inner.fingerprint = hashlib.sha256(text + state_dict.fingerprint(inner).encode()).hexdigest()[:12]
     return made

@@ -213,6 +213,7 @@ def test_predict_answers_in_kind(kind):
     noisy = subject.predict(one, deterministic=False)[0]
     assert not np.allclose(noisy, action) and np.abs(noisy).max() <= 1
     assert subject.predict(np.zeros((30, 17, 3), np.uint8))[0].shape == (3,)
+    np.testing.assert_array_equal(subject.predict(one[..., ::-1])[0], subject.predict(one[..., ::-1].copy())[0])
 
 
 def test_the_average_is_what_predicts():

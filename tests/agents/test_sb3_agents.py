@@ -291,3 +291,11 @@ def test_without_an_environment_nothing_is_learned(actor):
 def test_the_shipped_predictor_has_features():
     predictor, _ = load_predictor(policies.SHIPPED_PREDICTOR)
     assert isinstance(predictor, Actor) and predictor.pooled_size == 189
+
+
+def test_the_learning_rate_ends_at_its_end(actor):
+    """Where a rollout overshoots the budget, progress is more than whole."""
+    agent = make("sb3-ppo", ColourWorld(4), actor, actor_lr=1e-3, lr_final=0.01)
+    agent.learn(8)
+    rate = agent.model.lr_schedule
+    assert rate(-23.0) == pytest.approx(1e-5) and rate(1.0) == pytest.approx(1e-3)

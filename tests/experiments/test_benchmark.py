@@ -164,3 +164,28 @@ def test_a_gpus_settings_are_refused_on_a_cpu_before_anything_is_written(setting
         with pytest.raises(ValueError, match="for a GPU, and device is cpu: take another config"):
             refused()
     assert not (tmp_path / "one").exists() and not (tmp_path / "all").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"widths": (1.0, 5.0)}, "width must lie in 0.2 to 4"),
+        ({"metrics": ("psnr", "niqe"), "test": "small"}, "is 88x80, the metrics need 96"),
+        ({"metrics": ("psnr", "psnr")}, "named twice"),
+        ({"metrics": ("psnr", "niqo")}, "did you mean 'niqe'"),
+    ],
+)
+def test_what_the_evaluation_would_refuse_is_refused_first(settings, tmp_path, photo, changes, message):
+    images.write(tmp_path / "small" / "p9.png", photo(80, 88, 9))
+    if "test" in changes:
+        changes = {**changes, "test": str(tmp_path / "small")}
+    with pytest.raises(ValueError, match=message):
+        benchmark(settings(**changes))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_agents_that_learned_from_other_photos_are_not_taken_for_these(settings, tmp_path, photo):
+    train_agent(settings().run(3))
+    images.write(tmp_path / "training" / "p7.png", photo(101, 130, 7))
+    with pytest.raises(ValueError, match="seed_3 learned on other photos or weights than are there now"):
+        benchmark(settings())

@@ -40,6 +40,17 @@ def test_the_true_width_earns_nothing_and_far_ones_cost_psnr():
     assert float(played(SETTINGS, 5, far)[1].split("PSNR ")[1].split(" dB")[0]) < -0.5
 
 
+def test_any_metric_pays(photo):
+    _, said = played(Demo(generator="amnet_s", metric="psnr", device="cpu"), 5, 2.0)
+    assert "** psnr. The true width" in said
+
+
+def test_what_is_transparent_lies_on_white(photo):
+    lr = np.dstack([photo(20, 30, 0), np.zeros((20, 30), np.uint8)])
+    plain, sr = upscaled(lr, "fast: amnet_s", 1.0, "cpu")
+    assert plain.min() == 255 and sr.mean() > 250
+
+
 def test_without_gradio_it_says_what_to_install(monkeypatch, capsys):
     imported = builtins.__import__
 
@@ -67,9 +78,11 @@ def test_the_page_answers(photo, tmp_path):
     _, address, _ = blocks.launch(prevent_thread_lock=True, quiet=True)
     try:
         client = Client(address, verbose=False)
-        cv2.imwrite(str(tmp_path / "lr.png"), photo(20, 30, 0))
+        cv2.imwrite(str(tmp_path / "lr.png"), photo(20, 30, 0)[..., ::-1])
         pair = client.predict(handle_file(tmp_path / "lr.png"), "fast: amnet_s", True, 1.0, api_name="/upscale")
-        assert cv2.imread(pair[1]).shape == (80, 120, 3)
+        served = [cv2.imread(path)[..., ::-1] for path in pair]
+        expected = upscaled(photo(20, 30, 0), "fast: amnet_s", 1.0, "cpu")
+        assert all(np.array_equal(*both) for both in zip(served, expected, strict=True))  # to the last bit
         _, said = client.predict(1.8, api_name="/play")
         assert "Reward" in said
         assert "Scene 1" in client.predict(api_name="/scene")[1]

@@ -251,7 +251,7 @@ def test_an_agent_whose_generator_does_not_ship_needs_its_file(tmp_path, photo, 
     DDPG(env).save(tmp_path / "mine.safetensors")
     common = dict(images=str(tmp_path / "a.png"), output=str(tmp_path), policy=str(tmp_path / "mine.safetensors"))
     images.write(tmp_path / "a.png", photo(8, 9, 0))
-    with pytest.raises(ValueError, match=r"learned on tiny of weights that do not ship: give its file as --generator"):
+    with pytest.raises(ValueError, match=r"learned on tiny of weights that do not ship: give that as --generator"):
         upscale(Upscale(device="cpu", **common))
     assert upscale(Upscale(device="cpu", generator=tiny_checkpoint, **common))
 
