@@ -88,7 +88,7 @@ class PredictorTrainer(Trainer):
     def render(self, lr: Tensor) -> Tensor:
         """Render LR (N, 3, H, W) in [0, 1] with the action that P names: (N, 3, s H, s W)."""
         sr: Tensor = self.generator(lr, self.network(lr))
-        if not sr.requires_grad:
+        if torch.is_grad_enabled() and not sr.requires_grad:
             raise ValueError(
                 f"{self.generator.name}'s pictures have no gradient with respect to the action: take --loss code"
             )
