@@ -264,9 +264,7 @@ def test_who_learned_what_a_generators_pictures_are_worth(make, predictor_file, 
         checkpoint.save(
             path.with_name("old.safetensors"), tensors, metadata | {"meaning": metadata["meaning"] | changes}
         )
-        with pytest.raises(
-            ValueError, match="old.safetensors learned on .* of weights that do not ship: give that as"
-        ):
+        with pytest.raises(ValueError, match="old.safetensors learned on .* of weights that do not ship: give that as"):
             policies.generator_of([path, path.with_name("old.safetensors")])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
