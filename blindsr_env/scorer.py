@@ -200,9 +200,8 @@ class Scorer:
     def _sr(self, seen: Tensor, code: Tensor, free: bool = False) -> Tensor:
         """Render LR `(N, h, w, 3)` uint8 to what a viewer sees: `(N, 3, S, S)`, 8-bit levels as float32 in [0, 1]."""
         lr = seen.permute(0, 3, 1, 2).float() / 255  # channels_last, as the observation lies in memory
-        if not isinstance(
-            self.generator, AMNet | ByKernel | Wrapper
-        ):  # which take photos in float32 whatever their own dtype is
+        # Ours take photos in float32 whatever their own dtype is.
+        if not isinstance(self.generator, AMNet | ByKernel | Wrapper):
             lr = lr.to(self.dtype)
         with exact(self.device):
             sr = self.generator.render(lr, code) if free else self.generator(lr, code)

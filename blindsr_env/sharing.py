@@ -16,6 +16,7 @@ from blindsr_env import images as photos
 from blindsr_env.patch import fits
 from blindsr_env.pool import PhotoPool
 from generators.compiled import Compiled
+from generators.entry_point import is_entry_point
 from generators.own import lacking
 from generators.self_ensemble import SelfEnsemble
 from generators.tiles import Tiled
@@ -48,8 +49,7 @@ def generator(
     if isinstance(source, torch.nn.Module):
         module = _checked(source, device, dtype)
         return Compiled(module) if compiled and not _is_compiled(module) else module  # type: ignore[arg-type]
-    is_checkpoint = generators.is_checkpoint(source)
-    if not is_checkpoint and not generators.peers.is_peer(source or ""):
+    if is_entry_point(os.fspath(source or "")):
         # Made anew, since its weights may lie anywhere, and dropped again where an equal one is in use.
         made = _checked(generators.load(source, device=device, dtype=dtype), device, dtype)
         own = _own.setdefault((os.fspath(source or ""), device, made.fingerprint), made)
@@ -58,7 +58,9 @@ def generator(
     # What was written anew is another generator.
     states = [(file, file.stat()) for file in files if file.is_file()]
     stamps = tuple((file, state.st_mtime_ns, state.st_size) for file, state in states)
-    name = files[0] if is_checkpoint else os.fspath(source or "")  # a checkpoint is the same by whichever path
+    name = (
+        files[0] if generators.is_checkpoint(source) else os.fspath(source or "")
+    )  # a checkpoint is the same by whichever path
     return (_load_compiled if compiled else _load_generator)(name, stamps, device, dtype)
 
 

@@ -10,12 +10,12 @@ from typing import Any, Literal
 import torch
 from tqdm import tqdm
 
-import generators
 from experiments import contestants, digests, labels
 from experiments.counts import at_least_1
 from experiments.devices import pick_device
 from experiments.run_folder import read_figures, vacant, write_results
 from experiments.stopwatch import memory_now, memory_peak, race
+from generators.entry_point import is_entry_point
 from generators.nearest import unknown
 
 PAPER_MULTIPLY_ADDS = 6.6e9
@@ -171,7 +171,7 @@ def _loops(settings: Bench, device: torch.device) -> dict[str, Any]:
 
 
 def _precision(settings: Bench, device: torch.device) -> dict[str, Any]:
-    if not (generators.is_checkpoint(settings.generator) or generators.peers.is_peer(settings.generator)):
+    if is_entry_point(settings.generator):
         print("precision: left out, since your own generators render in their own precision")
         return {}
     rng = torch.Generator().manual_seed(settings.seed)

@@ -58,7 +58,7 @@ def of_generator(source: str | None) -> str:
     """
     if generators.is_checkpoint(source):
         return of_checkpoint(generators.find(source))
-    if not generators.peers.is_peer(source or ""):
+    if entry_point.is_entry_point(source or ""):
         return str(generators.load(source).fingerprint)  # its weights may lie anywhere
     parts = [of_file(file) for file in generators.files(source)]
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:DIGITS]

@@ -21,7 +21,6 @@ from blindsr_env.env import BlindSREnv
 from experiments import digests
 from experiments.devices import pick_device
 from generators.atomic import atomic_write
-from generators.entry_point import is_entry_point
 from generators.tiles import OVERLAP, TILE
 
 MADE_BY = "made_by.json"
@@ -244,15 +243,14 @@ def _stale(source: Path, target: Path) -> bool:
 def _made_by(settings: Upscale, core: BlindSRCore) -> dict[str, Any]:
     """Say what pictures are made by: other generators, policies or widths make others."""
     policy = None if settings.width is not None else settings.policy or "predictor"
-    is_own = policy is not None and is_entry_point(parted(policy)[0])
-    file = None if policy is None or is_own else policies.file_of(policy)
+    file = policies.file_of(policy) if policy else None
     source = Path(settings.images).resolve()
     return {
         "generator": core.generator.name,
         "weights": getattr(core.generator, "fingerprint", None),
         "photos": str(source if source.is_dir() else source.parent),
         "policy": policy,
-        "policy_file": digests.of_file(file) if file else digests.of_policy(policy) if policy and is_own else None,
+        "policy_file": digests.of_file(file) if file else policy and digests.of_policy(policy),
         "width": settings.width,
         "action": settings.action,
         "tile": settings.tile,
