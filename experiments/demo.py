@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents import policies
-from blindsr_env import sharing
+from blindsr_env import images, sharing
 from blindsr_env.env import BlindSREnv
 from experiments.devices import pick_device
 from experiments.upscale import render
@@ -30,12 +30,18 @@ WAYS: dict[str, tuple[str, str]] = {
 }
 """What renders and what chooses the code, by what the page calls it."""
 
+AGENTS = {"amgan_s": "amgan_rl_s", "amgan": "amgan_rl"}
+"""The shipped agent of a generator, which plays the visitor's scenes as well."""
+
+OURS = 1.8
+"""Width, HR pixels, of the blur of the page's own photos."""
+
 LARGEST = 512
 """LR pixels on the long side of what the page renders; larger photos are shrunk first."""
 
 ABOUT = """A photo was blurred by a Gaussian kernel that you do not know, and shrunk four times. Choose a width: the
 network renders with that kernel, and your reward is how much better the metric likes the picture than that with the
-true kernel. 0 is as good as the truth. Agents, which choose 15 numbers, gain more."""
+true kernel. 0 is as good as the truth. Then see what those earn who look at the photo and choose 15 numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,13 +105,24 @@ def page(settings: Demo) -> Any:
         with gradio.Tab("Upscale a photo"):
             with gradio.Row():
                 with gradio.Column(scale=1):
-                    photo = gradio.Image(type="numpy", image_mode="RGBA", label="a small, blurred photo")
+                    photo = gradio.Image(
+                        type="numpy", image_mode="RGBA", label="a small, blurred photo", sources=["upload", "clipboard"]
+                    )
+                    number = gradio.State(0)
+                    ours = gradio.Button("take one of ours")
                     way = gradio.Dropdown(list(WAYS), value=next(iter(WAYS)), label="how")
                     known = gradio.Checkbox(label="the blur's width is known")
-                    width = gradio.Slider(low, high, value=1.8, step=0.1, label="width, pixels of the result")
+                    width = gradio.Slider(
+                        low, high, value=OURS, step=0.1, label="width, pixels of the result", interactive=False
+                    )
                     start = gradio.Button("upscale", variant="primary")
-                pair = gradio.ImageSlider(label="bicubic | four times as wide and high", type="numpy", format="png")
-                pair.scale = 2
+                pair = gradio.ImageSlider(
+                    label="bicubic | four times as wide and high", type="numpy", format="png", scale=2
+                )
+            ours.click(
+                lambda number: (sample(settings, number), number + 1), [number], [photo, number], api_name="sample"
+            )
+            known.change(lambda known: gradio.update(interactive=known), [known], [width], api_visibility="private")
             start.click(
                 lambda photo, way, known, width: upscaled(photo, way, width if known else None, settings.device),
                 [photo, way, known, width],
@@ -115,19 +132,21 @@ def page(settings: Demo) -> Any:
         with gradio.Tab("Be the agent"):
             gradio.Markdown(ABOUT)
             seed = gradio.State(0)
-            guess = gradio.Slider(low, high, value=1.8, step=0.1, label="width that you choose, HR pixels")
+            guess = gradio.Slider(low, high, value=OURS, step=0.1, label="width that you choose, HR pixels")
             with gradio.Row():
                 act = gradio.Button("render", variant="primary")
                 another = gradio.Button("another scene")
             said = gradio.Markdown()
-            picture = gradio.Image(label="the episode", type="numpy", format="png")
+            picture = gradio.Image(
+                type="numpy", format="png", show_label=False, interactive=False, buttons=["download", "fullscreen"]
+            )
             act.click(
                 lambda seed, width: played(settings, seed, width), [seed, guess], [picture, said], api_name="play"
             )
             another.click(
                 lambda seed: (seed + 1, *shown(settings, seed + 1)), [seed], [seed, picture, said], api_name="scene"
             )
-            blocks.load(lambda seed: shown(settings, seed), [seed], [picture, said], api_name=False)
+            blocks.load(lambda seed: shown(settings, seed), [seed], [picture, said], api_visibility="private")
     return blocks
 
 
@@ -167,12 +186,25 @@ def upscaled(
     return np.asarray(plain, dtype=np.uint8), sr
 
 
-def environment(settings: Demo) -> BlindSREnv:
-    """Make the environment in which the visitor is the agent, on held-out photos."""
+def sample(settings: Demo, number: int) -> Picture:
+    """Degrade a held-out photo of the package, `(h, w, 3)` uint8, for visitors who have none; they come in turn."""
+    core = environment(settings).core
+    photos = images.builtin("test")
+    seen = core.whole(photos[number % len(photos)].pixels, [OURS]).lr
+    return seen[0].cpu().numpy()
+
+
+def environment(settings: Demo, action: str = "width") -> BlindSREnv:
+    """Make the environment in which the visitor is the agent, on held-out photos.
+
+    Args:
+        settings: generator, metric and device.
+        action: the action space; scenes are the same in all.
+    """
     return BlindSREnv(
         metric=settings.metric,
         generator=settings.generator,
-        action="width",
+        action=action,
         report=() if settings.metric == "psnr" else ("psnr",),
         device=pick_device(settings.device),
         split="test",
@@ -197,4 +229,17 @@ def played(settings: Demo, seed: int, width: float) -> tuple[Picture | None, str
     said = f"**Reward {reward:+.2f}** {env.core.metric.name}"
     if "gain_psnr" in after:
         said += f"; PSNR {after['gain_psnr']:+.2f} dB against the true kernel's picture"
-    return env.render(), f"{said}. The true width was {info['width']:.2f}."
+    said = f"{said}. The true width was {info['width']:.2f}."
+    others = [f"{name} {reward:+.2f}" for name, reward in rewards(settings, seed).items()]
+    return env.render(), f"{said} On the same photo: {', '.join(others)}."
+
+
+def rewards(settings: Demo, seed: int) -> dict[str, float]:
+    """Let the predictor, and the agent that ships for the generator, play a scene: what each earns."""
+    env = environment(settings, "code")
+    earned = {}
+    for name in ["predictor", *(AGENTS[each] for each in AGENTS if each == settings.generator)]:
+        seen, info = env.reset(seed=seed)
+        action, _ = policies.load(name, env).predict(seen, info)
+        earned[name] = float(env.step(action)[1])
+    return earned

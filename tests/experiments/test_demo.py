@@ -5,8 +5,9 @@ import builtins
 import numpy as np
 import pytest
 
+from agents import policies
 from experiments import cli, upscale
-from experiments.demo import WAYS, Demo, demo, environment, page, played, shown, upscaled
+from experiments.demo import AGENTS, WAYS, Demo, demo, environment, page, played, rewards, sample, shown, upscaled
 
 SETTINGS = Demo(generator="amnet_s", device="cpu")
 
@@ -38,6 +39,26 @@ def test_the_true_width_earns_nothing_and_far_ones_cost_psnr():
     assert abs(float(said.split("**")[1].removeprefix("Reward "))) < 0.05
     far = 3.9 if info["width"] < 2 else 0.3
     assert float(played(SETTINGS, 5, far)[1].split("PSNR ")[1].split(" dB")[0]) < -0.5
+
+
+def test_agents_play_the_visitors_scene():
+    settings = Demo(generator="amgan_s", device="cpu")
+    earned = rewards(settings, 5)
+    assert list(earned) == ["predictor", AGENTS["amgan_s"]]
+    _, theirs = environment(settings).reset(seed=5)
+    env = environment(settings, "code")
+    observation, info = env.reset(seed=5)
+    assert info["width"] == theirs["width"]
+    action, _ = policies.load("predictor", env).predict(observation)
+    assert earned["predictor"] == env.step(action)[1]
+    assert f"predictor {earned['predictor']:+.2f}" in played(settings, 5, 2.0)[1]
+    assert list(rewards(SETTINGS, 5)) == ["predictor"]  # none ships for amnet_s
+
+
+def test_photos_of_ours_come_in_turn():
+    photos = [sample(SETTINGS, number) for number in range(5)]
+    assert all(each.dtype == np.uint8 and each.shape[2] == 3 for each in photos)
+    assert np.array_equal(photos[0], photos[4]) and photos[0].shape != photos[1].shape
 
 
 def test_any_metric_pays(photo):
