@@ -16,6 +16,7 @@ from blindsr_env.exact import exact
 from blindsr_env.metrics import Metric
 from blindsr_env.recording import Function, Recordings
 from generators import AMNet, ByKernel, Wrapper
+from generators.compiled import compiling
 
 CLIMBING_ROWS = {"cpu": 8, "cuda": 32}
 """Scenes whose gradient is found at once, by device: what the generator's layers keep for it is large."""
@@ -145,7 +146,9 @@ class Scorer:
                 score, slopes = (torch.cat(values) for values in zip(*each, strict=True))
                 length = torch.linalg.vector_norm(slopes, dim=(1, 2, 3)) / SLOPE_NORM
                 length += length == 0
-                (gradient,) = torch.autograd.grad(sr, action, slopes / length[:, None, None, None], allow_unused=True)
+                slopes = slopes / length[:, None, None, None]
+                with compiling("leave compile=True out"):  # a compiled generator's backward pass is when it first runs
+                    (gradient,) = torch.autograd.grad(sr, action, slopes, allow_unused=True)
                 if gradient is None:
                     raise ValueError(self._without_gradient())
                 gradient = gradient * length[:, None]

@@ -160,6 +160,10 @@ def _run(command: Command, name: str, rest: Sequence[str]) -> int:
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
         if os.environ.get("BLINDSR_TRACEBACK"):
             raise
+        from generators.compiled import CompileError
+
+        if isinstance(error, CompileError) and Interruption.last is not None:  # Ctrl-C ends compilers as well
+            return _fail("interrupted while the network was compiled", code=128 + Interruption.last)
         return _fail(str(error) or type(error).__name__)
     return 0 if Interruption.last is None else 128 + Interruption.last
 

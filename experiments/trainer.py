@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -22,7 +21,6 @@ from experiments.disjoint import refuse_common
 from experiments.ranks import Ranks
 from experiments.training_settings import TrainingSettings
 from generators import checkpoint
-from generators.compiled import compiling
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -211,17 +209,10 @@ def _smaller(photos: list[images.Photo], settings: TrainingSettings, scale: int)
 
 
 def fuse(function: Callable[..., Any], settings: TrainingSettings) -> Callable[..., Any]:
-    """Compile a function of tensors as `compile` says; where that cannot be done, calling it raises a ValueError."""
+    """Have a function of tensors compiled as `compile` says: forward when it is first called, backward in a step."""
     if not settings.compile:
         return function
-    fused = torch.compile(function, mode=None if settings.compile is True else settings.compile)
-
-    @functools.wraps(function)
-    def call(*inputs: Any) -> Any:
-        with compiling("give --compile false"):
-            return fused(*inputs)
-
-    return call
+    return torch.compile(function, mode=None if settings.compile is True else settings.compile)
 
 
 def place(network: N, device: torch.device) -> N:

@@ -22,6 +22,7 @@ from experiments.meter import Meter, matmul_rate
 from experiments.run_folder import RunFolder, commit, plain
 from experiments.trainer import Trainer
 from experiments.training_settings import FREE
+from generators.compiled import compiling
 
 LOG_EVERY = 50
 """Steps between two readings of the loss: the only times at which the loop waits for the device."""
@@ -48,6 +49,10 @@ def train(
 
     Returns:
         The last validation's figures.
+
+    Raises:
+        CompileError: the network cannot be compiled here.
+        FloatingPointError: the loss or its gradient is no longer finite.
     """
     settings, ranks = trainer.settings, trainer.ranks
     folder = RunFolder(settings.output, create=ranks.first)
@@ -86,7 +91,8 @@ def train(
     with Interruption() as stop, bar:
         bar.set_description(name)
         while trainer.done < settings.steps and not stopped:
-            mean_loss += trainer.step()
+            with compiling("give --compile false"):  # the first steps do, and those that find other shapes
+                mean_loss += trainer.step()
             since += 1
             bar.update()
             if meter is not None:

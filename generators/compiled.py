@@ -19,6 +19,10 @@ KINDS = 64
 ninth and all later ones would run uncompiled."""
 
 
+class CompileError(ValueError):
+    """A network cannot be compiled on this machine, or compiling it was interrupted."""
+
+
 @functools.cache
 def _layers() -> Callable[[AMNet, Tensor, Tensor], Tensor]:
     """Compile the layers, for all generators of the process; those of one architecture share what comes of it."""
@@ -43,7 +47,7 @@ def compiling(otherwise: str) -> Iterator[None]:
         otherwise: what to do where it cannot be compiled and that cannot be mended.
 
     Raises:
-        ValueError: it cannot be compiled here.
+        CompileError: it cannot be compiled here.
     """
     try:
         yield
@@ -52,7 +56,7 @@ def compiling(otherwise: str) -> Iterator[None]:
 
         if not isinstance(error, BackendCompilerFailed):
             raise
-        raise ValueError(f"the network cannot be compiled here ({_cause(error)}, or {otherwise}") from error
+        raise CompileError(f"the network cannot be compiled here ({_cause(error)}, or {otherwise}") from error
 
 
 class Compiled(Wrapper):
@@ -83,7 +87,7 @@ class Compiled(Wrapper):
         """Render photos for actions; see `AMNet.forward`.
 
         Raises:
-            ValueError: as `render`.
+            CompileError: as `render`.
         """
         return self.render(lr, action * self.generator.gain.to(action.dtype))
 
@@ -91,7 +95,7 @@ class Compiled(Wrapper):
         """Render photos for codes; see `AMNet.render`.
 
         Raises:
-            ValueError: it cannot be compiled here.
+            CompileError: it cannot be compiled here.
         """
         with compiling("leave compile=True out"):
             return self.generator.in_parts(self._fused, lr, code)

@@ -11,6 +11,7 @@ from experiments import cli
 from experiments.evaluate import Evaluate
 from experiments.train_generator import TrainGenerator
 from generators import CheckpointError
+from generators.compiled import CompileError
 
 
 def parse(*arguments):
@@ -229,3 +230,18 @@ def test_shipped_configs_are_valid():
         settings = getattr(importlib.import_module(f"experiments.{command.module}"), command.settings)
         for config in command.configs:
             assert cli.parse(settings, ["--config", config], prog=name).output == f"runs/{config}"
+
+
+@pytest.mark.parametrize(
+    ("error", "says"), [(CompileError("no"), "interrupted while"), (OSError("disk full"), "disk full")]
+)
+def test_ctrl_c_ends_a_compiler_too(monkeypatch, capsys, error, says):
+    from agents.interruption import Interruption
+
+    def compile_and_fail(settings):
+        Interruption.last = 2
+        raise error
+
+    monkeypatch.setattr("experiments.evaluate.evaluate", compile_and_fail)
+    assert cli.main(["evaluate"]) == (130 if says.startswith("interrupted") else 2)
+    assert says in capsys.readouterr().err

@@ -27,6 +27,7 @@ from experiments.train_agent import TrainAgent, train_agent
 from experiments.train_generator import GeneratorTrainer, TrainGenerator, train_generator
 from experiments.train_predictor import PredictorTrainer, TrainPredictor, train_predictor
 from experiments.trainer import fuse
+from generators.compiled import CompileError
 
 
 def test_resume_is_exact(settings, tmp_path):
@@ -235,16 +236,30 @@ def test_modes_of_compilation(settings, monkeypatch):
         settings(compile="graphs")
 
 
-def test_what_cannot_be_compiled_is_said_in_one_line(settings, monkeypatch):
+class _Uncompiled(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        raise InductorError(InvalidCxxCompiler(), None)
+
+
+@pytest.mark.parametrize("way", ["forward", "backward"])
+def test_what_cannot_be_compiled_is_said_in_one_line(settings, monkeypatch, way):
     def broken(function, mode):
-        def call(*_):
-            raise InductorError(InvalidCxxCompiler(), None)
+        def call(*inputs):
+            if way == "forward":
+                raise InductorError(InvalidCxxCompiler(), None)
+            return _Uncompiled.apply(function(*inputs))
 
         return call
 
     monkeypatch.setattr(torch, "compile", broken)
-    with pytest.raises(ValueError, match=r"there is no C\+\+ compiler\): install one, .*, or give --compile false$"):
-        fuse(abs, settings(compile=True))(torch.zeros(1))
+    monkeypatch.setattr("experiments.training._meter", lambda trainer: None)  # it counts what is not compiled
+    with pytest.raises(CompileError, match=r"there is no C\+\+ compiler\): install one, .*, or give --compile false$"):
+        train_generator(settings(compile=True))
 
 
 @pytest.mark.slow

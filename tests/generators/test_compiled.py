@@ -12,11 +12,13 @@ import gymnasium
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from torch._inductor.exc import InductorError, InvalidCxxCompiler
 
 import blindsr_env  # noqa: F401  registers the environments
 import generators
 from blindsr_env import sharing
 from generators import AMNet, Compiled, SelfEnsemble, Tiled
+from generators.compiled import CompileError
 
 needs_compiler = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
 
@@ -64,6 +66,24 @@ def test_environments_share_it_and_reward_alike(tiny_checkpoint, tiny_photos):
     for one, two in zip(*played, strict=True):  # rewards, gradients and gains in PSNR
         assert one.abs().max() > 0.01
         torch.testing.assert_close(one, two, rtol=0.01, atol=0.001)
+
+
+def test_a_backward_pass_that_cannot_be_compiled_is_said_too(tiny_checkpoint, tiny_photos, monkeypatch):
+    class Uncompiled(torch.autograd.Function):
+        @staticmethod
+        def forward(context, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(context, gradient):
+            raise InductorError(InvalidCxxCompiler(), None)
+
+    monkeypatch.setattr("generators.compiled._layers", lambda: lambda *inputs: Uncompiled.apply(AMNet.layers(*inputs)))
+    settings = {"generator": tiny_checkpoint, "images": tiny_photos, "patch_size": 24, "metric": "psnr"}
+    env = gymnasium.make_vec("BlindSR-v0", num_envs=2, compile=True, gradient=True, **settings)
+    env.reset(seed=0)
+    with pytest.raises(CompileError, match="there is no C.* compiler.*, or leave compile=True out"):
+        env.step(env.action_space.sample())
 
 
 @needs_compiler
