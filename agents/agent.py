@@ -60,6 +60,8 @@ class Agent(ABC, Generic[Config]):
         averaged: the network that `predict` uses: the moving average of the actor, or the actor itself.
         num_timesteps: actions rendered since the schedule began.
         total_timesteps: those at which the schedule ends.
+        earlier_timesteps: actions rendered in schedules before this one.
+        schedule: every end that the schedule has had, in turn; more than one where a finished run went on.
         learned: whether its networks have learned before, here or in the file that it was read from.
         optimisers: by the name of what they optimise.
         meaning: what the actions mean; None outside BlindSR.
@@ -108,6 +110,8 @@ class Agent(ABC, Generic[Config]):
         self.interrupted = False
         self.rng = torch.Generator(self.device).manual_seed(seed)
         self.total_timesteps = 0
+        self.earlier_timesteps = 0
+        self.schedule: list[int] = []
         self.learned = False
         self.replay_mark: str | None = None
         self.scenes: dict[str, Any] | None = None
@@ -157,6 +161,8 @@ class Agent(ABC, Generic[Config]):
 
         Ctrl-C or SIGTERM end it after the iteration under way: the agent is whole, and `interrupted` is True.
 
+        Called again, it learns from other scenes, with what it has: networks, optimisers, replay.
+
         Args:
             total_timesteps: actions, over all rows; schedules run over these.
             callback: see `Callback`.
@@ -169,14 +175,20 @@ class Agent(ABC, Generic[Config]):
             The agent.
 
         Raises:
-            ValueError: there is no environment, or rewards or losses are not finite.
+            ValueError: there is no environment, nothing to render, or rewards or losses are not finite.
         """
+        if total_timesteps < 1:
+            raise ValueError(f"total_timesteps must be at least 1, got {total_timesteps}")
         if self.world is None:
             raise ValueError(
                 f"this agent has no environment to learn in: give one, {type(self).__name__}.load(path, env=env)"
             )
-        self.num_timesteps = 0 if reset_num_timesteps else self.num_timesteps
+        if reset_num_timesteps:
+            self.earlier_timesteps += self.num_timesteps
+            self.num_timesteps, self.schedule = 0, []
         self.total_timesteps = self.num_timesteps + total_timesteps
+        if self.schedule[-1:] != [self.total_timesteps]:
+            self.schedule = [*self.schedule, self.total_timesteps]
         self.interrupted = False
         with Interruption() as interruption, self._bar(progress_bar) as bar:
             self.run(Watch(self, callback, bar, interruption, log_interval), reset_num_timesteps)
@@ -210,12 +222,13 @@ class Agent(ABC, Generic[Config]):
         return (action + self.noise * eps).clamp(-1, 1)
 
     def scenes_seed(self) -> int:
-        """Give the seed that scenes begin with: made of the agent's seed and the place in the schedule.
+        """Give the seed that scenes begin with: made of the agent's seed and of how much it has rendered.
 
         So a run that goes on without the state of its scenes sees new ones, and runs of neighboring seeds share none,
         though row i has this seed + i.
         """
-        return int(np.random.SeedSequence([self.seed, self.num_timesteps]).generate_state(1)[0] >> 1)
+        rendered = self.earlier_timesteps + self.num_timesteps
+        return int(np.random.SeedSequence([self.seed, rendered]).generate_state(1)[0] >> 1)
 
     @property
     def progress(self) -> float:

@@ -45,6 +45,8 @@ def contents(agent: Agent[Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "seed": agent.seed,
         "num_timesteps": agent.num_timesteps,
         "total_timesteps": agent.total_timesteps,
+        "earlier_timesteps": agent.earlier_timesteps,
+        "schedule": agent.schedule,
         "rng_device": agent.device.type,
         "scenes": agent.scenes,
         "replay": agent.replay_mark,
@@ -77,7 +79,9 @@ def take_over(agent: Agent[Any], tensors: Mapping[str, Tensor], metadata: Mappin
     if not isinstance(agent.scenes, dict | None):
         raise TypeError(f"the scenes' state is a {type(agent.scenes).__name__}")
     agent.num_timesteps, agent.total_timesteps = int(metadata["num_timesteps"]), int(metadata["total_timesteps"])
-    agent.learned = agent.num_timesteps > 0
+    agent.earlier_timesteps = int(metadata.get("earlier_timesteps", 0))
+    agent.schedule = schedule(metadata)
+    agent.learned = agent.earlier_timesteps + agent.num_timesteps > 0
     if metadata["rng_device"] == agent.device.type:
         agent.rng.set_state(tensors["rng"])
     else:  # another kind of device has another kind of generator
@@ -85,6 +89,12 @@ def take_over(agent: Agent[Any], tensors: Mapping[str, Tensor], metadata: Mappin
     replay = under(tensors, "replay")
     if replay:
         agent.load_replay_state(replay)
+
+
+def schedule(metadata: Mapping[str, Any]) -> list[int]:
+    """Read off an agent's metadata at how many renders its schedule ended, in turn; older files name the last alone."""
+    last = int(metadata["total_timesteps"])
+    return [int(each) for each in metadata.get("schedule", [last] if last else [])]
 
 
 def replay_file(path: checkpoints.Path) -> Path:

@@ -80,11 +80,12 @@ class ActionMeaning:
 
 
 def core_of(env: Any) -> BlindSRCore | None:
-    """Give a BlindSR environment's core, or None of another environment."""
-    from blindsr_env.core import BlindSRCore  # brings Gymnasium, which trainers do without
+    """Give a BlindSR environment's core, or None of another environment, or where a wrapper changes its actions."""
+    from agents import wrapping  # brings Gymnasium, which trainers do without
+    from blindsr_env.core import BlindSRCore
 
     core = getattr(getattr(env, "unwrapped", env), "core", None)
-    return core if isinstance(core, BlindSRCore) else None
+    return core if isinstance(core, BlindSRCore) and wrapping.action_wrapper(env) is None else None
 
 
 def check_meaning(what: str, learned: ActionMeaning | None, wanted: ActionMeaning | None) -> None:

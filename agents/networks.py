@@ -70,18 +70,22 @@ def from_observation(observation: Tensor) -> Tensor:
     """Turn observations into what the networks read.
 
     Args:
-        observation: (N, H, W, 3) uint8, or float in [0, 1]. Any device.
+        observation: (N, H, W, 3), whole numbers of 0 to 255 of any type, or floats from 0 to 1. Any device.
 
     Returns:
         (N, 3, H, W) float32 in [0, 1]. A view in channels_last memory, so the permutation costs nothing.
 
     Raises:
-        ValueError: the shape is not (N, H, W, 3).
+        ValueError: the shape is not (N, H, W, 3), or floats go far beyond 1 (on a GPU they are not looked at).
     """
     if observation.ndim != 4 or observation.shape[-1] != 3:
         raise ValueError(f"observations are (N, H, W, 3), not {tuple(observation.shape)}")
     lr = observation.permute(0, 3, 1, 2)
-    return lr.float() / 255 if lr.dtype == torch.uint8 else lr.float()
+    if not lr.is_floating_point():
+        return lr.float() / 255
+    if not lr.is_cuda and lr.numel() and lr.max() > 2:  # a little overshoot is one thing, 255 another
+        raise ValueError(f"observations of floats go from 0 to 1, not to {lr.max():g}: give uint8, or divide by 255")
+    return lr.float()
 
 
 def answer(observation: Any, device: torch.device, choose: Callable[[Tensor], Tensor]) -> Any:

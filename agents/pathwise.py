@@ -18,6 +18,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from agents import wrapping
 from agents.config import ABOVE_0, AgentConfig
 from agents.networks import from_observation
 from agents.stepped_agent import SteppedAgent
@@ -59,7 +60,16 @@ class Pathwise(SteppedAgent[PathwiseConfig]):
     needs_gradient: ClassVar[bool] = True
 
     def check_world(self, world: OneStepWorld) -> None:
-        """Refuse a BlindSR environment that gives no gradient; of others that is known after their first step."""
+        """Refuse wrappers that the gradient knows nothing of, and a BlindSR environment that gives none.
+
+        Whether other environments give one is known after their first step.
+        """
+        wrapper = wrapping.action_wrapper(world.env) or wrapping.reward_wrapper(world.env)
+        if wrapper is not None:
+            raise ValueError(
+                f"the reward's gradient is the bare environment's, and {wrapper} changes its actions or rewards: take "
+                "it off and change the metric instead, as in metric='niqe+0.2*psnr', or take group-pg or ddpg"
+            )
         if world.core is not None and not world.core.gradient:
             raise ValueError(NO_GRADIENT)
 

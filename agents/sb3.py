@@ -76,6 +76,8 @@ class SB3VecEnv(VecEnv):
             for i in np.flatnonzero(done).tolist():
                 self.reset_infos[i], rows[i] = rows[i], ended[i]
                 rows[i]["terminal_observation"] = last[i]
+                if "episode" in self.reset_infos[i]:  # where RecordEpisodeStatistics says what the finished one earned
+                    rows[i]["episode"] = self.reset_infos[i].pop("episode")
         for i, row in enumerate(rows):
             row["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
         return _numpy(observation), _numpy(reward).astype(np.float32), done, rows
@@ -146,12 +148,12 @@ def _numpy(x: Any) -> NDArray[Any]:
 
 
 def _rows(infos: dict[str, Any], n: int) -> list[dict[str, Any]]:
-    """Split Gymnasium's arrays with `_key` masks into one dict a row."""
+    """Split Gymnasium's arrays with `_key` masks into one dict a row, dicts of arrays into one dict each."""
     rows: list[dict[str, Any]] = [{} for _ in range(n)]
     for key, values in infos.items():
         if key.startswith("_") or key in ("final_obs", "final_info"):
             continue
-        values = _numpy(values)
+        values = _rows(values, n) if isinstance(values, dict) else _numpy(values)
         held = _numpy(infos.get("_" + key, np.ones(n, bool)))
         for i in np.flatnonzero(held).tolist():
             rows[i][key] = values[i]

@@ -123,7 +123,7 @@ class SB3Agent(Agent[SB3Config]):
         PPO and A2C end with a whole rollout; an interrupted one is rendered and not learned from.
         """
         left = self.total_timesteps - self.num_timesteps
-        if self.model is None or reset_num_timesteps:
+        if self.model is None:
             self.model = self._model()
             if self.learned and hasattr(self.model, "replay_buffer"):
                 _fill_first(self.model, max(self.model.batch_size, min(REFILL, left // 4)))

@@ -108,8 +108,8 @@ class OneStepWorld:
             Rewards `(N,)` float32, and the next scenes' observations `(N, H, W, 3)` uint8.
 
         Raises:
-            ValueError: an episode does not end, or a reward is not finite. On a GPU rewards are not looked at, so as
-                not to wait for them; agents check the mean of several steps there.
+            ValueError: an episode does not end, infos are no dict, or a reward is not finite. On a GPU rewards are not
+                looked at, so as not to wait for them; agents check the mean of several steps there.
         """
         sent = action.cpu().numpy() if self._numpy else action
         observation, reward, terminated, truncated, infos = self.env.step(sent)
@@ -117,6 +117,10 @@ class OneStepWorld:
             self._checked = True
             if not bool((terminated | truncated).all()):
                 raise ValueError("an episode did not end after one step: these agents learn one-step environments only")
+        if not isinstance(infos, Mapping):
+            raise ValueError(
+                "the environment's infos are a list, one for each row: take the wrapper DictInfoToList off for agents"
+            )
         reward = self._tensor(reward).float()
         if not reward.is_cuda and not torch.isfinite(reward).all():
             rows = (~torch.isfinite(reward)).nonzero().flatten().tolist()

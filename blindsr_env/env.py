@@ -82,8 +82,9 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
     Where the degradation is anisotropic, `reset` also gives `widths` (two, HR pixels) and `angle` (radians,
     counter-clockwise, of the first), and where it is one given kernel, `kernel`; `width` is then that of the Gaussian
     with the same second moments. For kernels outside the generator's family, `true_action` may lie outside the action
-    box, and is clipped like any other action; `true_score` is that of the true code unclipped, of a bad picture: beyond
-    the widths that the generator knows rewards are high for nothing, which a warning says.
+    box, by far where they are no Gaussian: it is then no label to learn from. It is clipped like any other action;
+    `true_score` is that of the true code unclipped, of a bad picture, so rewards are high for nothing. A warning says
+    so of widths that the generator does not know.
 
     Args:
         metric: M: a name of `blindsr_env.metrics`, a mixture such as `"niqe+0.1*psnr"`, or a metric.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class Degradation:
             bounds = np.asarray(self.width_range, dtype=np.float64)
             if bounds.shape != (2,) or not 0 < bounds[0] <= bounds[1] < np.inf:
                 raise ValueError(f"degradation's width_range must be 0 < low <= high, got {self.width_range!r}")
-        if not 0 <= self.noise < np.inf:
+        if not isinstance(self.noise, Real) or not 0 <= self.noise < np.inf:
             raise ValueError(f"degradation's noise must be 0 or more grey levels, got {self.noise!r}")
 
     @classmethod
@@ -192,7 +193,10 @@ class SceneSampler:
         self.crop, self.patch, self.degradation = crop, patch, degradation
         self.width_range = width_range if degradation.width_range is None else degradation.width_range
         self._known = width_range
-        self._warn_of(self.width_range if degradation.widths is None else degradation.widths)
+        if degradation.kernel is not None:
+            self._warn_of(_moment_width(_kernel(degradation.kernel, "degradation's kernel")[None]))
+        else:
+            self._warn_of(self.width_range if degradation.widths is None else degradation.widths)
 
     def draw(self, streams: Sequence[np.random.Generator], fixed: Mapping[str, NDArray[Any]] | None = None) -> Draw:
         """Draw one scene from each stream.
@@ -301,8 +305,11 @@ class SceneSampler:
             Arrays whose first axis is `scenes` long.
 
         Raises:
-            ValueError: unknown option or photo (the nearest names are listed), wrong shape, value out of range.
+            ValueError: unknown option or photo (the nearest names are listed), wrong shape, value out of range, or no
+                dict of options.
         """
+        if not isinstance(options, Mapping | None):
+            raise ValueError(f"options must be a dict of {', '.join(known)}, got {options!r}")
         fixed: dict[str, NDArray[Any]] = {}
         for key, value in (options or {}).items():
             if key not in OPTIONS:
@@ -316,7 +323,7 @@ class SceneSampler:
     def _fix_image(self, value: Any, scenes: int) -> NDArray[np.int64]:
         if isinstance(value, str):
             value = self._index(value)
-        elif isinstance(value, (list, tuple)):
+        elif isinstance(value, (list, tuple)) or getattr(getattr(value, "dtype", None), "kind", "") == "U":
             value = [self._index(item) if isinstance(item, str) else item for item in value]
         index = _each("image", value, scenes, (), np.int64)
         if (index < 0).any() or (index >= len(self.names)).any():
@@ -356,7 +363,9 @@ class SceneSampler:
 
     def _fix_kernel(self, value: Any, scenes: int) -> NDArray[np.float64]:
         kernel = _each("kernel", value, scenes, (KERNEL_SIZE, KERNEL_SIZE), np.float64)
-        return np.stack([_kernel(one, "option 'kernel'") for one in kernel])
+        kernel = np.stack([_kernel(one, "option 'kernel'") for one in kernel])
+        self._warn_of(_moment_width(kernel))
+        return kernel
 
 
 def _each(option: str, value: Any, scenes: int, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 import torch
@@ -69,8 +69,9 @@ class Scorer:
         self.codec, self.scale = generator.codec, generator.scale
         self.actions = ActionSpace(action, self.codec)
         self.action, self.action_space = self.actions.kind, self.actions.box
-        if isinstance(report, str):
-            raise TypeError(f"report must be a list of metrics, got the string {report!r}: write [{report!r}]")
+        if isinstance(report, str) or not isinstance(report, Iterable):
+            right = [report] if isinstance(report, str) else []
+            raise TypeError(f"report must be a list of metrics, got {report!r}: write {right}")
         self.metric = metrics.get(metric, scale=self.scale)
         if gradient and not metrics.differentiable(self.metric):
             raise ValueError(
@@ -230,8 +231,20 @@ class Scorer:
             return sr.new_empty(len(sr), 0)
         reference = hr.float() / 255 if any(m.needs_reference for m in every) else None
         with exact(self.device):
-            scores = [_checked(m, m(sr, reference if m.needs_reference else None), len(sr)) for m in every]
+            scores = [_score(m, sr, reference if m.needs_reference else None) for m in every]
         return torch.stack(scores, dim=1)
+
+
+def _score(metric: Metric, sr: Tensor, reference: Tensor | None) -> Tensor:
+    """Score pictures by one metric, `(N,)` float32; refuse one that changes what the next one scores."""
+    given = [x for x in (sr, reference) if x is not None and not x.is_inference()]  # those have no version
+    versions = [x._version for x in given]
+    scores = _checked(metric, metric(sr, reference), len(sr))
+    if versions != [x._version for x in given]:
+        raise ValueError(
+            f"the metric {metric.name!r} changes the pictures that it is given: work on a copy in its call"
+        )
+    return scores
 
 
 def _checked(metric: Metric, scores: Any, count: int) -> Tensor:

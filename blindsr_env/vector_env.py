@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import index
 from typing import Any
 
@@ -49,7 +49,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
     there: a training that was stopped goes on as if it had not been.
 
     **Output.** With `output="torch"` everything returned is a tensor on `device`, and `step` never waits for the
-    device. Tensors and arrays are new on every call.
+    device. Tensors and arrays are new on every call. Gymnasium's own vector wrappers need `"numpy"`.
 
     **Actions** that are NaN or infinite are a ValueError; but in a tensor on a GPU, where looking would wait for the
     device, they fail an assertion there, and the process's CUDA context is lost: where they can occur, look for them
@@ -284,6 +284,8 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             ValueError: the state is of another number of rows or repeats, or damaged.
         """
         self._check_open()
+        if not isinstance(state, Mapping):
+            raise ValueError(f"the state must be what state() gave, got {type(state).__name__}")
         for name in ("num_envs", "repeats"):
             if state.get(name) != getattr(self, name):
                 raise ValueError(
@@ -352,6 +354,8 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
                 foreign = self.np_random.integers(2**32, size=len(groups)).tolist() if first < 0 else None
                 seeds = foreign or [first + g for g in range(len(groups))]
         else:
+            if isinstance(seed, str) or not isinstance(seed, Iterable):
+                raise ValueError(f"seed must be a whole number, or a list of one for each scene, got {seed!r}")
             seeds = [None if one is None else int(one) for one in seed]
             if len(seeds) != len(groups):
                 raise ValueError(f"a list of seeds must have one for each scene, {len(groups)}, got {len(seeds)}")

@@ -15,7 +15,7 @@ from experiments.evaluate import Evaluate, check, evaluate
 from experiments.held_out import PRICE, check_disjoint
 from experiments.run_folder import RunFolder
 from experiments.side_by_side import train_side_by_side
-from experiments.train_agent import TrainAgent, identity, start, train_agent
+from experiments.train_agent import TrainAgent, identity, schedule, start, train_agent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +111,7 @@ def benchmark(settings: Benchmark) -> dict[str, Any] | None:
             print(f"{run.output} is trained already", flush=True)
         else:
             left.append(run)
+    _check_schedules(runs)
     if settings.jobs > 1 and len(left) > 1:
         every = [(run, Path(run.output, "train.log")) for run in left]
         whole = train_side_by_side(train_agent, every, settings.jobs)
@@ -123,3 +124,15 @@ def benchmark(settings: Benchmark) -> dict[str, Any] | None:
             if not RunFolder(run.output, create=False).finished(run):  # it was stopped, and says so
                 return None
     return evaluate(evaluation)
+
+
+def _check_schedules(runs: list[TrainAgent]) -> None:
+    """Refuse seeds that learn in other stretches: a finished agent that goes on decays its learning rates twice."""
+    first, *others = [(run.output, schedule(run)) for run in runs]
+    for output, ends in others:
+        if ends != first[1]:
+            had = [", then ".join(map(str, each)) for each in (first[1], ends)]
+            raise ValueError(
+                f"{first[0]} would have learned from {had[0]} renders, {output} from {had[1]}, "
+                "by other schedules: keep total_timesteps, or give another output folder"
+            )

@@ -131,8 +131,9 @@ def seeds_and_photos(values: ArrayLike, other: ArrayLike | None = None) -> Inter
 def over_widths(values: ArrayLike) -> NDArray[np.float64]:
     """Average the finite numbers over the last axis, the kernel widths: `(..., widths)` -> `(...)`, or NaN."""
     found = np.asarray(values, dtype=np.float64)
-    count = np.isfinite(found).sum(axis=-1)
-    return np.where(count > 0, np.nansum(found, axis=-1) / np.maximum(count, 1), np.nan)
+    kept = np.isfinite(found)
+    count = kept.sum(axis=-1)
+    return np.where(count > 0, np.where(kept, found, 0.0).sum(axis=-1) / np.maximum(count, 1), np.nan)
 
 
 def over_photos(values: ArrayLike, photo: ArrayLike) -> NDArray[np.float64]:

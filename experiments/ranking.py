@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from experiments.intervals import Interval
@@ -22,9 +23,10 @@ class Entry:
         action: action space.
         widths: kernel widths that the gains are means over.
         policy: what the policy or recipe is called.
-        seeds: number of agents of a recipe; None for a single policy.
+        agents: what the agents of a recipe are called, `NAME/SEED`; None for a single policy.
         gains: over the true code by metric, positive is better; over photos, of recipes over seeds and photos.
         broken: how many pictures have no finite score of the ranking metric, though the true code's have.
+        named: whether the title names the seeds, since as many others of the recipe stand beside them.
     """
 
     set: str
@@ -33,9 +35,10 @@ class Entry:
     action: str
     widths: tuple[float, ...]
     policy: str
-    seeds: int | None
+    agents: tuple[str, ...] | None
     gains: dict[str, Interval]
     broken: int
+    named: bool = False
 
     @property
     def board(self) -> tuple[str, str, int, str, tuple[float, ...]]:
@@ -45,14 +48,18 @@ class Entry:
     @property
     def title(self) -> str:
         """The policy's name, with the number of a recipe's seeds and of pictures left out, if any."""
-        seeds = "" if self.seeds is None else f", {self.seeds} seed{'s' * (self.seeds > 1)}"
+        seeds = ""
+        if self.agents is not None:
+            which = ", ".join(agent.rpartition("/")[2] for agent in self.agents)
+            several = "s" * (len(self.agents) > 1)
+            seeds = f", seed{several} {which}" if self.named else f", {len(self.agents)} seed{several}"
         return self.policy + seeds + (f" ({self.broken} pictures broken and left out)" if self.broken else "")
 
 
 def ranked(sheets: Iterable[Sheet], metric: str) -> list[Entry]:
     """Rank every policy and recipe beside the true code within its board, best first; boards in the order of sheets.
 
-    A policy found in several files is taken from the one with the most metrics.
+    A policy, or the same seeds of a recipe, found in several files are taken from the one with the most metrics.
 
     Args:
         sheets: those without the metric are skipped.
@@ -64,10 +71,11 @@ def ranked(sheets: Iterable[Sheet], metric: str) -> list[Entry]:
         if metric not in sheet.policies["true-code"]:
             continue
         for entry in _entries(sheet, metric):
-            key = (*entry.board, entry.policy, entry.seeds)
+            key = (*entry.board, entry.policy, entry.agents)
             if key not in found or len(entry.gains) > len(found[key].gains):
                 found[key] = entry
-    entries = list(found.values())
+    titles = Counter((entry.board, entry.title) for entry in found.values())
+    entries = [replace(entry, named=titles[entry.board, entry.title] > 1) for entry in found.values()]
     boards = list(dict.fromkeys(entry.board for entry in entries))
     sets = list(dict.fromkeys(entry.set for entry in entries))
 
@@ -82,10 +90,10 @@ def _entries(sheet: Sheet, metric: str) -> Iterable[Entry]:
     for name, of_metric in sheet.singles.items():
         yield _entry(sheet, name, None, of_metric, metric)
     for name, recipe in sheet.recipes.items():
-        yield _entry(sheet, name, len(recipe["agents"]), recipe["metrics"], metric)
+        yield _entry(sheet, name, tuple(recipe["agents"]), recipe["metrics"], metric)
 
 
-def _entry(sheet: Sheet, name: str, seeds: int | None, of_metric: dict[str, Any], metric: str) -> Entry:
+def _entry(sheet: Sheet, name: str, agents: tuple[str, ...] | None, of_metric: dict[str, Any], metric: str) -> Entry:
     gains = {each: Interval(**measured["gain"]) for each, measured in of_metric.items()}
     broken = of_metric[metric].get("broken", 0)
-    return Entry(sheet.set, sheet.generator, sheet.scale, sheet.action, sheet.widths, name, seeds, gains, broken)
+    return Entry(sheet.set, sheet.generator, sheet.scale, sheet.action, sheet.widths, name, agents, gains, broken)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agents import agent_file
 from agents.policies import algorithm
 from experiments import labels
 from experiments.intervals import NOTHING, Interval, over_widths, seeds_and_photos
@@ -88,7 +89,7 @@ def _check_alike(found: list[str]) -> None:
             "algorithm": metadata["algorithm"],
             "settings": asdict(algorithm(metadata["algorithm"]).config_class.from_dict(metadata["config"])),
             "metric": trained.get("metric"),
-            "renders": metadata["total_timesteps"],
+            "renders": ", then ".join(map(str, agent_file.schedule(metadata))),
             "meaning of actions": metadata.get("meaning"),
             "patch": metadata.get("observation"),
             **{what: trained[what] for what in TRAINED if what in trained},  # which files of older versions do not tell

@@ -24,6 +24,7 @@ from experiments.extremes import extremes
 from experiments.held_out import PRICE, HeldOut, check_disjoint
 from experiments.intervals import Interval
 from experiments.run_folder import RunFolder, commit
+from generators import checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +187,13 @@ def identity(settings: TrainAgent) -> dict[str, Any]:
         "images": digests.of_photos(settings.images),
         "metric": digests.of_metric(settings.metric),
     }
+
+
+def schedule(settings: TrainAgent) -> list[int]:
+    """Give the ends that the schedule of the agent in the output folder will have had, in turn; see `Agent`."""
+    path = Path(settings.output, "agent.safetensors")
+    before = agent_file.schedule(checkpoint.read(path)[1]) if path.is_file() else []
+    return before if before[-1:] == [settings.total_timesteps] else [*before, settings.total_timesteps]
 
 
 def start(settings: TrainAgent, env: BlindSREnv) -> policies.Policy | None:

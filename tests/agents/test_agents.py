@@ -6,10 +6,20 @@ import signal
 import numpy as np
 import pytest
 import torch
+from gymnasium import wrappers as single
 from gymnasium.spaces import Box
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorActionWrapper
+from gymnasium.wrappers.vector import (
+    ClipAction,
+    DictInfoToList,
+    NormalizeReward,
+    RecordEpisodeStatistics,
+    RescaleAction,
+    TransformReward,
+)
 from toy_worlds import ColourWorld, SingleColour
 
+from agents.checkpoints import core_of
 from agents.ddpg import DDPG, DDPGConfig
 from agents.group_pg import GroupPG, GroupPGConfig
 from agents.networks import PREDICTORS, Predictor, SpectralPredictor, from_observation
@@ -643,3 +653,84 @@ def test_bad_files_are_refused(tmp_path):
     checkpoint.save(path, {"x": torch.zeros(1)}, {"kind": "generator"})
     with pytest.raises(CheckpointError, match="holds a generator, not an agent"):
         DDPG.load(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_learns_again_sees_other_scenes(kind, tmp_path):
+    """As with Stable-Baselines3: only the count begins anew."""
+    shown = []
+
+    class Watched(ColourWorld):
+        def _draw(self):
+            drawn = super()._draw()
+            shown.append(self.colour.tobytes())
+            return drawn
+
+    env = Watched(num_envs=BATCH, repeats=4 if kind == "group-pg" else 1)
+    subject = agent(kind, env)
+    for _ in range(2):
+        subject.learn(BATCH * 2)
+    subject.save(tmp_path / "agent.safetensors")
+    loaded = CLASSES[kind].load(tmp_path / "agent.safetensors", env)
+    assert (loaded.num_timesteps, loaded.earlier_timesteps, loaded.schedule) == (BATCH * 2, BATCH * 2, [BATCH * 2])
+    for _ in range(2):
+        loaded.learn(BATCH * 2)
+    assert len(shown) == 4 * 3 == len(set(shown))
+
+
+def test_a_schedule_that_was_prolonged_is_known_as_such(tmp_path):
+    subject = agent("group-pg").learn(BATCH)
+    subject.learn(BATCH, reset_num_timesteps=False)
+    assert subject.schedule == [BATCH, 2 * BATCH]
+    subject.save(tmp_path / "agent.safetensors")
+    assert GroupPG.load(tmp_path / "agent.safetensors").schedule == [BATCH, 2 * BATCH]
+    halted = agent("group-pg").learn(BATCH * 4, lambda *_: False, log_interval=1)
+    halted.learn(BATCH * 3, reset_num_timesteps=False)
+    assert halted.num_timesteps == BATCH * 4 and halted.schedule == [BATCH * 4]
+    assert subject.learn(BATCH).schedule == [BATCH]
+    for none in (0, -5):
+        with pytest.raises(ValueError, match=f"^total_timesteps must be at least 1, got {none}$"):
+            subject.learn(none)
+
+
+class _Negated(VectorActionWrapper):
+    def actions(self, actions):
+        return -actions
+
+
+@pytest.mark.parametrize(
+    ("wrap", "name"),
+    [
+        (_Negated, "_Negated"),
+        (lambda env: TransformReward(env, lambda reward: -reward), "TransformReward"),
+        (lambda env: RecordEpisodeStatistics(NormalizeReward(env)), "NormalizeReward"),
+    ],
+)
+def test_pathwise_refuses_wrappers_that_its_gradient_knows_nothing_of(wrap, name):
+    with pytest.raises(ValueError, match=f"gradient is the bare environment's, and {name} changes its actions or rewa"):
+        agent("pathwise", wrap(world(output="numpy")))
+    rewarded = agent("group-pg", wrap(world("group-pg", output="numpy"))).learn(BATCH)
+    assert rewarded.num_timesteps == BATCH
+
+
+def test_wrappers_of_single_environments_are_seen_too():
+    env = SyncVectorEnv(
+        [lambda: single.TransformReward(SingleColour(), lambda reward: 2 * reward)],
+        autoreset_mode=AutoresetMode.SAME_STEP,
+    )
+    with pytest.raises(ValueError, match="TransformReward changes"):
+        agent("pathwise", env)
+
+
+def test_what_actions_mean_is_not_known_behind_a_wrapper_that_changes_them(native):
+    for harmless in (ClipAction, lambda env: RescaleAction(env, -1.0, 1.0), RecordEpisodeStatistics):
+        assert core_of(harmless(native("group-pg", output="numpy"))) is not None
+    for wrap in (_Negated, lambda env: RescaleAction(env, -2.0, 2.0)):
+        env = wrap(native("group-pg", output="numpy"))
+        assert core_of(env) is None
+    assert GroupPG(_Negated(native("group-pg", output="numpy")), GroupPGConfig()).meaning is None
+
+
+def test_infos_that_are_lists_are_refused_in_one_line():
+    with pytest.raises(ValueError, match="take the wrapper DictInfoToList off"):
+        agent("pathwise", DictInfoToList(world(output="numpy"))).learn(BATCH)

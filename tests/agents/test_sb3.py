@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import stable_baselines3 as sb3
-from gymnasium.vector import AutoresetMode
+from gymnasium import wrappers as single
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecMonitor
-from toy_worlds import ColourWorld
+from toy_worlds import ColourWorld, SingleColour
 
 from agents.ddpg import DDPG
 from agents.networks import Predictor
@@ -152,3 +154,21 @@ def test_its_evaluation_takes_our_agents():
         warn=False,
     )
     assert -6 < mean < 0 and len(rewards) == 12 and set(lengths) == {1}
+
+
+@pytest.mark.parametrize("where", ["outside", "inside"])
+def test_episode_statistics_reach_the_finished_episodes_infos(where):
+    """Gymnasium's wrapper keeps a dict of arrays, Stable-Baselines3 looks for one dict in each row."""
+    if where == "outside":
+        env = RecordEpisodeStatistics(ColourWorld(3, output="numpy"))
+    else:
+        each = [lambda: single.RecordEpisodeStatistics(SingleColour()) for _ in range(3)]
+        env = SyncVectorEnv(each, autoreset_mode=AutoresetMode.SAME_STEP)
+    adapted = SB3VecEnv(env)
+    adapted.seed(1)
+    adapted.reset()
+    for _ in range(2):
+        _, reward, _, infos = adapted.step(np.full((3, 3), 0.5, np.float32))
+        assert [info["episode"]["l"] for info in infos] == [1, 1, 1]
+        np.testing.assert_allclose([info["episode"]["r"] for info in infos], reward, rtol=1e-6)
+        assert not any("episode" in info for info in adapted.reset_infos)

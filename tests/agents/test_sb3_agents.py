@@ -206,14 +206,15 @@ def test_an_agent_that_learned_before_fills_its_new_replay_before_it_learns(name
 
 
 @pytest.mark.parametrize(("batch_size", "size", "first"), [(16, 100, 4), (64, 32, 8)])
-def test_a_new_replay_holds_a_batch_or_is_full_before_it_is_learned_from(batch_size, size, first, actor):
+def test_a_new_replay_holds_a_batch_or_is_full_before_it_is_learned_from(batch_size, size, first, actor, tmp_path):
     arguments = {
         "policy_kwargs": {"net_arch": [16]},
         "gradient_steps": 1,
         "batch_size": batch_size,
         "buffer_size": size,
     }
-    agent, updates = make("sb3-td3", ColourWorld(4), actor, arguments=arguments).learn(8), []
+    make("sb3-td3", ColourWorld(4), actor, arguments=arguments).learn(8).save(tmp_path / "agent.safetensors")
+    agent, updates = policies.algorithm("sb3-td3").load(tmp_path / "agent.safetensors", ColourWorld(4)), []
     agent.learn(40, lambda now, _: updates.append(now.model._n_updates), log_interval=1)
     assert updates == [0] * first + list(range(1, 11 - first))
 
@@ -299,3 +300,15 @@ def test_the_learning_rate_ends_at_its_end(actor):
     agent.learn(8)
     rate = agent.model.lr_schedule
     assert rate(-23.0) == pytest.approx(1e-5) and rate(1.0) == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize("name", ["sb3-ppo", "sb3-sac"])
+def test_who_learns_again_goes_on_with_what_it_has(name, actor):
+    subject = make(name, ColourWorld(8), actor).learn(32)
+    model, env = subject.model, subject.model.get_env()
+    first = env.env.env.colour.copy()
+    subject.learn(32)
+    assert subject.model is model and subject.num_timesteps == model.num_timesteps == 32
+    assert not np.array_equal(first, env.env.env.colour)
+    if name == "sb3-sac":
+        assert model.replay_buffer.size() * 8 == 64

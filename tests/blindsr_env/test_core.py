@@ -294,7 +294,13 @@ def test_noise_has_the_asked_deviation_and_comes_from_the_stream(make, photo, pa
 
 
 @pytest.mark.parametrize(
-    "degradation", [{"width_range": (1, 6)}, {"widths": [0.1, 2.0]}, {"kind": "anisotropic", "width_range": (1, 4.5)}]
+    "degradation",
+    [
+        {"width_range": (1, 6)},
+        {"widths": [0.1, 2.0]},
+        {"kind": "anisotropic", "width_range": (1, 4.5)},
+        {"kind": "kernel", "kernel": gaussian(torch.tensor([6.0]))[0]},
+    ],
 )
 def test_widths_that_the_generator_does_not_know_bring_a_warning(make, degradation):
     with pytest.warns(UserWarning, match="go beyond the generator's, 0.2 to 4"):
@@ -304,6 +310,8 @@ def test_widths_that_the_generator_does_not_know_bring_a_warning(make, degradati
 def test_a_fixed_width_that_the_generator_does_not_know_brings_a_warning(make):
     with pytest.warns(UserWarning, match="kernel widths 6 to 6 go beyond the generator's, 0.2 to 4"):
         make().sampler.fix({"width": 6.0}, 2)
+    with pytest.warns(UserWarning, match="kernel widths 4.* to 4.* go beyond the generator's, 0.2 to 4"):  # cut off
+        make().sampler.fix({"kernel": gaussian(torch.tensor([6.0]))[0]}, 2)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         make(degradation={"widths": [0.2, 4.0]}).sampler.fix({"width": [0.2, 4.0]}, 2)
@@ -327,6 +335,7 @@ def test_a_width_range_may_be_an_array(make):
         ({"kind": "kernel", "kernel": np.ones((21, 21))}, "sum to 1"),
         ({"kind": "kernel", "kernel": np.ones((5, 5)) / 25}, r"\(21, 21\)"),
         ({"noise": -1}, "noise must be"),
+        ({"noise": "2"}, "noise must be"),
     ],
 )
 def test_impossible_degradations(value, message):
@@ -603,6 +612,31 @@ def test_a_metric_that_gives_no_score_for_each_picture(make, give, what, gradien
 def test_impossible_settings(make, changes, message):
     with pytest.raises(ValueError, match=message):
         make(**changes)
+
+
+def test_a_metric_that_changes_its_pictures_is_refused(make):
+    """Or the next one would score what it left."""
+
+    class Greedy:
+        name, lower_is_better, min_size = "greedy", False, 1
+
+        def __init__(self, needs_reference):
+            self.needs_reference = needs_reference
+
+        def __call__(self, sr, hr=None):
+            return (hr if self.needs_reference else sr).mul_(255).mean(dim=(1, 2, 3))
+
+    for needs_reference in (False, True):
+        with pytest.raises(
+            ValueError, match="^the metric 'greedy' changes the pictures that it is given: work on a copy"
+        ):
+            make(metric=Greedy(needs_reference), report=["psnr"]).scenes(streams(2))
+
+
+def test_a_report_is_a_list(make):
+    for wrong, right in (("grid", r"\['grid'\]"), (None, r"\[\]")):
+        with pytest.raises(TypeError, match=f"report must be a list of metrics, got {wrong!r}: write {right}"):
+            make(report=wrong)
 
 
 @pytest.mark.parametrize(("metric", "report"), [("psnr", ["grid", "psnr"]), ("psnr", ["grid", "grid"])])

@@ -97,6 +97,10 @@ def test_options_fix_the_scene(env):
         env.reset(options={"imgae": 0})
     with pytest.raises(ValueError, match="unknown reset option"):
         env.reset(options={"seed": 0})
+    for wrong in ("flip", [("flip", 4)]):
+        with pytest.raises(ValueError, match="^options must be a dict of image, crop, flip, width, kernel, got"):
+            env.reset(options=wrong)
+    assert env.reset(options={"image": np.array("array-2")[None]})[1]["image"] == 2
 
 
 def test_steps_need_resets(env):

@@ -246,6 +246,11 @@ def test_a_state_leads_back_to_the_same_scenes_and_those_that_follow(make, mode,
 
 def test_states_that_cannot_be_are_refused(make):
     env = make()
+    with pytest.raises(ValueError, match="the state must be what state.. gave, got NoneType"):
+        env.set_state(None)
+    for wrong in (1.5, "1234"):
+        with pytest.raises(ValueError, match="^seed must be a whole number, or a list of one for each scene, got"):
+            env.reset(seed=wrong)
     with pytest.raises(ResetNeeded, match="before state"):
         env.state()
     env.reset(seed=0)

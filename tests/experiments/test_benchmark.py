@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from agents.checkpoints import SHIPPED_PREDICTOR
 from blindsr_env import images
 from experiments import benchmark as module
-from experiments import cli
+from experiments import cli, recipes
 from experiments.benchmark import Benchmark, benchmark
 from experiments.evaluate import Evaluate, evaluate
 from experiments.train_agent import TrainAgent, train_agent
@@ -189,3 +189,16 @@ def test_agents_that_learned_from_other_photos_are_not_taken_for_these(settings,
     images.write(tmp_path / "training" / "p7.png", photo(101, 130, 7))
     with pytest.raises(ValueError, match="seed_3 learned on other photos or weights than are there now"):
         benchmark(settings())
+
+
+def test_a_budget_that_would_mix_schedules_is_refused_before_training(settings, tmp_path):
+    """Agents that went on have had another learning rate than one that learns as much at once."""
+    benchmark(settings(total_timesteps=8))
+    with pytest.raises(ValueError, match=r"seed_3 would have .* 8, then 16 renders, .*seed_5 from 16, by other sche"):
+        benchmark(settings(total_timesteps=16, seeds=3))
+    assert not (tmp_path / "runs" / "seed_5" / "agent.safetensors").exists()
+    whole = benchmark(settings(total_timesteps=16))
+    assert whole["recipes"]["group-pg, psnr"]["metrics"]["psnr"]["gain"]["count"] == 2
+    train_agent(settings(total_timesteps=16).run(5))
+    with pytest.raises(ValueError, match="differ in renders, 16 and 8, then 16: give agents that differ in their"):
+        recipes.files(str(tmp_path / "runs" / "seed_*"))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.intervals import Interval, bootstrap, over_photos, seeds_and_photos
+from experiments.intervals import Interval, bootstrap, over_photos, over_widths, seeds_and_photos
 
 
 def test_interval_of_normal_values_is_the_textbook_one():
@@ -123,3 +123,8 @@ def test_recipes_are_compared_photo_by_photo():
 
 def test_one_value_is_shown_without_ends():
     assert str(bootstrap([0.5])) == "+0.500 [?]" and str(Interval(1.0, 0.5, 1.5, 3)) == "+1.000 [+0.500, +1.500]"
+
+
+def test_only_finite_widths_are_averaged():
+    found = over_widths([[1.0, np.nan, np.inf], [np.nan] * 3, [1.0, 2.0, 6.0], [-np.inf, 2.0, 4.0]])
+    np.testing.assert_array_equal(found, [1.0, np.nan, 3.0, 3.0])

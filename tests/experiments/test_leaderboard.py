@@ -135,3 +135,17 @@ def test_the_file_with_more_metrics_wins(write):
 def test_what_is_not_there_is_said(write, changes, message):
     with pytest.raises(ValueError, match=message):
         leaderboard(Leaderboard(results=write(a=sheet(p=measured(niqe=0.1))), **changes))
+
+
+def test_other_seeds_of_a_recipe_in_another_file_stand_beside_it(write):
+    def of(*agents, mean):
+        recipe = {"agents": list(agents), "metrics": {"niqe": {"gain": gain(mean), "broken": 0}}}
+        return sheet(recipes={"r": recipe}, **{name: measured(niqe=mean) for name in agents})
+
+    folder = write(a=of("r/0", "r/1", mean=0.1), b=of("r/2", "r/3", mean=0.3), c=of("r/4", mean=0.2))
+    lines = leaderboard(Leaderboard(results=folder)).splitlines()
+    assert [line.split("  ")[0] for line in (each[6:] for each in lines[2:5])] == [
+        "r, seeds 2, 3",
+        "r, 1 seed",
+        "r, seeds 0, 1",
+    ]

@@ -145,7 +145,8 @@ def test_what_is_no_recipe_is_refused(runs, tmp_path):
         ({"training": {**metadata["training"], "photos": "others"}}, "differ in photos, others and training"),
         ({"training": {**metadata["training"], "num_envs": 8}}, "differ in num_envs, 8 and 4"),
         ({"observation": [36, 36, 3]}, r"differ in patch, \[36, 36, 3\] and \[24, 24, 3\]"),
-        ({"total_timesteps": 60, "num_timesteps": 60}, "differ in renders, 60 and 80"),
+        ({"total_timesteps": 60, "num_timesteps": 60, "schedule": [60]}, "differ in renders, 60 and 80"),
+        ({"schedule": [40, 80]}, "differ in renders, 40, then 80 and 80"),
         ({"kind": "predictor"}, "holds a predictor"),
     ):
         checkpoint.save(tmp_path / "odd.safetensors", tensors, {**metadata, **changes})
@@ -157,6 +158,7 @@ def test_what_is_no_recipe_is_refused(runs, tmp_path):
     # Files of older versions do not say of all this.
     config = {name: value for name, value in metadata["config"].items() if name != "constant"}
     old = {**metadata, "training": {"metric": "psnr"}, "config": config}
+    del old["schedule"], old["earlier_timesteps"]
     checkpoint.save(tmp_path / "old.safetensors", tensors, old)
     assert len(recipes.files([one, str(tmp_path / "old.safetensors")])) == 2
 
