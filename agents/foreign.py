@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from generators import entry_point
+from generators import entry_point, memory
 
 Choose = Callable[[NDArray[np.uint8]], Any]
 """(N, H, W, 3) uint8 -> (N, actions). Whole photos are of any size: what takes one size only has to cut them itself."""
@@ -40,7 +40,7 @@ class Foreign:
         try:
             answer = self.choose(batch)
         except Exception as error:
-            if isinstance(error, MemoryError) or "memory" in str(error):
+            if memory.exhausted(error):
                 raise  # a photo too large for it is the caller's to deal with
             # Without where it was, a command's one line would not help.
             raise ValueError(f"{self.name} failed with {entry_point.described(error)}") from error

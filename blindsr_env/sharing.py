@@ -51,7 +51,7 @@ def generator(
         return Compiled(module) if compiled and not _is_compiled(module) else module  # type: ignore[arg-type]
     if is_entry_point(os.fspath(source or "")):
         # Made anew, since its weights may lie anywhere, and dropped again where an equal one is in use.
-        made = _checked(generators.load(source, device=device, dtype=dtype), device, dtype)
+        made = generators.load(source, device=device, dtype=dtype)
         own = _own.setdefault((os.fspath(source or ""), device, made.fingerprint), made)
         return _fused(own) if compiled else own
     files = [file.resolve() for file in generators.files(source)]

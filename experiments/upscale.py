@@ -20,6 +20,7 @@ from blindsr_env.core import BlindSRCore, dtype_of
 from blindsr_env.env import BlindSREnv
 from experiments import digests
 from experiments.devices import pick_device
+from generators import memory
 from generators.atomic import atomic_write
 from generators.tiles import OVERLAP, TILE
 
@@ -230,7 +231,7 @@ def render(
             pixels = (sr[0] * 255).round().to(torch.uint8).permute(1, 2, 0)
         return np.ascontiguousarray(pixels.cpu().numpy())
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error):  # a CPU's has no class of its own
+        if memory.exhausted(error):
             raise MemoryError from None
         raise
 

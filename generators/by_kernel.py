@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from generators import memory
 from generators.codec import KernelCodec
 from generators.entry_point import described
 
@@ -62,7 +63,7 @@ class ByKernel(nn.Module):
         try:
             sr = self.network(lr, kernel)
         except Exception as error:
-            if isinstance(error, MemoryError) or "memory" in str(error):
+            if memory.exhausted(error):
                 raise  # a photo too large for it is the caller's to deal with
             raise ValueError(f"the network {self.name} failed with {described(error)}") from error
         wanted = (len(lr), 3, self.scale * lr.shape[2], self.scale * lr.shape[3])

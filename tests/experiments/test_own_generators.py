@@ -4,6 +4,7 @@ import itertools
 import json
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -50,6 +51,15 @@ def tiled():
     from generators import Tiled
 
     return Tiled(network())
+
+
+class Half(Soft):
+    def forward(self, lr, kernel):
+        return super().forward(lr.bfloat16(), kernel).float()
+
+
+def half():
+    return ByKernel(Half().bfloat16(), "half")
 
 
 def weighted():
@@ -153,6 +163,13 @@ def test_a_module_that_is_not_there_or_wrong(module, tmp_path, capsys, name, mes
     (tmp_path / "wrong.py").write_text("def network(:")
     assert cli.main(["evaluate", "--generator", name]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_it_has_a_precision_of_its_own(module):
+    env = BlindSREnv(metric="psnr", generator=f"{module}:half")
+    _, info = env.reset(seed=0)
+    assert next(env.core.generator.parameters()).dtype == torch.bfloat16
+    assert np.isfinite(env.step(info["true_action"])[1])
 
 
 def test_it_is_neither_converted_nor_compiled(module, capsys):

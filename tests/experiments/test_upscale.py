@@ -17,7 +17,7 @@ from blindsr_env.env import BlindSREnv
 from blindsr_env.kernels import gaussian
 from experiments import cli
 from experiments.upscale import Upscale, upscale
-from generators import SelfEnsemble, Tiled
+from generators import SelfEnsemble, Tiled, memory
 
 
 @pytest.fixture
@@ -277,6 +277,11 @@ def fail_on_b(monkeypatch, error):
         return render(core, seen, action)
 
     monkeypatch.setattr(BlindSRCore, "render", failing)
+
+
+def test_an_illegal_access_is_no_want_of_memory():
+    assert memory.exhausted(MemoryError()) and memory.exhausted(RuntimeError("CUDA out of memory. Tried to allocate"))
+    assert not memory.exhausted(RuntimeError("CUDA error: an illegal memory access was encountered"))
 
 
 @pytest.mark.parametrize(
