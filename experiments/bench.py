@@ -13,7 +13,7 @@ from tqdm import tqdm
 from experiments import contestants, digests, labels
 from experiments.counts import at_least_1
 from experiments.devices import pick_device
-from experiments.run_folder import read_figures, vacant, write_results
+from experiments.results_file import ResultsFile
 from experiments.stopwatch import memory_now, memory_peak, race
 from generators.entry_point import is_entry_point
 from generators.nearest import unknown
@@ -98,19 +98,16 @@ def bench(settings: Bench) -> dict[str, Any]:
         "generator": digests.of_generator(settings.generator),
         "rival": digests.of_metric(settings.rival),
     }
-    output = None if settings.output is None else vacant(settings.output, config, identity)
-    whole = set(settings.parts) <= read_figures(output).keys()
+    output = ResultsFile(settings.output, config, settings.seed, identity)
     figures: dict[str, Any] = {"device": str(device), "threads": torch.get_num_threads()}
     for part in settings.parts:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         figures[part] = PARTS[part](settings, device) | {"peak_memory": memory_peak(device)}
         print(table(part, figures[part]))
-        # After each part, so that a run cut short keeps what it measured, but not in place of an earlier one's whole.
-        if output is not None and (not whole or part == settings.parts[-1]):
-            write_results(output, figures, config, settings.seed, identity)
-    if output is not None:
-        print(f"written to {output}")
+        output.keep(figures, whole=part == settings.parts[-1])
+    if output.path is not None:
+        print(f"written to {output.path}")
     return figures
 
 

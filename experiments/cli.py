@@ -5,7 +5,7 @@ Our own modules are imported when they are needed: torch takes seconds to load, 
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import re
 import sys
@@ -13,6 +13,7 @@ import warnings
 from argparse import Action
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
@@ -118,6 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     BLINDSR_TRACEBACK=1 in the environment errors are raised instead of shown.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if foreign := _foreign_package():
+        return _fail(foreign)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())
         return 0
@@ -140,6 +143,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _say  # type: ignore[assignment]
         return _run(command, name, rest)
+
+
+def _foreign_package() -> str:
+    """Say which of our packages is another project's: their names are not ours alone; "" where none is."""
+    home = Path(__file__).resolve().parents[1]
+    for name in ("agents", "blindsr_env", "generators"):
+        spec = importlib.util.find_spec(name)
+        place = None if spec is None or not spec.origin else Path(spec.origin).resolve()
+        if place is not None and home not in place.parents:
+            return (
+                f"the package {name!r} in {place.parent} is another project's and hides blindsr's: give blindsr an "
+                "environment of its own, or start Python elsewhere"
+            )
+    return ""
 
 
 def _run(command: Command, name: str, rest: Sequence[str]) -> int:

@@ -67,15 +67,16 @@ def of_generator(source: str | None) -> str:
 def of_policy(name: str) -> str | None:
     """Give the digest of what is behind a policy, see `agents.policies.load`; None of those without a file.
 
-    That is a checkpoint, or the file of a `module:function`, which may import others.
+    That is a checkpoint, or the module of a `module:function` with those of one's own that it imports.
 
     Raises:
         CheckpointError: the file cannot be read.
+        ValueError: there is no such module or function.
     """
     whole = parted(name)[0]
     if entry_point.is_entry_point(whole):
-        source = entry_point.source_of(whole)
-        return None if source is None else of_file(source)
+        entry_point.find(whole, "policy")
+        return hashlib.sha256(entry_point.text_of(whole)).hexdigest()[:DIGITS]
     path = policies.file_of(name)
     return None if path is None else of_checkpoint(path)
 

@@ -19,7 +19,7 @@ from experiments import digests, labels, paper, recipes
 from experiments.devices import pick_device
 from experiments.held_out import check_common, check_size
 from experiments.intervals import Interval
-from experiments.run_folder import read_figures, vacant, write_results
+from experiments.results_file import ResultsFile
 from experiments.scoring import differences, scored, zeta_of
 
 BUILT_IN = "built-in"
@@ -124,10 +124,8 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     ways = _ways(settings)
     sets = {name: images.load(folder, split="test") for name, folder in settings.sets.items()}
     config = labels.short(asdict(settings))
-    identity = None if settings.output is None else _identity(settings, seeds)
-    output = None if settings.output is None else vacant(settings.output, config, identity)
-    before = read_figures(output)
-    whole = bool(before) and len(before.get("sheets", [before])) == len(ways) * len(sets)
+    identity = {} if settings.output is None else _identity(settings, seeds)
+    output = ResultsFile(settings.output, config, settings.seed, identity)
     curves = {name: recipes.curves([*files.values()]) for name, files in seeds.items()}
     sheets: list[dict[str, Any]] = []
     compared: list[dict[str, Any]] = []
@@ -149,12 +147,10 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
                 base = next(each for each in sheets if (each["set"], each["generator"]) == (title, way.against))
                 compared += differences([base, sheet], zeta, settings.seed)
             figures = {"sheets": sheets, "differences": compared} if len(sheets) > 1 else sheet
-            # After each sheet, so that what was scored is kept, but not in place of an earlier run's whole.
-            if output is not None and (not whole or len(sheets) == len(ways) * len(sets)):
-                write_results(output, figures, config, settings.seed, identity)
+            output.keep(figures, whole=len(sheets) == len(ways) * len(sets))
     print(table_of_differences(compared), end="")
-    if output is not None:
-        print(f"written to {output}")
+    if output.path is not None:
+        print(f"written to {output.path}")
     return figures
 
 

@@ -25,7 +25,7 @@ from experiments.extremes import captions
 from experiments.held_out import HeldOut, Scored, check_common, check_disjoint
 from experiments.intervals import bootstrap, over_photos
 from experiments.pictures import gallery
-from experiments.run_folder import read_figures, vacant, write_results
+from experiments.results_file import ResultsFile
 from experiments.scoring import architecture
 
 SHOWN = 3
@@ -100,7 +100,7 @@ def hack(settings: Hack) -> dict[str, Any]:
         "held_out": digests.of_photos(settings.held_out),
         "metric": digests.of_metric(settings.metric),
     }
-    output = vacant(settings.output, config, identity)
+    output = ResultsFile(settings.output, config, settings.seed, identity)
     held = [_held_out(settings, source, settings.actions[0]) for source in sources]
     check_common([each.core for each in held], drawn=True)
     names = labels.of_generators([each.core.generator.name for each in held], sources)
@@ -114,7 +114,6 @@ def hack(settings: Hack) -> dict[str, Any]:
         "differences": [],
     }
     scored: list[dict[str, Scored]] = []
-    whole = len(read_figures(output).get("generators", ())) == len(names)
     galleries: list[tuple[str, Any]] = []
     for name, source, first_space in zip(names, sources, held, strict=True):
         scored.append({})
@@ -140,16 +139,14 @@ def hack(settings: Hack) -> dict[str, Any]:
             difference = _difference(held[0], first_space, scored[0], scored[-1], settings.seed)
             figures["differences"].append({"generator": name, "against": names[0], **difference})
         galleries.append((name, shown))
-        # After each generator, so that what was measured is kept, but not in place of an earlier run's whole.
-        if not whole or len(scored) == len(names):
-            write_results(output, figures, config, settings.seed, identity)
+        if output.keep(figures, whole=len(scored) == len(names)) and output.path is not None:
             for of, pictures in galleries:
-                picture = output.with_name(f"{output.stem}_{of.replace(' ', '_').replace('/', '_')}.png")
+                picture = output.path.with_name(f"{output.path.stem}_{of.replace(' ', '_').replace('/', '_')}.png")
                 gallery(picture, pictures, f"{of}: one constant on the true code, learned for {figures['metric']}")
                 print(f"picture: {picture}", flush=True)
             galleries.clear()
     print(offsets.page([figures]), end="")
-    print(f"written to {output}")
+    print(f"written to {output.path}")
     return figures
 
 

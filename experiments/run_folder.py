@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
-import subprocess
 from collections.abc import Collection, Mapping
-from dataclasses import MISSING, asdict, fields, is_dataclass
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from torch import Tensor
 
+from experiments.results_file import of_config, plain, write_results
 from generators import checkpoint
 from generators.atomic import atomic_write
 from generators.checkpoint import CheckpointError
 
 STATE = "training-state"  # kind of checkpoint
-
-IDLE = ("cuda_graphs",)
-"""Settings that change no figure, and that older files lack."""
-
-LATER: dict[str, Any] = {"tiles": [None], "self_ensemble": [False], "views": 1, "compile": False}
-"""What older results files, which lack these settings, were made with."""
 
 
 class RunFolder:
@@ -154,7 +146,7 @@ class RunFolder:
                 which lack them, are. None does not look at them.
         """
         path = self.path / "results.json"
-        if not path.exists() or not _of_config(path, config):
+        if not path.exists() or not of_config(path, config):
             return False
         return identity is None or json.loads(path.read_text()).get("identity", identity) == identity
 
@@ -174,83 +166,6 @@ class RunFolder:
         return path
 
 
-def write_results(
-    path: Path,
-    figures: Mapping[str, Any],
-    config: Any,
-    seed: int | None,
-    identity: Mapping[str, Any] | None = None,
-) -> None:
-    """Write figures as JSON, together with what is needed to reproduce them.
-
-    Args:
-        path: the file.
-        figures: plain values.
-        config: settings, files by their names.
-        seed: the random seed of the run.
-        identity: digests of the files that the config names, see `experiments.digests`.
-    """
-    content = {
-        "figures": figures,
-        "config": plain(config),
-        **({} if identity is None else {"identity": identity}),
-        "environment": environment(),
-        "seed": seed,
-        "commit": commit(),
-    }
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(content, indent=1, default=str) + "\n")
-
-
-def vacant(path: str | os.PathLike[str], config: Any, identity: Mapping[str, Any] | None = None) -> Path:
-    """Give a results file's path, or `NAME_2.json` and so on if it holds the results of another run.
-
-    Args:
-        path: as the user gave it; `.json` is added where it does not end so, or tables would not find it in its folder.
-        config: as `write_results` gets it; the results of the same run are replaced.
-        identity: likewise. Files from before it was kept are compared by their config alone.
-    """
-    first = Path(path)
-    first = first if first.suffix == ".json" else first.with_name(f"{first.name}.json")
-    place, number = first, 1
-    while place.exists() and not _holds(place, config, identity):
-        number += 1
-        place = first.with_name(f"{first.stem}_{number}{first.suffix}")
-    return place
-
-
-def read_figures(path: Path | None) -> dict[str, Any]:
-    """Read the figures of a results file that `vacant` gave; empty where there is none yet."""
-    if path is None or not path.exists():
-        return {}
-    figures: dict[str, Any] = json.loads(path.read_text())["figures"]
-    return figures
-
-
-def _holds(path: Path, config: Any, identity: Mapping[str, Any] | None = None) -> bool:
-    """Say whether a file holds the results of a run."""
-    return _of_config(path, config) and json.loads(path.read_text()).get("identity", identity) == identity
-
-
-def _of_config(path: Path, config: Any) -> bool:
-    """Say whether a file holds results of these settings."""
-    try:
-        return bool(_decisive(json.loads(path.read_text())["config"]) == _decisive(_in_json(config)))
-    except (ValueError, KeyError, TypeError, AttributeError):  # not a results file: it is not ours to replace
-        return False
-
-
-def _in_json(config: Any) -> Any:
-    return json.loads(json.dumps(plain(config), default=str))
-
-
-def _decisive(config: Any) -> Any:
-    """Leave out of a config what does not affect its figures."""
-    if not isinstance(config, dict):
-        return config
-    return {key: value for key, value in config.items() if key not in IDLE and value != LATER.get(key, MISSING)}
-
-
 class _Silent:
     def add_scalar(self, *_: Any, **__: Any) -> None:
         """Do nothing."""
@@ -259,54 +174,6 @@ class _Silent:
         """Do nothing."""
 
 
-def plain(value: Any) -> Any:
-    """Turn dataclasses, paths and tuples into plain values for YAML and JSON."""
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
-
-
 def _defaults(config: Any) -> dict[str, Any]:
     """Give the defaults of a dataclass's settings that have one."""
     return {field.name: plain(field.default) for field in fields(config) if field.default is not MISSING}
-
-
-def environment() -> dict[str, Any]:
-    """Describe what the figures were measured on."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    packages = {}
-    for name in ("blindsr", "torch", "numpy", "gymnasium", "stable-baselines3", "opencv-python"):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    cuda = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    return {
-        "python": platform.python_version(),
-        "packages": packages,
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": cuda,
-    }
-
-
-def commit() -> str | None:
-    """Give the commit of the source tree, with `+` if it has changes; None outside a git checkout."""
-    root = Path(__file__).resolve().parent.parent
-    try:
-        revision = _git(root, "rev-parse", "--short=12", "HEAD")
-        return revision + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _git(root: Path, *arguments: str) -> str:
-    return subprocess.run(
-        ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
-    ).stdout.strip()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from experiments.findings import ALWAYS, BLIND, plot, table
 from experiments.held_out import HeldOut, Scored
 from experiments.intervals import bootstrap, over_photos
 from experiments.normalised import LEAST, normalised
-from experiments.run_folder import vacant, write_results
+from experiments.results_file import ResultsFile
 
 BLIND_STEP = 3.0
 """First step, in units of the search's spread, from a start that knows nothing of its scene."""
@@ -133,18 +133,21 @@ def search(settings: Search) -> dict[str, Any]:
     generator = settings.generator or policies.generator_of(settings.starts, device) or GENERATOR
     settings = replace(settings, generator=generator)
     held_out = _held_out(settings)
-    identity = None if settings.output is None else _identity(settings)  # of the files as they are now
+    identity = {} if settings.output is None else _identity(settings)  # of the files as they are now
+    output = ResultsFile(settings.output, labels.short(asdict(settings)), settings.seed, identity)
     views = [held_out.turned(flip) for flip in range(1, settings.views)]
     unseen = [held_out.turned(flip) for flip in UNSEEN]
     # The same scenes count everywhere: those in which the true code has a score on all views.
     metric = held_out.core.metric.name
-    valid = np.isfinite([each.true_scores[metric] for each in (held_out, *views, *unseen)]).all(axis=0)  # (scenes,)
+    true = np.stack([each.true_scores[metric] for each in (held_out, *views, *unseen)])  # (views, scenes)
+    valid: NDArray[np.bool_] = np.isfinite(true).all(axis=0)
     if not valid.any():
         raise ValueError(f"{metric} has no finite score of any scene's true code (flat pictures?): give other photos")
     names = [*ALWAYS, *(name for name in settings.starts if name not in ALWAYS)]
     # All of them first: what does not fit should not be found out after an hour's search.
     loaded = [policies.load(name, held_out.env, predictor=settings.predictor, seed=settings.seed) for name in names]
     runs: dict[str, _Run] = {}
+    figures: dict[str, Any] = {}
     for label, name, policy in zip(labels.tails(names), names, loaded, strict=True):
         begun = held_out.score(policy)
         action, curve = _climb(held_out, views, begun, settings, BLIND_STEP if name in BLIND else 1.0)
@@ -152,6 +155,25 @@ def search(settings: Search) -> dict[str, Any]:
         for rewards in (curve, *elsewhere):
             rewards[~valid] = np.nan
         runs[label] = _Run(begun, held_out.score(_Chosen(action)), curve, *elsewhere)
+        if all(each in runs for each in ALWAYS):  # the best of both is what others are measured by
+            figures = _figures(settings, held_out, valid, runs)
+            output.keep(figures, whole=len(runs) == len(names))
+    print(table(figures))
+    if output.path is not None:
+        plot(output.path.with_suffix(".png"), figures)
+        print(f"written to {output.path} and {output.path.with_suffix('.png')}")
+    return figures
+
+
+def _figures(settings: Search, held_out: HeldOut, valid: NDArray[np.bool_], runs: Mapping[str, _Run]) -> dict[str, Any]:
+    """Sum up the searches so far, those of `ALWAYS` among them.
+
+    Args:
+        settings: of the command.
+        held_out: the scenes.
+        valid: which of them count, `(scenes,)`.
+        runs: by the start's label.
+    """
     # Of these two whatever else was searched: the score of a policy does not hang on who else is in the run.
     first, second = (runs[name] for name in ALWAYS)
     best = np.fmax(first.curve[:, -1], second.curve[:, -1])  # (scenes,)
@@ -168,7 +190,7 @@ def search(settings: Search) -> dict[str, Any]:
         "scenes": settings.scenes,
         "generator": held_out.core.generator.name,
         "action": settings.action,
-        "metric": metric,
+        "metric": held_out.core.metric.name,
         "patch_size": settings.patch_size,
         "widths": settings.widths if settings.patch_size is not None else settings.of_whole,
         "budgets": list(settings.budgets),
@@ -197,13 +219,6 @@ def search(settings: Search) -> dict[str, Any]:
                 "found": run.ended.figures(settings.seed)["gain"],
             },
         }
-    print(table(figures))
-    if settings.output is not None:
-        config = labels.short(asdict(settings))
-        path = vacant(settings.output, config, identity)
-        write_results(path, figures, config, settings.seed, identity)
-        plot(path.with_suffix(".png"), figures)
-        print(f"written to {path} and {path.with_suffix('.png')}")
     return figures
 
 

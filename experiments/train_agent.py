@@ -23,7 +23,8 @@ from experiments.devices import pick_device
 from experiments.extremes import extremes
 from experiments.held_out import PRICE, HeldOut, check_disjoint
 from experiments.intervals import Interval
-from experiments.run_folder import RunFolder, commit
+from experiments.results_file import commit
+from experiments.run_folder import RunFolder
 from generators import checkpoint
 
 
@@ -181,8 +182,10 @@ def train_agent(settings: TrainAgent) -> Path:
 
 
 def identity(settings: TrainAgent) -> dict[str, Any]:
-    """Give the digests of what an agent learns from."""
+    """Give the digests of what an agent learns from, and begins at if that is a file."""
+    start = settings.actor if settings.actor is not None and Path(settings.actor).exists() else None
     return {
+        **({} if start is None else {"actor": digests.of_policy(start)}),
         "generator": digests.of_generator(settings.generator),
         "images": digests.of_photos(settings.images),
         "metric": digests.of_metric(settings.metric),

@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from agents.interruption import Interruption
 from experiments.meter import Meter, matmul_rate
-from experiments.run_folder import RunFolder, commit, plain
+from experiments.results_file import commit, plain
+from experiments.run_folder import RunFolder
 from experiments.trainer import Trainer
 from experiments.training_settings import FREE
 from generators.compiled import compiling

@@ -134,10 +134,8 @@ def upscale(settings: Upscale) -> list[Path]:
     todo = [(source, target) for source, target in pairs if settings.overwrite or _stale(source, target)]
     kept = len(pairs) - len(todo)
     note = None if output.suffix.lower() in images.SUFFIXES else _Note(output, _made_by(settings, env.core))
-    if note is not None and not Path(settings.images).is_dir():
-        note.beside()
-        note = None
-    if note is not None:
+    alone = note is not None and not Path(settings.images).is_dir()
+    if note is not None and not alone:
         note.begin(any(target.exists() for _, target in pairs), settings.overwrite)
     known = f"{chooser} chooses the code" if settings.width is None else f"the kernel's {chosen_by} is known"
     print(f"{env.core.generator.name} renders, {known}; pictures go to {output}")
@@ -150,6 +148,8 @@ def upscale(settings: Upscale) -> list[Path]:
             pixels = images.read(source)
             picture = render(env.core, pixels, policy, settings.width)
             target.parent.mkdir(parents=True, exist_ok=True)
+            if note is not None and alone:
+                note.beside()
             images.write(target, picture)
         except (images.ImageError, MemoryError) as error:
             failed.append(str(error) or f"{source} needs more memory than there is: {cure}")
@@ -157,7 +157,8 @@ def upscale(settings: Upscale) -> list[Path]:
         written.append(target)
         small, large = (f"{side[1]}x{side[0]}" for side in (pixels.shape, picture.shape))
         tqdm.write(f"{source}: {small} to {large}, {target}")
-    if note is not None and not (failed and settings.overwrite):  # else some pictures may be what was to be replaced
+    unsure = failed and settings.overwrite  # some pictures may be what was to be replaced
+    if note is not None and not alone and not unsure:
         note.write()
     if failed:
         raise ValueError(f"{len(failed)} of {len(todo)} photos could not be rendered: {'; '.join(failed)}")
@@ -298,7 +299,10 @@ class _Note:
 
     def _read(self) -> dict[str, Any] | None:
         """Give what the note says; None where there is none."""
-        return OLDER | json.loads(self.path.read_text()) if self.path.is_file() else None
+        try:
+            return OLDER | json.loads(self.path.read_text()) if self.path.is_file() else None
+        except (ValueError, TypeError):
+            raise ValueError(f"{self.path} is damaged: remove it, and --overwrite the pictures beside it") from None
 
     def _others(self, theirs: dict[str, Any]) -> str:
         """Say which settings made what is there, where they differ."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from generators import inputs
 from generators.codec import CODE_LENGTH, KernelCodec
 from generators.modulation import modulate, moments
 
@@ -185,7 +186,11 @@ class AMNet(nn.Module):
         Returns:
             SR `(N, 3, s h, s w)` in the photos' dtype, not clamped. What is added to the photo has the precision of
             the network's dtype.
+
+        Raises:
+            ValueError: see `inputs.check`.
         """
+        inputs.check(lr, action, values=False)  # by render
         return self.render(lr, action * self.gain.to(action.dtype))
 
     def render(self, lr: Tensor, code: Tensor) -> Tensor:
@@ -197,7 +202,11 @@ class AMNet(nn.Module):
 
         Returns:
             SR `(N, 3, s h, s w)` in the photos' dtype, not clamped.
+
+        Raises:
+            ValueError: see `inputs.check`.
         """
+        inputs.check(lr, code, values=not self.training)
         return self.in_parts(self.layers, lr, code)
 
     def in_parts(self, layers: Callable[[Tensor, Tensor], Tensor], lr: Tensor, code: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     left behind is removed by the next write to `path` a day later or more.
 
     Args:
-        path: the file to write; its folder is created.
+        path: the file to write; its folder is created. Of a link, what it points to.
 
     Yields:
         A temporary path in the same folder with the same suffix; hidden, since a kill leaves it behind.
@@ -33,7 +33,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         OSError: the folder cannot be made or written to.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path) if os.path.islink(path) else path)
     partial = path.with_name(f".{path.stem}-{secrets.token_hex(_TOKEN)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from generators import memory
+from generators import inputs, memory
 from generators.codec import KernelCodec
 from generators.entry_point import described
 
@@ -57,8 +57,9 @@ class ByKernel(nn.Module):
             SR `(N, 3, s h, s w)`, not clamped.
 
         Raises:
-            ValueError: the network fails, or gives something else.
+            ValueError: see `inputs.check`; or the network fails, or gives something else.
         """
+        inputs.check(lr, action)
         kernel = self.codec.decode(action)
         try:
             sr = self.network(lr, kernel)
@@ -74,4 +75,5 @@ class ByKernel(nn.Module):
 
     def render(self, lr: Tensor, code: Tensor) -> Tensor:
         """Render photos for codes x = gain * action `(N, 15)` (the free-code space); else as `forward`."""
+        inputs.check(lr, code)
         return self(lr, code.double() / self.codec.to(code.device).gain)

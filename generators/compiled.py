@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from generators import inputs
 from generators.amnet import AMNet
 from generators.wrapper import Wrapper
 
@@ -88,7 +89,9 @@ class Compiled(Wrapper):
 
         Raises:
             CompileError: as `render`.
+            ValueError: as `render`.
         """
+        inputs.check(lr, action)
         return self.render(lr, action * self.generator.gain.to(action.dtype))
 
     def render(self, lr: Tensor, code: Tensor) -> Tensor:
@@ -96,7 +99,9 @@ class Compiled(Wrapper):
 
         Raises:
             CompileError: it cannot be compiled here.
+            ValueError: see `inputs.check`.
         """
+        inputs.check(lr, code)
         with compiling("leave compile=True out"):
             return self.generator.in_parts(self._fused, lr, code)
 

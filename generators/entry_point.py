@@ -11,10 +11,15 @@ import traceback
 from collections.abc import Callable
 from importlib.machinery import PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 OWN = ("agents", "blindsr_env", "experiments", "generators")
 """Packages that are imported before a foreign module is, so that it cannot have others of these names."""
+
+
+LIBRARIES = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib"))
+"""Folders of what is installed."""
 
 
 def is_entry_point(name: str) -> bool:
@@ -34,6 +39,29 @@ def source_of(name: str) -> Path | None:
             return None
         path = list(spec.submodule_search_locations or [])
     return Path(spec.origin) if spec is not None and spec.origin and Path(spec.origin).is_file() else None
+
+
+def text_of(name: str) -> bytes:
+    """Give the text of an imported `module:function`'s module, and of all that it imports and that no library holds.
+
+    What those modules name is followed, whatever else is imported, so the same text is found in any process.
+    """
+    found: dict[str, bytes] = {}
+    _collect(sys.modules.get(name.partition(":")[0]), found)
+    return b"".join(found[key] for key in sorted(found))
+
+
+def _collect(module: Any, found: dict[str, bytes]) -> None:
+    """Add the text of a module, and of those whose parts it names, by the module's name."""
+    if not isinstance(module, ModuleType) or module.__name__ in found:
+        return
+    source = Path(getattr(module, "__file__", None) or "")
+    if source.suffix != ".py" or str(source).startswith(LIBRARIES) or module.__name__.partition(".")[0] in OWN:
+        return
+    found[module.__name__] = source.read_bytes()
+    for value in list(vars(module).values()):
+        place = str(getattr(value, "__module__", ""))
+        _collect(value if isinstance(value, ModuleType) else sys.modules.get(place), found)
 
 
 def find(name: str, what: str) -> Callable[..., Any]:
@@ -75,7 +103,6 @@ def find(name: str, what: str) -> Callable[..., Any]:
 def described(error: Exception) -> str:
     """Say what was raised and where, FILE:LINE: the last line that is of no installed library, if there is one."""
     frames = traceback.extract_tb(error.__traceback__)[1:] or traceback.extract_tb(error.__traceback__)
-    libraries = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib"))
-    own = [frame for frame in frames if not frame.filename.startswith((*libraries, "<"))]
+    own = [frame for frame in frames if not frame.filename.startswith((*LIBRARIES, "<"))]
     frame = (own or frames)[-1]
     return f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"

@@ -57,7 +57,6 @@ def load(name: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = 
     while isinstance(inner, Wrapper):  # has the fingerprint of what it wraps
         inner = inner.generator
     if getattr(inner, "fingerprint", None) is None:  # other weights or another text are another network
-        source = entry_point.source_of(name)
-        text = b"" if source is None else source.read_bytes()
+        text = entry_point.text_of(name)
         inner.fingerprint = hashlib.sha256(text + state_dict.fingerprint(inner).encode()).hexdigest()[:12]
     return made

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from generators import inputs
 from generators.amnet import AMNet, Architecture
 from generators.by_kernel import ByKernel
 from generators.codec import KernelCodec
@@ -55,10 +56,12 @@ class Wrapper(nn.Module):
 
     def forward(self, lr: Tensor, action: Tensor) -> Tensor:
         """Render photos for actions; see `AMNet.forward`."""
+        inputs.check(lr, action)
         return self._by(self.generator, lr, action)
 
     def render(self, lr: Tensor, code: Tensor) -> Tensor:
         """Render photos for codes; see `AMNet.render`."""
+        inputs.check(lr, code)
         return self._by(self.generator.render, lr, code)
 
     def _by(self, render: Callable[[Tensor, Tensor], Tensor], lr: Tensor, code: Tensor) -> Tensor:

@@ -42,6 +42,7 @@ class Lpips:
     differentiable = True
     min_size = MIN_SIZE
 
+    @torch.inference_mode(False)  # the caller's, whose tensors no gradient could pass later
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         features, linear = _find(Path(folder))
         self.network = SqueezeNet()
@@ -63,8 +64,9 @@ class Lpips:
         check(self, sr, hr)
         assert hr is not None  # by check
         if self.linear[0].device != sr.device:
-            self.network.to(sr.device)
-            self.linear = [weight.to(sr.device) for weight in self.linear]
+            with torch.inference_mode(False):
+                self.network.to(sr.device)
+                self.linear = [weight.to(sr.device) for weight in self.linear]
         total = sr.new_zeros(len(sr), dtype=torch.float32)
         if len(sr) == 0:
             return total

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from blindsr_env import metrics
 from blindsr_env.metrics import squeezenet
-from blindsr_env.metrics.lpips import Lpips
+from blindsr_env.metrics.lpips import Lpips, _unit
 
 WEIGHTS = os.environ.get("BLINDSR_WEIGHTS", "")
 needs_weights = pytest.mark.skipif(
@@ -144,8 +144,20 @@ def test_it_has_a_gradient(folder, pictures):
         metric.network.features["12"].expand1x1.weight.zero_(), metric.network.features["12"].expand3x3.weight.zero_()
         metric.network.features["12"].expand1x1.bias.fill_(-1), metric.network.features["12"].expand3x3.bias.fill_(-1)
     sr.grad = None
-    metric(sr, hr).sum().backward()
-    assert sr.grad.isfinite().all()
+    score = metric(sr, hr)
+    score.sum().backward()
+    assert score.isfinite().all() and sr.grad.isfinite().all()
+    nothing = torch.zeros(1, 4, 2, 2, requires_grad=True)
+    _unit(nothing).sum().backward()
+    assert nothing.grad.isfinite().all()
+
+
+def test_its_gradient_passes_where_it_was_made_in_inference_mode(folder, pictures):
+    with torch.inference_mode():
+        metric = Lpips(folder)
+    sr = pictures[0].clone().requires_grad_()
+    metric(sr, pictures[1]).sum().backward()
+    assert sr.grad.abs().sum() > 0
 
 
 def test_a_state_dict_of_pytorch_serves_as_well(folder, tmp_path, pictures):

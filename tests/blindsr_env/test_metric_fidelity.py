@@ -66,6 +66,14 @@ def test_equal_pictures_score_finite_and_highest(pairs):
     assert metrics.get("ssim")(flat, flat).item() == pytest.approx(1.0, abs=1e-6)
 
 
+def test_half_precision_loses_only_what_its_pictures_lost(pairs):
+    """Differences are taken in float32: bright pixels a level apart would be equal, or two apart."""
+    sr, hr = (picture.bfloat16() for picture in pairs)
+    for name in ("psnr", "ssim"):
+        metric = metrics.get(name, scale=4)
+        assert torch.equal(metric(sr, hr), metric(sr.float(), hr.float()))
+
+
 def test_border_does_not_count(pairs):
     sr, hr = (x.clone() for x in pairs)
     expected = [metrics.get(name)(sr, hr) for name in ("psnr", "ssim")]

@@ -74,12 +74,15 @@ def test_compiled_generators_race_the_plain_ones(run, compiled):
 
 
 def test_generator_inference_precision_and_memory(run):
-    figures = run(parts=("generator", "inference", "precision", "memory"), memory_steps=400)
+    parts = ("generator", "inference", "precision", "memory")
+    figures = run(parts=parts, memory_steps=400, inference_batches=(1, 3))
     assert set(figures) == {"device", "threads", "generator", "inference", "precision", "memory"}
     row = figures["generator"]["contestants"]["forward 2"]
     matmul = figures["generator"]["contestants"]["matmul float32"]
     rates = [flops["flops"] / median(flops) for flops in (row, matmul)]
     assert row["share_of_matmul"] == pytest.approx(rates[0] / rates[1])
+    inference = [row["flops"] for row in figures["inference"]["contestants"].values() if "images_per_second" in row]
+    assert len(inference) == 2 and inference[1] == pytest.approx(3 * inference[0])
     assert figures["inference"]["multiply_adds_of_one_photo"] > 382_627 * 0.9 * 64 * 64  # the predictor's alone
     moved = [figures["precision"][f"mean_absolute_difference_of_the_reward_in_{d}"] for d in ("float16", "bfloat16")]
     assert all(0 < difference < 1 for difference in moved)

@@ -15,6 +15,7 @@ from experiments import cli, recipes
 from experiments.benchmark import Benchmark, benchmark
 from experiments.evaluate import Evaluate, evaluate
 from experiments.train_agent import TrainAgent, train_agent
+from generators import checkpoint
 
 
 @pytest.fixture
@@ -202,3 +203,24 @@ def test_a_budget_that_would_mix_schedules_is_refused_before_training(settings, 
     train_agent(settings(total_timesteps=16).run(5))
     with pytest.raises(ValueError, match="differ in renders, 16 and 8, then 16: give agents that differ in their"):
         recipes.files(str(tmp_path / "runs" / "seed_*"))
+
+
+def test_agents_that_began_elsewhere_are_not_taken_for_these(settings, tmp_path, predictors):
+    start = shutil.copy(predictors[0], tmp_path / "start.safetensors")
+    benchmark(settings(total_timesteps=8, seeds=1, actor=str(start)))
+    shutil.copy(predictors[1], start)
+    with pytest.raises(ValueError, match="learned on other photos or weights than are there now"):
+        benchmark(settings(total_timesteps=8, seeds=1, actor=str(start)))
+
+
+@pytest.fixture
+def predictors(tmp_path, tiny_checkpoint):
+    """Two predictors of the same shape with other weights."""
+    found = []
+    for seed in range(2):
+        tensors, metadata = checkpoint.read(SHIPPED_PREDICTOR)
+        name = next(name for name in tensors if name.endswith("bias"))
+        tensors[name] = tensors[name] + 0.01 * seed
+        checkpoint.save(tmp_path / f"predictor_{seed}.safetensors", tensors, metadata)
+        found.append(tmp_path / f"predictor_{seed}.safetensors")
+    return found

@@ -1,5 +1,6 @@
 """No partial file ever stands in place of a good one: errors, kills and full folders while saving."""
 
+import json
 import os
 import resource
 import signal
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.run_folder import RunFolder, write_results
+from experiments.results_file import ResultsFile, write_results
+from experiments.run_folder import RunFolder
 from generators import CheckpointError, checkpoint
 from generators.atomic import atomic_write
 
@@ -33,6 +35,25 @@ def test_the_new_file_appears_whole(tmp_path):
         partial.write_text("new")
         assert not path.exists()
     assert path.read_text() == "new" and list(path.parent.iterdir()) == [path]
+
+
+def test_it_is_on_the_disk_before_it_replaces_the_old_one(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(os, "fsync", lambda _: done.append((tmp_path / "file.json").exists()))
+    with atomic_write(tmp_path / "file.json") as partial:
+        partial.write_text("new")
+    assert done == [False]
+
+
+def test_of_a_link_what_it_points_to_is_written(tmp_path):
+    (tmp_path / "scratch").mkdir()
+    link, target = tmp_path / "file.json", tmp_path / "scratch" / "real.json"
+    link.symlink_to(target)
+    for text in ("first", "second"):
+        with atomic_write(link) as partial:
+            partial.write_text(text)
+        assert link.is_symlink() and target.read_text() == text
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file.json", "real.json", "scratch"]
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077])
@@ -186,6 +207,26 @@ def test_a_damaged_training_state_gives_one_line(tmp_path):
         file.unlink()
     with pytest.raises(CheckpointError, match="holds no whole training state: remove it"):
         folder.load_state()
+
+
+def test_a_run_cut_short_keeps_what_it_has_but_not_in_place_of_a_whole_one(tmp_path):
+    def read():
+        content = json.loads((tmp_path / "r.json").read_text())
+        return content["figures"]["n"], content.get("whole", True)
+
+    def file():
+        return ResultsFile(tmp_path / "r", {"a": 1}, 0, {"photos": "x"})
+
+    assert file().keep({"n": 1}, whole=False) and read() == (1, False)
+    again = file()
+    assert again.keep({"n": 2}, whole=False) and again.keep({"n": 3}, whole=True) and read() == (3, True)
+    later = file()
+    assert not later.keep({"n": 4}, whole=False) and read() == (3, True)
+    assert later.keep({"n": 5}, whole=True) and read() == (5, True)
+    assert later.keep({"n": 6}, whole=False) and read() == (6, False)  # its own is its to replace
+    assert ResultsFile(tmp_path / "r", {"a": 2}, 0, {}).path == tmp_path / "r_2.json"
+    nowhere = ResultsFile(None, {"a": 1}, 0, {})
+    assert nowhere.path is None and not nowhere.keep({"n": 7}, whole=True)
 
 
 def test_results_that_cannot_be_written_keep_the_old_ones(tmp_path):

@@ -1,7 +1,10 @@
 """The `blindsr` command: what is mistyped gives exit code 2 and one line that helps, never a traceback."""
 
 import importlib
+import os
 import re
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -245,3 +248,20 @@ def test_ctrl_c_ends_a_compiler_too(monkeypatch, capsys, error, says):
     monkeypatch.setattr("experiments.evaluate.evaluate", compile_and_fail)
     assert cli.main(["evaluate"]) == (130 if says.startswith("interrupted") else 2)
     assert says in capsys.readouterr().err
+
+
+def test_another_projects_package_of_our_name_is_said(tmp_path):
+    """`agents` is also what other projects call theirs."""
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "__init__.py").write_text("")
+    home = str(Path(cli.__file__).parents[1])
+    path = os.pathsep.join([str(tmp_path), home])
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "experiments.cli", "upscale", "--images", "x"],
+        env={**os.environ, "PYTHONPATH": path},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert f"the package 'agents' in {tmp_path / 'agents'} is another project's and hides blindsr's" in done.stderr

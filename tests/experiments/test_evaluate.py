@@ -14,7 +14,7 @@ from agents import checkpoints, networks
 from agents.checkpoints import SHIPPED_AGENTS
 from blindsr_env import degradation, images, kernels, metrics
 from experiments.evaluate import Evaluate, evaluate, table_of_differences
-from experiments.run_folder import vacant, write_results
+from experiments.results_file import vacant, write_results
 from experiments.scoring import differences
 from generators import SelfEnsemble, Tiled
 

@@ -69,6 +69,22 @@ def test_warmup_leaves_g_as_it_was(settings):
     assert moved(trainer.network, g) and moved(trainer.ema, ema)
 
 
+def test_the_average_begins_where_g_does(settings):
+    """With a short memory, whatever D learned alone before."""
+    trainer = GanTrainer(settings(discriminator_warmup=2, ema=0.9))
+    expected = [weight.clone() for weight in trainer.ema.parameters()]
+    for step in range(-1, 4):
+        trainer.step()
+        if step > 0:
+            decay = (1 + step) / (10 + step)
+            expected = [
+                decay * mean + (1 - decay) * own.detach()
+                for mean, own in zip(expected, trainer.network.parameters(), strict=True)
+            ]
+    for mean, own in zip(expected, trainer.ema.parameters(), strict=True):
+        torch.testing.assert_close(own, mean, rtol=1e-5, atol=1e-8)
+
+
 def test_each_step_moves_its_own_weights_only(settings, monkeypatch):
     trainer = GanTrainer(settings(discriminator_warmup=0))
     g, d = copies(trainer.network), copies(trainer.discriminator)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from experiments.intervals import Interval, bootstrap, over_photos, over_widths, seeds_and_photos
 
@@ -107,6 +108,15 @@ def test_seeds_alone_and_photos_alone_have_students_interval():
         assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high))
     lone = seeds_and_photos([[2.0]])
     assert lone.mean == 2.0 and np.isnan([lone.low, lone.high]).all()
+
+
+def test_the_variance_is_that_of_a_two_way_analysis():
+    # Two seeds, three photos; sums of squares 6, 9 and 1, mean squares 6, 4.5 and 0.5. The mean's variance is
+    # (6 + 4.5 - 0.5) / 6, its degrees of freedom 1.75^2 / (1^2 / 1 + 0.75^2 / 2) (Satterthwaite).
+    interval = seeds_and_photos([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]])
+    assert interval.mean == 3 and interval.count == 2
+    half = stats.t.ppf(0.975, 1.75**2 / (1 + 0.75**2 / 2)) * (10 / 6) ** 0.5
+    assert (interval.low, interval.high) == pytest.approx((3 - half, 3 + half), abs=1e-9)
 
 
 def test_recipes_are_compared_photo_by_photo():

@@ -71,3 +71,10 @@ def test_scenes_of_a_photo_count_once():
     assert found.count == once.count == 4
     uneven = normalised([1.0, 3.0, 5.0], [4.0, 4.0, 8.0], photo=[0, 0, 1])
     assert uneven.mean == pytest.approx((2 + 5) / (4 + 8)) and uneven.count == 2
+
+
+def test_resamples_in_which_the_search_won_nothing_have_a_score_too():
+    reward, best = np.full(60, 0.001), np.zeros(60)
+    reward[0], best[0] = 0.5, 1.0
+    found = normalised(reward, best)
+    assert np.isfinite([found.low, found.high]).all()

@@ -11,6 +11,7 @@ import torch
 import generators
 from blindsr_env.env import BlindSREnv
 from experiments import cli
+from experiments.digests import of_generator, of_policy
 
 counter = itertools.count()
 
@@ -185,3 +186,26 @@ def test_peers_are_known_to_commands(tmp_path, monkeypatch, capsys):
     assert "srmdnf needs srmdnf_x4.safetensors or srmdnf_x4.pth" in capsys.readouterr().err
     assert cli.main(["ship", "--generator", "srmdnf@weights", "--images", "."]) == 2
     assert "srmdnf@weights is no AMNet, which is needed here" in capsys.readouterr().err
+
+
+def test_an_edit_in_what_the_module_imports_is_another_generator(tmp_path, monkeypatch):
+    package = f"mine{next(counter)}"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "factor.py").write_text("import torch\n\ndef factor():\n    return 1.0\n")
+    network = MODULE.replace("* self.gain", "* self.gain * factor()")
+    (tmp_path / package / "network.py").write_text(f"from {package}.factor import factor\n{network}")
+    (tmp_path / package / "__init__.py").write_text(f"import numpy\nfrom {package}.network import network, zero\n")
+    (tmp_path / package / "network.py").write_text(
+        (tmp_path / package / "network.py").read_text()
+        + "\n\ndef zero(env):\n    return lambda seen: __import__('numpy').zeros((len(seen), 15))\n"
+    )
+    (tmp_path / "beside.py").write_text("x = 1\n")
+    digest = of_generator(f"{package}:network"), of_policy(f"{package}:zero")
+    import beside  # noqa: F401  which is none of its business
+
+    assert (of_generator(f"{package}:network"), of_policy(f"{package}:zero")) == digest
+    (tmp_path / package / "factor.py").write_text("import torch\n\ndef factor():\n    return 0.9\n")
+    edited = of_generator(f"{package}:network"), of_policy(f"{package}:zero")
+    assert edited[0] != digest[0] and edited[1] != digest[1]

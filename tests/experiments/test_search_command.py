@@ -93,6 +93,37 @@ def test_one_is_the_better_search_of_each_scene(settings, monkeypatch):
     assert shares == pytest.approx({"true-code": 4 / 6, "predictor": 5 / 6, "mean-code": 36 / 6})
 
 
+def test_the_best_code_is_not_picked_by_the_views_that_judge_it(settings, monkeypatch):
+    """Or the luck of their pixels would count as skill."""
+    searched = iter([[1.0, 0.0], [0.0, 1.0]])  # the true code's search, then the prediction's
+    judged = iter([[0.0, 0.0], [0.1, 0.2], [0.0, 0.0], [5.0, 0.4]])  # of each its start, then what it found
+    monkeypatch.setattr(
+        module, "_climb", lambda _, __, begun, *___: (torch.tensor(begun.action), np.array(next(searched))[:, None])
+    )
+    monkeypatch.setattr(module, "_rewards", lambda *_: np.array(next(judged)))
+    figures = search(settings(budgets=(1,), scenes=2, starts=(), output=None))
+    assert figures["best_unseen"]["mean"] == pytest.approx((0.1 + 0.4) / 2)
+
+
+def test_finished_searches_are_kept_when_stopped(settings, tmp_path, monkeypatch):
+    climb, calls = module._climb, []
+
+    def stops(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return climb(*arguments)
+
+    monkeypatch.setattr(module, "_climb", stops)
+    with pytest.raises(KeyboardInterrupt):
+        search(settings())
+    saved = json.loads((tmp_path / "out" / "search.json").read_text())
+    assert saved["whole"] is False and list(saved["figures"]["starts"]) == ["true-code", "predictor"]
+    figures = search(settings())
+    saved = json.loads((tmp_path / "out" / "search.json").read_text())
+    assert "whole" not in saved and saved["figures"] == figures and len(figures["starts"]) == 3
+
+
 def test_what_does_not_fit_is_refused_before_the_first_search(settings, monkeypatch):
     monkeypatch.setattr(module, "_climb", lambda *_: pytest.fail("it searched"))
     with pytest.raises(CheckpointError, match="trained for action space 'code', not 'width'"):

@@ -333,3 +333,17 @@ def test_mistakes(photos, tmp_path, tiny_checkpoint, capsys, monkeypatch, argume
 def test_policies_that_need_more_than_the_photo_are_refused_in_part_too(name):
     with pytest.raises(ValueError, match="cannot choose for a photo alone"):
         Upscale(images="photo.png", policy=name)
+
+
+def test_a_photo_that_fails_leaves_a_folders_note_alone(photos, tmp_path, tiny_checkpoint, capsys):
+    whole = ["upscale", "--images", str(photos), "--output", str(tmp_path / "out"), "--generator", tiny_checkpoint]
+    assert cli.main(whole) == 0
+    note = (tmp_path / "out" / "made_by.json").read_text()
+    (tmp_path / "bad.png").write_text("no picture")
+    one = ["upscale", "--images", str(tmp_path / "bad.png"), "--output", str(tmp_path / "out"), "--width", "1.3"]
+    assert cli.main([*one, "--generator", tiny_checkpoint]) == 2
+    assert (tmp_path / "out" / "made_by.json").read_text() == note and cli.main(whole) == 0
+    (tmp_path / "out" / "made_by.json").write_text("{")
+    capsys.readouterr()
+    assert cli.main(whole) == 2
+    assert "made_by.json is damaged: remove it" in capsys.readouterr().err
