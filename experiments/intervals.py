@@ -10,7 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 RESAMPLES = 10_000
-FEWEST = 10
+FEWEST = 50
+"""Number of values from which on the percentile bootstrap serves.
+
+With fewer it is too narrow: simulated, its "95%" intervals hold the mean of 10 normal values in 90% of cases, of 14, as
+many as Set14 has photos, in 92%, and of 24 in 93%; Student's t does in 95%. If values are skewed both hold the mean
+less often, but Student's t more often than the bootstrap.
+"""
 
 
 @dataclass(frozen=True)
@@ -50,8 +56,8 @@ NOTHING = Interval(math.nan, math.nan, math.nan, 0)
 def bootstrap(values: ArrayLike, seed: int = 0) -> Interval:
     """Give the mean of independent values with its 95% interval.
 
-    With ten values or more, the percentile bootstrap (Efron and Tibshirani 1993); with fewer it would be too narrow,
-    and Student's t takes its place.
+    With fifty values or more (`FEWEST`), the percentile bootstrap (Efron and Tibshirani 1993); with fewer it would be
+    too narrow, and Student's t takes its place.
 
     Args:
         values: one number for each independent unit; values that are not finite are left out.

@@ -16,8 +16,8 @@ def normalised(reward: ArrayLike, best: ArrayLike, seed: int = 0, *, photo: Arra
     """Give the ratio of the mean rewards of a policy and of a search on the same scenes, with its 95% interval.
 
     A ratio of means, not a mean of ratios: a scene where the search gains next to nothing hardly counts. Each photo's
-    scenes are averaged first, since only photos are independent. The percentile bootstrap resamples photos,
-    both rewards together; below ten photos Student's t on the linearised ratio (delta method) takes its place, as in
+    scenes are averaged first, since only photos are independent. The percentile bootstrap resamples photos, both
+    rewards together; below fifty photos Student's t on the linearised ratio (delta method) takes its place, as in
     `intervals.bootstrap`.
 
     Args:

@@ -140,7 +140,7 @@ def search(settings: Search) -> dict[str, Any]:
     # The same scenes count everywhere: those in which the true code has a score on all views.
     metric = held_out.core.metric.name
     true = np.stack([each.true_scores[metric] for each in (held_out, *views, *unseen)])  # (views, scenes)
-    valid: NDArray[np.bool_] = np.isfinite(true).all(axis=0)
+    valid = np.asarray(np.isfinite(true).all(axis=0))
     if not valid.any():
         raise ValueError(f"{metric} has no finite score of any scene's true code (flat pictures?): give other photos")
     names = [*ALWAYS, *(name for name in settings.starts if name not in ALWAYS)]

@@ -37,7 +37,9 @@ others; files from before identities were kept are compared by their config alon
 
 Scenes take one photo after another, in the order of `photos`; means are of the photos' means.
 
-An interval is `mean`, `low`, `high` (95%) and `count`, the number of independent values.
+An interval is `mean`, `low`, `high` (95%) and `count`, the number of independent values. Those of 10 to 49 photos in
+`experiments/results` were bootstrapped first and made Student's on 2026-11-27, from the scores in the files; those in
+`references` and `price`, whose scores no file holds, are bootstraps still.
 """
 
 from __future__ import annotations

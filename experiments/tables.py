@@ -27,7 +27,7 @@ COSTS = {
 """Metrics that show the price of a NIQE gain, and what columns call them."""
 
 INTERVALS = (
-    "Intervals are 95%: for a single policy a percentile bootstrap over photos (Student's t for fewer than ten "
+    "Intervals are 95%: for a single policy a percentile bootstrap over photos (Student's t for fewer than fifty "
     "photos), for a recipe Student's t over seeds and photos (two-way analysis of variance, random effects). The "
     "interval of a single agent, or of a recipe with one seed, covers photos alone and contains no variance between "
     "seeds."

@@ -1,10 +1,10 @@
-"""Means and their bootstrap intervals."""
+"""Means and their intervals."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.intervals import Interval, bootstrap, over_photos, over_widths, seeds_and_photos
+from experiments.intervals import FEWEST, Interval, bootstrap, over_photos, over_widths, seeds_and_photos
 
 
 def test_interval_of_normal_values_is_the_textbook_one():
@@ -17,7 +17,7 @@ def test_interval_of_normal_values_is_the_textbook_one():
 
 
 def test_same_seed_same_interval():
-    values = np.arange(10.0) ** 2
+    values = np.arange(float(FEWEST)) ** 2
     assert bootstrap(values, 1) == bootstrap(values, 1) != bootstrap(values, 2)
 
 
@@ -40,6 +40,22 @@ def test_few_values_take_students_t():
     # n = 4, deviation 1: the half-width is 3.182 / 2 (tables of Student's t with three degrees of freedom)
     values = np.array([-1.0, 0.0, 0.0, 1.0]) / np.sqrt(2 / 3)
     assert bootstrap(values).high == pytest.approx(3.182 / 2, abs=1e-3)
+
+
+def test_below_fifty_values_students_t_serves_from_fifty_on_the_bootstrap():
+    values = np.random.default_rng(0).gamma(2.0, 1.0, 50)  # skewed, and so is the bootstrap
+    for kept, symmetric in ((values[:14], True), (values[:49], True), (values, False)):
+        interval = bootstrap(kept)
+        assert (interval.high + interval.low == pytest.approx(2 * interval.mean)) == symmetric
+        assert (bootstrap(kept, 1) == interval) == symmetric  # nothing is drawn for Student's t
+
+
+@pytest.mark.parametrize("count", [10, 14])
+def test_intervals_of_few_values_cover_the_truth_95_times_in_100(count):
+    rng = np.random.default_rng(count)
+    intervals = [bootstrap(rng.normal(1.0, 1.0, count)) for _ in range(2000)]
+    covered = np.mean([interval.low < 1.0 < interval.high for interval in intervals])
+    assert covered == pytest.approx(0.95, abs=0.015)  # three deviations; the percentile bootstrap has 0.90 and 0.92
 
 
 def test_nothing_finite_is_an_error():

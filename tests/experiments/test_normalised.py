@@ -28,16 +28,16 @@ def test_a_ratio_of_means_so_that_scenes_without_a_gain_weigh_nothing():
 
 
 def test_interval_is_that_of_a_plain_paired_resampling():
-    reward, best = drawn(30)
+    reward, best = drawn(60)
     rng = np.random.default_rng(5)
-    rows = rng.integers(0, 30, (20_000, 30))
+    rows = rng.integers(0, 60, (20_000, 60))
     low, high = np.percentile(reward[rows].mean(1) / best[rows].mean(1), [2.5, 97.5])
     found = normalised(reward, best)
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.01)
     assert found == normalised(reward, best)  # the same every time
 
 
-@pytest.mark.parametrize("count", [6, 25])
+@pytest.mark.parametrize("count", [6, 25, 60])
 def test_interval_covers_the_truth(count):
     inside = [a.low <= 0.6 <= a.high for a in (normalised(*drawn(count, seed)) for seed in range(60))]
     assert 0.85 <= np.mean(inside) <= 1
