@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 import generators
 from generators import CheckpointError, checkpoint
+from generators.state_dict import fingerprint
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -202,3 +203,9 @@ def test_weights_have_a_fingerprint(tmp_path):
         shipped.tail.bias[0] += 1e-6
     generators.save(tmp_path / "other.safetensors", shipped, {})
     assert generators.load(tmp_path / "other.safetensors").fingerprint != shipped.fingerprint
+
+
+def test_a_fingerprint_is_of_names_too():
+    layers = [torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)]
+    one, other = (torch.nn.ModuleDict(dict(zip(names, layers, strict=True))) for names in ("ab", "ac"))
+    assert fingerprint(one) != fingerprint(other) and len(fingerprint(one)) == 12
