@@ -17,6 +17,9 @@ TIMED = 0.3
 def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = TIMED) -> float:
     """Measure a device's rate of matrix multiplication, the best of several runs; once in a process.
 
+    `blindsr bench` takes the median of products that take turns with what is measured: shares of the one and of the
+    other do not compare.
+
     Args:
         device: CPU or GPU.
         dtype: of the factors. float32 products on a GPU take TF32 where its convolutions do.
