@@ -23,6 +23,7 @@ from experiments.devices import pick_device
 from experiments.extremes import extremes
 from experiments.held_out import PRICE, HeldOut, check_disjoint
 from experiments.intervals import Interval
+from experiments.recipes import AGENT
 from experiments.results_file import commit
 from experiments.run_folder import RunFolder
 from generators import checkpoint
@@ -153,7 +154,7 @@ def train_agent(settings: TrainAgent) -> Path:
     start(settings, settings.held_out_set(1).env)  # what could not be scored is not trained first
     folder = RunFolder(settings.output)
     agent = learn(settings, folder)
-    path = folder.path / "agent.safetensors"
+    path = folder.path / AGENT
     if agent.interrupted:
         what = "goes on from" if agent.num_timesteps < settings.total_timesteps else "scores"
         print(f"stopped after {agent.num_timesteps} renders: the same command {what} {path}")
@@ -194,7 +195,7 @@ def identity(settings: TrainAgent) -> dict[str, Any]:
 
 def schedule(settings: TrainAgent) -> list[int]:
     """Give the ends that the schedule of the agent in the output folder will have had, in turn; see `Agent`."""
-    path = Path(settings.output, "agent.safetensors")
+    path = Path(settings.output, AGENT)
     before = agent_file.schedule(checkpoint.read(path)[1]) if path.is_file() else []
     return before if before[-1:] == [settings.total_timesteps] else [*before, settings.total_timesteps]
 
@@ -220,78 +221,19 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
     Raises:
         ValueError: an unknown algorithm or setting of it; see also `train_agent`.
     """
-    kind = policies.algorithm(settings.algorithm)
-    try:
-        config = kind.config_class.from_dict(settings.agent)
-    except ValueError as error:
-        raise ValueError(
-            f"{error}; `agent` holds {settings.algorithm}'s settings, another algorithm needs its own config"
-        ) from None
-    env = gymnasium.make_vec(
-        "BlindSR-v0",
-        num_envs=settings.num_envs,
-        repeats=settings.repeats,
-        metric=settings.metric,
-        images=settings.images,
-        split="train",
-        output="torch",
-        gradient=kind.needs_gradient,
-        dtype=settings.dtype,
-        cuda_graphs=settings.cuda_graphs,
-        compile=settings.compile,
-        **settings.environment(),
-    )
-    path = folder.path / "agent.safetensors"
-    if path.exists():
-        folder.check_config(settings, FREE)
-        agent = kind.load(path, env)
-        now = ActionMeaning.of(env)
-        if agent.meaning is not None and now is not None and not agent.meaning.same_generator(now):
-            raise ValueError(
-                f"{path} began to learn on {agent.meaning.generator}, and {settings.generator} is not, or no longer, "
-                "that network: give its checkpoint as --generator, or another output folder"
-            )
-        if agent.num_timesteps >= settings.total_timesteps and agent.total_timesteps != settings.total_timesteps:
-            raise ValueError(
-                f"{path} has learned from {agent.num_timesteps} renders already, and {settings.total_timesteps} are "
-                "asked for: ask for more, or give another output folder"
-            )
-        if agent.num_timesteps < settings.total_timesteps:
-            print(f"{path} goes on from {agent.num_timesteps} renders", flush=True)
-    else:
-        folder.check_kind(settings)
-        agent = kind(env, config, actor=settings.actor, seed=settings.seed)
+    config = _config(settings)
+    env = _environment(settings)
+    agent = _agent(settings, config, folder, env)
     folder.write_config(settings)
-    trained = {
-        "metric": settings.metric,
-        "photos": Path(settings.images or "built-in").name,
-        "num_envs": settings.num_envs,
-        "repeats": settings.repeats,
-        "dtype": settings.dtype,
-        "actor": labels.short(settings.actor),
-        "commit": commit(),
-    }
-    log = folder.log()
-    saved_at = replay_saved_at = time.monotonic()
-
-    def callback(agent: Agent[Any], figures: dict[str, float]) -> None:
-        nonlocal saved_at, replay_saved_at
-        for name, value in figures.items():
-            if name != "timesteps":
-                log.add_scalar(f"train/{name}", value, agent.num_timesteps)
-        if time.monotonic() - saved_at > settings.checkpoint_seconds:
-            due = agent.replay_mark is None or time.monotonic() - replay_saved_at > REPLAY_SECONDS
-            agent.save(path, with_replay=due, **trained)
-            saved_at = time.monotonic()
-            replay_saved_at = saved_at if due else replay_saved_at
-
+    path, log = folder.path / AGENT, folder.log()
+    keeper = _Keeper(path, log, settings)
     left = settings.total_timesteps - agent.num_timesteps
     if left > 0:
-        agent.learn(left, callback, progress_bar=True, reset_num_timesteps=False)
+        agent.learn(left, keeper, progress_bar=True, reset_num_timesteps=False)
         finished = agent.num_timesteps >= settings.total_timesteps
         if finished:  # and no longer needs what it saw
             agent.replay_mark = None
-        agent.save(path, with_replay=not finished, **trained)
+        keeper.save(agent, with_replay=not finished)
     else:
         done = f"{path} has learned from {agent.num_timesteps} renders already"
         print(f"{done}: nothing left to learn; a larger budget goes on")
@@ -300,3 +242,98 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
     log.close()
     env.close()
     return agent
+
+
+def _environment(settings: TrainAgent) -> Any:
+    """Make the vector environment to learn in."""
+    return gymnasium.make_vec(
+        "BlindSR-v0",
+        num_envs=settings.num_envs,
+        repeats=settings.repeats,
+        metric=settings.metric,
+        images=settings.images,
+        split="train",
+        output="torch",
+        gradient=policies.algorithm(settings.algorithm).needs_gradient,
+        dtype=settings.dtype,
+        cuda_graphs=settings.cuda_graphs,
+        compile=settings.compile,
+        **settings.environment(),
+    )
+
+
+def _config(settings: TrainAgent) -> Any:
+    """Read the algorithm's settings.
+
+    Raises:
+        ValueError: an unknown algorithm or setting of it.
+    """
+    kind = policies.algorithm(settings.algorithm)
+    try:
+        return kind.config_class.from_dict(settings.agent)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; `agent` holds {settings.algorithm}'s settings, another algorithm needs its own config"
+        ) from None
+
+
+def _agent(settings: TrainAgent, config: Any, folder: RunFolder, env: Any) -> Agent[Any]:
+    """Read the folder's agent, to go on, or make a new one.
+
+    Raises:
+        ValueError: the folder's agent began with other settings or on another generator, or has learned more than is
+            asked for.
+    """
+    kind = policies.algorithm(settings.algorithm)
+    path = folder.path / AGENT
+    if not path.exists():
+        folder.check_kind(settings)
+        return kind(env, config, actor=settings.actor, seed=settings.seed)
+    folder.check_config(settings, FREE)
+    agent = kind.load(path, env)
+    now = ActionMeaning.of(env)
+    if agent.meaning is not None and now is not None and not agent.meaning.same_generator(now):
+        raise ValueError(
+            f"{path} began to learn on {agent.meaning.generator}, and {settings.generator} is not, or no longer, "
+            "that network: give its checkpoint as --generator, or another output folder"
+        )
+    if agent.num_timesteps >= settings.total_timesteps and agent.total_timesteps != settings.total_timesteps:
+        raise ValueError(
+            f"{path} has learned from {agent.num_timesteps} renders already, and {settings.total_timesteps} are "
+            "asked for: ask for more, or give another output folder"
+        )
+    if agent.num_timesteps < settings.total_timesteps:
+        print(f"{path} goes on from {agent.num_timesteps} renders", flush=True)
+    return agent
+
+
+class _Keeper:
+    """Callback of a training: logs figures, and saves the agent from time to time, its replay more seldom."""
+
+    def __init__(self, path: Path, log: Any, settings: TrainAgent) -> None:
+        self.path, self.log, self.seconds = path, log, settings.checkpoint_seconds
+        self.trained = {
+            "metric": settings.metric,
+            "photos": Path(settings.images or "built-in").name,
+            "num_envs": settings.num_envs,
+            "repeats": settings.repeats,
+            "dtype": settings.dtype,
+            "actor": labels.short(settings.actor),
+            "commit": commit(),
+        }
+        self.saved_at = self.replay_saved_at = time.monotonic()
+
+    def __call__(self, agent: Agent[Any], figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            if name != "timesteps":
+                self.log.add_scalar(f"train/{name}", value, agent.num_timesteps)
+        now = time.monotonic()
+        if now - self.saved_at > self.seconds:
+            self.save(agent, with_replay=agent.replay_mark is None or now - self.replay_saved_at > REPLAY_SECONDS)
+
+    def save(self, agent: Agent[Any], *, with_replay: bool) -> None:
+        """Write the agent's file, with what it was trained on, and perhaps its replay's."""
+        agent.save(self.path, with_replay=with_replay, **self.trained)
+        self.saved_at = time.monotonic()
+        if with_replay:
+            self.replay_saved_at = self.saved_at

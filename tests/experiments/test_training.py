@@ -130,7 +130,7 @@ def test_a_finished_run_keeps_its_record(settings, capsys, monkeypatch):
     results = path.with_name("results.json")
     record = path.read_bytes(), results.read_bytes()
     monkeypatch.setattr("experiments.training.commit", lambda: "another")
-    monkeypatch.setattr("experiments.run_folder.commit", lambda: "another")
+    monkeypatch.setattr("experiments.results_file.commit", lambda: "another")
     assert train_generator(settings(steps=2)) == path
     assert (path.read_bytes(), results.read_bytes()) == record
     assert "is finished already, after 2 steps" in capsys.readouterr().out
