@@ -77,7 +77,8 @@ class Agent(ABC, Generic[Config]):
         actor: where the actor starts: a predictor (it is copied), the file of a predictor or agent, the name of an
             agent that ships (`"amgan_rl"`), or an untrained network, `"untrained:predictor"` or
             `"untrained:predictor_s"`. None is the predictor that ships where its actions mean something: in BlindSR's
-            `"code"` and `"free-code"` spaces, at its scale and code basis; elsewhere `"untrained:predictor_s"`.
+            `"code"` and `"free-code"` spaces, at its scale and code basis; elsewhere, and where a wrapper changes the
+            actions, `"untrained:predictor_s"`.
             Untrained networks are calibrated on the environment's first scenes: it is reset.
         seed: fixes weights, scenes, exploration and updates.
         device: where networks are; the environment's where None.

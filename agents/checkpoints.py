@@ -33,6 +33,10 @@ SHIPPED_AGENTS = {name: WEIGHTS / f"{name}.safetensors" for name in ("amgan_rl",
 """Trained actors that come with the package, by name; a card stands beside each."""
 
 
+UNKNOWN = "another environment (or one in a wrapper that changes its actions)"
+"""Where it is not known what actions mean."""
+
+
 @dataclass(frozen=True)
 class ActionMeaning:
     """What fixes the meaning of an action.
@@ -102,7 +106,7 @@ def check_meaning(what: str, learned: ActionMeaning | None, wanted: ActionMeanin
     if learned == wanted:
         return
     if learned is None or wanted is None:
-        mine, other = ("another environment", "BlindSR") if learned is None else ("BlindSR", "another environment")
+        mine, other = (UNKNOWN, "BlindSR") if learned is None else ("BlindSR", UNKNOWN)
         raise CheckpointError(f"{what} was trained on {mine}, not on {other}: train one there")
     for field, name in (("scale", "scale"), ("basis", "code basis"), ("kind", "action space")):
         was, now = getattr(learned, field), getattr(wanted, field)

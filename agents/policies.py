@@ -177,7 +177,7 @@ def load(
         if name == "true-code":
             return TrueCode()
         if core is None:
-            raise ValueError(f"{name!r} needs a BlindSR environment, whose actions it chooses from: give env=")
+            raise ValueError(f"{name!r} needs a BlindSR environment, whose actions no wrapper changes: give env=")
         if name == "mean-code":
             return Constant(mean_action(core).to(place))
         return Random(int(core.action_space.shape[0]), seed=seed, device=place)

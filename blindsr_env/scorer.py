@@ -14,6 +14,7 @@ from blindsr_env.actions import ActionSpace
 from blindsr_env.degradation import quantize
 from blindsr_env.exact import exact
 from blindsr_env.metrics import Metric
+from blindsr_env.metrics.metric import apart
 from blindsr_env.recording import Function, Recordings
 from generators import AMNet, ByKernel, Wrapper
 from generators.compiled import compiling
@@ -166,7 +167,7 @@ class Scorer:
     def _slopes(self, picture: Tensor, reference: Tensor | None) -> tuple[Tensor, Tensor]:
         """Score pictures `(N, 3, S, S)`: `(N,)`, and the reward's slope in each of their numbers."""
         picture = picture.requires_grad_()
-        score = _checked(self.metric, self.metric(picture, reference), len(picture))
+        score = _score(self.metric, picture, reference)
         if not score.requires_grad:
             raise ValueError(
                 f"the metric {self.metric.name!r} says differentiable = True, but its scores have no gradient: its "
@@ -236,15 +237,8 @@ class Scorer:
 
 
 def _score(metric: Metric, sr: Tensor, reference: Tensor | None) -> Tensor:
-    """Score pictures by one metric, `(N,)` float32; refuse one that changes what the next one scores."""
-    given = [x for x in (sr, reference) if x is not None and not x.is_inference()]  # those have no version
-    versions = [x._version for x in given]
-    scores = _checked(metric, metric(sr, reference), len(sr))
-    if versions != [x._version for x in given]:
-        raise ValueError(
-            f"the metric {metric.name!r} changes the pictures that it is given: work on a copy in its call"
-        )
-    return scores
+    """Score pictures by one metric, `(N,)` float32."""
+    return _checked(metric, metric(*apart(metric, sr, reference)), len(sr))
 
 
 def _checked(metric: Metric, scores: Any, count: int) -> Tensor:

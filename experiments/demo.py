@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents import policies
+from agents.checkpoints import shipped_predictor
 from blindsr_env import images, sharing
 from blindsr_env.env import BlindSREnv
 from experiments.devices import pick_device
@@ -231,14 +232,19 @@ def played(settings: Demo, seed: int, width: float) -> tuple[Picture | None, str
         said += f"; PSNR {after['gain_psnr']:+.2f} dB against the true kernel's picture"
     said = f"{said}. The true width was {info['width']:.2f}."
     others = [f"{name} {reward:+.2f}" for name, reward in rewards(settings, seed).items()]
-    return env.render(), f"{said} On the same photo: {', '.join(others)}."
+    return env.render(), said + (f" On the same photo: {', '.join(others)}." if others else "")
 
 
 def rewards(settings: Demo, seed: int) -> dict[str, float]:
-    """Let the predictor, and the agent that ships for the generator, play a scene: what each earns."""
+    """Let the predictor, and the agent that ships for the generator, play a scene: what each earns.
+
+    None plays where the generator's codes are not those that they learned.
+    """
     env = environment(settings, "code")
-    earned = {}
-    for name in ["predictor", *(AGENTS[each] for each in AGENTS if each == settings.generator)]:
+    earned: dict[str, float] = {}
+    if shipped_predictor(env.core) is None:
+        return earned
+    for name in filter(None, ("predictor", AGENTS.get(settings.generator))):
         seen, info = env.reset(seed=seed)
         action, _ = policies.load(name, env).predict(seen, info)
         earned[name] = float(env.step(action)[1])

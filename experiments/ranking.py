@@ -71,11 +71,13 @@ def ranked(sheets: Iterable[Sheet], metric: str) -> list[Entry]:
         if metric not in sheet.policies["true-code"]:
             continue
         for entry in _entries(sheet, metric):
-            key = (*entry.board, entry.policy, entry.agents)
+            key = (*entry.board, entry.policy, entry.agents and tuple(sorted(entry.agents)))
             if key not in found or len(entry.gains) > len(found[key].gains):
                 found[key] = entry
-    titles = Counter((entry.board, entry.title) for entry in found.values())
-    entries = [replace(entry, named=titles[entry.board, entry.title] > 1) for entry in found.values()]
+    alike = Counter((entry.board, entry.policy, len(entry.agents or ())) for entry in found.values())
+    entries = [
+        replace(entry, named=alike[entry.board, entry.policy, len(entry.agents or ())] > 1) for entry in found.values()
+    ]
     boards = list(dict.fromkeys(entry.board for entry in entries))
     sets = list(dict.fromkeys(entry.set for entry in entries))
 

@@ -25,7 +25,8 @@ LATER: dict[str, Any] = {"tiles": [None], "self_ensemble": [False], "views": 1, 
 class ResultsFile:
     """The results file of a command, which is written after each part of its work.
 
-    So a run that is cut short keeps what it measured; but not in place of an earlier run's that was whole.
+    So a run that is cut short keeps what it measured; but not in place of an earlier run's, unless that says itself
+    that it was cut short.
 
     Attributes:
         path: the file; None where nothing is written.
@@ -40,11 +41,9 @@ class ResultsFile:
     def __init__(
         self, path: str | os.PathLike[str] | None, config: Any, seed: int | None, identity: Mapping[str, Any]
     ) -> None:
+        self._given, self._config, self._seed, self._identity = path, config, seed, identity
         self.path = None if path is None else vacant(path, config, identity)
-        self._config, self._seed, self._identity = config, seed, identity
-        self._replaced = False  # whether an earlier run's figures, if they are whole, may go
-        if self.path is None or not self.path.exists() or not json.loads(self.path.read_text()).get("whole", True):
-            self._replaced = True
+        self._written = False
 
     def keep(self, figures: Mapping[str, Any], *, whole: bool) -> bool:
         """Write what has been measured so far; say whether it was written.
@@ -53,10 +52,15 @@ class ResultsFile:
             figures: plain values.
             whole: whether that is all.
         """
-        if self.path is None or not (whole or self._replaced):
+        if self._given is None:
             return False
+        if not self._written:  # other runs may have been written meanwhile
+            self.path = vacant(self._given, self._config, self._identity)
+            if not whole and self.path.exists() and json.loads(self.path.read_text()).get("whole", True):
+                return False
+        assert self.path is not None
         write_results(self.path, figures, self._config, self._seed, self._identity, whole=whole)
-        self._replaced = True
+        self._written = True
         return True
 
 

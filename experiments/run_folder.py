@@ -142,13 +142,14 @@ class RunFolder:
 
         Args:
             config: a dataclass of settings.
-            identity: digests of files, see `experiments.digests`; results of others are not those, but older results,
-                which lack them, are. None does not look at them.
+            identity: digests of files, see `experiments.digests`; results of others are not those. What older results
+                do not tell is passed over. None does not look at them.
         """
         path = self.path / "results.json"
         if not path.exists() or not of_config(path, config):
             return False
-        return identity is None or json.loads(path.read_text()).get("identity", identity) == identity
+        before = json.loads(path.read_text()).get("identity", {})
+        return identity is None or all(identity.get(key) == value for key, value in before.items())
 
     def figures(self) -> dict[str, Any]:
         """Read the figures of the results file; empty where there is none, or another file of that name."""

@@ -45,6 +45,7 @@ An interval is `mean`, `low`, `high` (95%) and `count`, the number of independen
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,10 +132,12 @@ def read(places: Sequence[str] | str) -> list[Result]:
         for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
             try:
                 content = json.loads(file.read_text())
+                if not content.get("whole", True):
+                    warnings.warn(f"{file} is of a run that was cut short: run it again", stacklevel=2)
                 found.append(Result("/".join(file.parts[-2:]), dict(content["figures"]), dict(content["config"])))
             except OSError:
                 raise ValueError(f"no results file at {file}: check the path") from None
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, AttributeError):
                 raise ValueError(f"{file} holds no results of a blindsr command: remove it, or run it again") from None
     return found
 

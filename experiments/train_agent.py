@@ -196,7 +196,8 @@ def identity(settings: TrainAgent) -> dict[str, Any]:
 def schedule(settings: TrainAgent) -> list[int]:
     """Give the ends that the schedule of the agent in the output folder will have had, in turn; see `Agent`."""
     path = Path(settings.output, AGENT)
-    before = agent_file.schedule(checkpoint.read(path)[1]) if path.is_file() else []
+    metadata = checkpoint.read(path)[1] if path.is_file() else {}
+    before = agent_file.schedule(metadata) if metadata.get("kind") == "agent" else []
     return before if before[-1:] == [settings.total_timesteps] else [*before, settings.total_timesteps]
 
 

@@ -135,7 +135,9 @@ def upscale(settings: Upscale) -> list[Path]:
     kept = len(pairs) - len(todo)
     note = None if output.suffix.lower() in images.SUFFIXES else _Note(output, _made_by(settings, env.core))
     alone = note is not None and not Path(settings.images).is_dir()
-    if note is not None and not alone:
+    if note is not None and alone:
+        note.read()  # a damaged one is found before the work
+    elif note is not None:
         note.begin(any(target.exists() for _, target in pairs), settings.overwrite)
     known = f"{chooser} chooses the code" if settings.width is None else f"the kernel's {chosen_by} is known"
     print(f"{env.core.generator.name} renders, {known}; pictures go to {output}")
@@ -148,9 +150,9 @@ def upscale(settings: Upscale) -> list[Path]:
             pixels = images.read(source)
             picture = render(env.core, pixels, policy, settings.width)
             target.parent.mkdir(parents=True, exist_ok=True)
-            if note is not None and alone:
-                note.beside()
             images.write(target, picture)
+            if note is not None and alone:
+                note.beside(target)
         except (images.ImageError, MemoryError) as error:
             failed.append(str(error) or f"{source} needs more memory than there is: {cure}")
             continue
@@ -195,12 +197,14 @@ def targets(settings: Upscale, output: Path, scale: int) -> list[tuple[Path, Pat
         raise ValueError(f"output {output} is a file: give a folder, or a name that ends in .png")
     pictures = [output if one_file else output / name.with_name(f"{name.stem}_x{scale}.png") for name in names]
     by_target: dict[Path, Path] = {}
+    photos = {path.resolve() for path in found}
     for path, picture in zip(found, pictures, strict=True):
         other = by_target.setdefault(picture, path)
         if other != path:
             raise ValueError(f"{other} and {path} would both become {picture}: rename one")
-        if picture.exists() and picture.samefile(path):
-            raise ValueError(f"the picture of {path} would replace it: give another output")
+        if picture.resolve() in photos or (picture.exists() and picture.samefile(path)):
+            whose = "it" if picture.exists() and picture.samefile(path) else f"the photo {picture.resolve().name}"
+            raise ValueError(f"the picture of {path} would replace {whose}: give another output")
         if picture.exists() and not source.is_dir() and not settings.overwrite:
             raise ValueError(f"{picture} is there already: give another output, or --overwrite to render it again")
     return list(zip(found, pictures, strict=True))
@@ -274,7 +278,7 @@ class _Note:
             pictures: whether some of the pictures are there.
             overwrite: whether they are rendered again.
         """
-        theirs = self._read()
+        theirs = self.read()
         if theirs == self.made_by or theirs is None and not pictures:
             return self.write()
         if not overwrite:
@@ -286,23 +290,28 @@ class _Note:
             )
         self.path.unlink(missing_ok=True)
 
-    def beside(self) -> None:
-        """Let one photo's picture, which replaces none unasked, lie beside whatever is there.
+    def beside(self, picture: Path) -> None:
+        """Let one photo's picture, which replaced none unasked, lie beside whatever is there.
 
         The note stays, or is written, only where it then says what all pictures are made by.
         """
-        theirs = self._read()
+        theirs = self.read()
+        others = (each for each in self.path.parent.glob("*") if each != picture)
         if theirs not in (None, self.made_by):
             self.path.unlink()
-        elif theirs is None and not any(each.suffix.lower() in images.SUFFIXES for each in self.path.parent.glob("*")):
+        elif theirs is None and not any(each.suffix.lower() in images.SUFFIXES for each in others):
             self.write()
 
-    def _read(self) -> dict[str, Any] | None:
-        """Give what the note says; None where there is none."""
+    def read(self) -> dict[str, Any] | None:
+        """Give what the note says; None where there is none.
+
+        Raises:
+            ValueError: it is damaged.
+        """
         try:
             return OLDER | json.loads(self.path.read_text()) if self.path.is_file() else None
         except (ValueError, TypeError):
-            raise ValueError(f"{self.path} is damaged: remove it, and --overwrite the pictures beside it") from None
+            raise ValueError(f"{self.path} is damaged: give another output, or remove it and render all anew") from None
 
     def _others(self, theirs: dict[str, Any]) -> str:
         """Say which settings made what is there, where they differ."""

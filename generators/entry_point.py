@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import re
@@ -11,7 +12,6 @@ import traceback
 from collections.abc import Callable
 from importlib.machinery import PathFinder
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 OWN = ("agents", "blindsr_env", "experiments", "generators")
@@ -42,26 +42,61 @@ def source_of(name: str) -> Path | None:
 
 
 def text_of(name: str) -> bytes:
-    """Give the text of an imported `module:function`'s module, and of all that it imports and that no library holds.
+    """Give the text of `module:function`'s module and of all that it imports, but for installed libraries and blindsr.
 
-    What those modules name is followed, whatever else is imported, so the same text is found in any process.
+    Imports are read off the text, nothing is run: the same text is found in any process. What a module opens or
+    imports by a name that it makes up is not seen.
     """
+    place = name.partition(":")[0]
     found: dict[str, bytes] = {}
-    _collect(sys.modules.get(name.partition(":")[0]), found)
-    return b"".join(found[key] for key in sorted(found))
+    _collect(place, place.partition(".")[0], found)
+    return b"".join(found[each] for each in sorted(found))
 
 
-def _collect(module: Any, found: dict[str, bytes]) -> None:
-    """Add the text of a module, and of those whose parts it names, by the module's name."""
-    if not isinstance(module, ModuleType) or module.__name__ in found:
+def _collect(place: str, root: str, found: dict[str, bytes]) -> None:
+    """Add the text of a module of one's own, of the packages that it lies in and of what they import, by their names.
+
+    Args:
+        place: the module's name.
+        root: top-level package of the module that all began with, one's own wherever it is installed.
+        found: is added to.
+    """
+    top, above, _ = place.partition(".")[0], *place.rpartition(".")[:2]
+    source = source_of(place)
+    if (
+        place in found
+        or source is None
+        or source.suffix != ".py"
+        or (top != root and (top in OWN or _installed(source)))
+    ):
         return
-    source = Path(getattr(module, "__file__", None) or "")
-    if source.suffix != ".py" or str(source).startswith(LIBRARIES) or module.__name__.partition(".")[0] in OWN:
-        return
-    found[module.__name__] = source.read_bytes()
-    for value in list(vars(module).values()):
-        place = str(getattr(value, "__module__", ""))
-        _collect(value if isinstance(value, ModuleType) else sys.modules.get(place), found)
+    found[place] = source.read_bytes()
+    for each in (above, *_imported(place, source.name == "__init__.py", found[place])):
+        if each:
+            _collect(each, root, found)
+
+
+def _installed(source: Path) -> bool:
+    return str(source).startswith(LIBRARIES) or bool({"site-packages", "dist-packages"} & set(source.parts))
+
+
+def _imported(place: str, is_package: bool, text: bytes) -> list[str]:
+    """List what a module's text imports: modules, and names that may be modules."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return []
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = (node.module or "").split(".") if node.module else []
+            if node.level:
+                parts = place.split(".")
+                base = parts[: len(parts) - node.level + is_package] + base
+            names += [".".join(base), *(".".join([*base, each.name]) for each in node.names)]
+    return [name for name in names if name]
 
 
 def find(name: str, what: str) -> Callable[..., Any]:

@@ -45,6 +45,13 @@ def differentiable(metric: Metric) -> bool:
     return bool(getattr(metric, "differentiable", False))
 
 
+def apart(metric: Metric, sr: Tensor, hr: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Give pictures as they are to a metric of ours, copies to any other: it may work in place, and others score on."""
+    if type(metric).__module__.startswith(f"{__package__}."):
+        return sr, hr
+    return sr.clone(), None if hr is None else hr.clone()
+
+
 def check(metric: Metric, sr: Tensor, hr: Tensor | None = None) -> None:
     """Raise one clear line if `metric` cannot score these pictures. Looks at shapes only: never waits for the device.
 

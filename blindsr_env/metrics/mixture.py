@@ -19,7 +19,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from blindsr_env.metrics.metric import Metric, differentiable
+from blindsr_env.metrics.metric import Metric, apart, differentiable
 
 Recipe = Mapping[str, float] | Sequence[str]
 """A mixture as settings hold it: `{"niqe": 1, "psnr": 0.1}` or `["niqe", "0.1*psnr"]`."""
@@ -69,7 +69,7 @@ class Mixture:
         scores = []
         for weight, metric in self.parts:
             sign = 1.0 if metric.lower_is_better == self.lower_is_better else -1.0
-            scores.append(sign * weight * metric(sr, hr if metric.needs_reference else None).float())
+            scores.append(sign * weight * metric(*apart(metric, sr, hr if metric.needs_reference else None)).float())
         return torch.stack(scores).sum(0)
 
 

@@ -614,23 +614,28 @@ def test_impossible_settings(make, changes, message):
         make(**changes)
 
 
-def test_a_metric_that_changes_its_pictures_is_refused(make):
-    """Or the next one would score what it left."""
-
+@pytest.mark.parametrize("way", ["torch", "numpy"])
+@pytest.mark.parametrize("needs_reference", [False, True])
+def test_a_metric_that_works_in_place_leaves_the_others_their_pictures(make, way, needs_reference):
     class Greedy:
         name, lower_is_better, min_size = "greedy", False, 1
 
-        def __init__(self, needs_reference):
+        def __init__(self):
             self.needs_reference = needs_reference
 
         def __call__(self, sr, hr=None):
-            return (hr if self.needs_reference else sr).mul_(255).mean(dim=(1, 2, 3))
+            x = hr if self.needs_reference else sr
+            (x if way == "torch" else x.numpy())[:] *= 0.5
+            return x.mean(dim=(1, 2, 3))
 
-    for needs_reference in (False, True):
-        with pytest.raises(
-            ValueError, match="^the metric 'greedy' changes the pictures that it is given: work on a copy"
-        ):
-            make(metric=Greedy(needs_reference), report=["psnr"]).scenes(streams(2))
+    metrics.register("greedy", lambda scale: Greedy())
+    expected = make(metric="psnr").scenes(streams(2)).true_scores[:, 0]
+    for mode in (torch.no_grad(), torch.inference_mode()):
+        with mode:
+            scenes = make(metric=Greedy(), report=["psnr"]).scenes(streams(2))
+            torch.testing.assert_close(scenes.true_scores[:, 1], expected)
+            mixed = make(metric="1e-9*greedy+psnr").scenes(streams(2))
+            torch.testing.assert_close(mixed.true_scores[:, 0], expected)
 
 
 def test_a_report_is_a_list(make):

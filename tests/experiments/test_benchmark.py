@@ -211,6 +211,11 @@ def test_agents_that_began_elsewhere_are_not_taken_for_these(settings, tmp_path,
     shutil.copy(predictors[1], start)
     with pytest.raises(ValueError, match="learned on other photos or weights than are there now"):
         benchmark(settings(total_timesteps=8, seeds=1, actor=str(start)))
+    results = tmp_path / "runs" / "seed_3" / "results.json"
+    older = json.loads(results.read_text())
+    del older["identity"]["actor"]
+    results.write_text(json.dumps(older))
+    benchmark(settings(total_timesteps=8, seeds=1, actor=str(start)))  # what it does not tell is passed over
 
 
 @pytest.fixture

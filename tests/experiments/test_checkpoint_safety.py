@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from experiments import sheets
 from experiments.results_file import ResultsFile, write_results
 from experiments.run_folder import RunFolder
 from generators import CheckpointError, checkpoint
@@ -225,6 +226,11 @@ def test_a_run_cut_short_keeps_what_it_has_but_not_in_place_of_a_whole_one(tmp_p
     assert later.keep({"n": 5}, whole=True) and read() == (5, True)
     assert later.keep({"n": 6}, whole=False) and read() == (6, False)  # its own is its to replace
     assert ResultsFile(tmp_path / "r", {"a": 2}, 0, {}).path == tmp_path / "r_2.json"
+    one, two = (ResultsFile(tmp_path / "s", {"b": n}, 0, {}) for n in (1, 2))  # both found the name free
+    assert one.keep({"n": 1}, whole=True) and two.keep({"n": 2}, whole=False)
+    assert (one.path, two.path) == (tmp_path / "s.json", tmp_path / "s_2.json")
+    with pytest.warns(UserWarning, match="s_2.json is of a run that was cut short: run it again"):
+        sheets.read(str(tmp_path / "s_2.json"))
     nowhere = ResultsFile(None, {"a": 1}, 0, {})
     assert nowhere.path is None and not nowhere.keep({"n": 7}, whole=True)
 

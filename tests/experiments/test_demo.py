@@ -55,6 +55,11 @@ def test_agents_play_the_visitors_scene():
     assert list(rewards(SETTINGS, 5)) == ["predictor"]  # none ships for amnet_s
 
 
+def test_where_codes_are_others_nobody_plays_along(monkeypatch):
+    monkeypatch.setattr("experiments.demo.shipped_predictor", lambda core: None)
+    assert rewards(SETTINGS, 5) == {} and played(SETTINGS, 5, 2.0)[1].endswith(".")
+
+
 def test_photos_of_ours_come_in_turn():
     photos = [sample(SETTINGS, number) for number in range(5)]
     assert all(each.dtype == np.uint8 and each.shape[2] == 3 for each in photos)

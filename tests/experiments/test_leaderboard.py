@@ -149,3 +149,14 @@ def test_other_seeds_of_a_recipe_in_another_file_stand_beside_it(write):
         "r, 1 seed",
         "r, seeds 0, 1",
     ]
+
+
+def test_the_order_of_seeds_makes_no_other_entry_and_broken_pictures_no_other_recipe(write):
+    def of(*agents, broken=0):
+        recipe = {"agents": list(agents), "metrics": {"niqe": {"gain": gain(0.1), "broken": broken}}}
+        return sheet(recipes={"r": recipe}, **{name: measured(niqe=0.1) for name in agents})
+
+    folder = write(a=of("r/0", "r/1"), b=of("r/1", "r/0"))
+    assert leaderboard(Leaderboard(results=folder)).count("r, 2 seeds") == 1
+    found = leaderboard(Leaderboard(results=write(b=of("r/2", "r/3", broken=1))))
+    assert "r, seeds 0, 1 " in found and "r, seeds 2, 3 (1 pictures broken" in found

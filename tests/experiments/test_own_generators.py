@@ -11,7 +11,7 @@ import torch
 import generators
 from blindsr_env.env import BlindSREnv
 from experiments import cli
-from experiments.digests import of_generator, of_policy
+from experiments.digests import of_file, of_generator, of_policy
 
 counter = itertools.count()
 
@@ -191,21 +191,28 @@ def test_peers_are_known_to_commands(tmp_path, monkeypatch, capsys):
 def test_an_edit_in_what_the_module_imports_is_another_generator(tmp_path, monkeypatch):
     package = f"mine{next(counter)}"
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    (tmp_path / package).mkdir()
-    (tmp_path / package / "factor.py").write_text("import torch\n\ndef factor():\n    return 1.0\n")
-    network = MODULE.replace("* self.gain", "* self.gain * factor()")
-    (tmp_path / package / "network.py").write_text(f"from {package}.factor import factor\n{network}")
-    (tmp_path / package / "__init__.py").write_text(f"import numpy\nfrom {package}.network import network, zero\n")
-    (tmp_path / package / "network.py").write_text(
-        (tmp_path / package / "network.py").read_text()
-        + "\n\ndef zero(env):\n    return lambda seen: __import__('numpy').zeros((len(seen), 15))\n"
-    )
-    (tmp_path / "beside.py").write_text("x = 1\n")
-    digest = of_generator(f"{package}:network"), of_policy(f"{package}:zero")
-    import beside  # noqa: F401  which is none of its business
+    files = {
+        f"{package}/__init__.py": f"import numpy\nfrom {package}.network import network, zero\n",
+        f"{package}/network.py": "from torch import ops\nfrom .deep import factor\n"
+        + MODULE.replace("* self.gain", "* self.gain * factor.factor()")
+        + "\n\ndef zero(env):\n    import numpy\n\n    return lambda seen: numpy.zeros((len(seen), 15))\n",
+        f"{package}/deep/factor.py": f"from {package}_constants import GAIN\n\n\ndef factor():\n    return GAIN\n",
+        f"{package}_constants.py": "GAIN = 1.0\n",
+        "beside.py": "x = 1\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_text(text)
+    digests = [(of_generator(f"{package}:network"), of_policy(f"{package}:zero"))]
+    for name in ("beside.py", f"{package}/deep/factor.py", f"{package}_constants.py", f"{package}/__init__.py"):
+        (tmp_path / name).write_text(files[name] + "# edited\n")
+        digests.append((of_generator(f"{package}:network"), of_policy(f"{package}:zero")))
+    assert digests[0] == digests[1], "which is none of its business"
+    for column in zip(*digests[1:], strict=True):
+        assert len(set(column)) == 4
 
-    assert (of_generator(f"{package}:network"), of_policy(f"{package}:zero")) == digest
-    (tmp_path / package / "factor.py").write_text("import torch\n\ndef factor():\n    return 0.9\n")
-    edited = of_generator(f"{package}:network"), of_policy(f"{package}:zero")
-    assert edited[0] != digest[0] and edited[1] != digest[1]
+
+def test_a_module_without_others_has_its_files_digest(module, tmp_path):
+    (tmp_path / f"{module}.py").write_text("def zero(env):\n    return len\n")
+    assert of_policy(f"{module}:zero") == of_file(tmp_path / f"{module}.py")
+    assert of_policy("json.tool:main") != of_policy("json.scanner:py_make_scanner"), "installed ones have texts too"

@@ -346,4 +346,14 @@ def test_a_photo_that_fails_leaves_a_folders_note_alone(photos, tmp_path, tiny_c
     (tmp_path / "out" / "made_by.json").write_text("{")
     capsys.readouterr()
     assert cli.main(whole) == 2
-    assert "made_by.json is damaged: remove it" in capsys.readouterr().err
+    assert "made_by.json is damaged: give another output, or remove it" in capsys.readouterr().err
+    assert cli.main([*one[:2], str(photos / "a.png"), *one[3:], "--generator", tiny_checkpoint]) == 2
+    assert "pictures go to" not in capsys.readouterr().out.splitlines()[-1:]
+
+
+def test_a_link_to_a_photo_is_no_place_for_a_picture(photos, tmp_path, tiny_checkpoint):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a_x4.png").symlink_to(photos / "deep" / "b.png")
+    settings = Upscale(images=str(photos), output=str(tmp_path / "out"), generator=tiny_checkpoint, overwrite=True)
+    with pytest.raises(ValueError, match="the picture of .*a.png would replace the photo b.png: give another output"):
+        upscale(settings)
