@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from generators import inputs
 from generators.nearest import unknown
 
 PREDICTORS: dict[str, dict[str, Any]] = {
@@ -83,8 +84,7 @@ def from_observation(observation: Tensor) -> Tensor:
     lr = observation.permute(0, 3, 1, 2)
     if not lr.is_floating_point():
         return lr.float() / 255
-    if not lr.is_cuda and lr.numel() and lr.max() > 2:  # a little overshoot is one thing, 255 another
-        raise ValueError(f"observations of floats go from 0 to 1, not to {lr.max():g}: give uint8, or divide by 255")
+    inputs.check_range(lr, "observations of floats", "give uint8, or divide by 255")
     return lr.float()
 
 

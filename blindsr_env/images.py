@@ -92,12 +92,12 @@ def read(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     pixels = _eight_bit(pixels, path)
     if layers is not None and layers.ndim == 3 and layers.shape[2] == 4:
         premultiplied = start in TIFF and layers.dtype == np.uint8  # libtiff's own conversion to RGBA
-        pixels = _on_white(pixels, _eight_bit(layers, path), premultiplied)
+        pixels = _matched_on_white(pixels, _eight_bit(layers, path), premultiplied)
     return np.ascontiguousarray(pixels[..., ::-1])
 
 
-def _on_white(pixels: NDArray[np.uint8], layers: NDArray[np.uint8], premultiplied: bool) -> NDArray[np.uint8]:
-    """Lay a picture with an alpha channel on white.
+def _matched_on_white(pixels: NDArray[np.uint8], layers: NDArray[np.uint8], premultiplied: bool) -> NDArray[np.uint8]:
+    """Lay a picture on white by the alpha channel of its layers, once they are turned as the picture is.
 
     Args:
         pixels: `(H, W, 3)`, oriented as the camera's tag says.
@@ -107,10 +107,21 @@ def _on_white(pixels: NDArray[np.uint8], layers: NDArray[np.uint8], premultiplie
     for layout in (layers, layers.transpose(1, 0, 2)):
         for turned in (layout, layout[::-1], layout[:, ::-1], layout[::-1, ::-1]):
             if np.array_equal(turned[..., :3], pixels):
-                alpha = turned[..., 3:].astype(np.float32) / 255
-                colour = pixels if premultiplied else pixels * alpha
-                return np.floor(colour + 255 * (1 - alpha) + 0.5).clip(0, 255).astype(np.uint8)
+                return on_white(pixels, turned[..., 3:], premultiplied)
     return pixels
+
+
+def on_white(colour: NDArray[np.uint8], alpha: NDArray[np.uint8], premultiplied: bool = False) -> NDArray[np.uint8]:
+    """Lay colours `(H, W, 3)` uint8 with an alpha `(H, W, 1)` uint8 on white.
+
+    Args:
+        colour: in any order of channels.
+        alpha: 0 is transparent.
+        premultiplied: colours are already multiplied by alpha.
+    """
+    share = alpha.astype(np.float32) / 255
+    shown = colour if premultiplied else colour * share
+    return np.floor(shown + 255 * (1 - share) + 0.5).clip(0, 255).astype(np.uint8)
 
 
 def _eight_bit(pixels: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:

@@ -58,9 +58,8 @@ def generator(
     # What was written anew is another generator.
     states = [(file, file.stat()) for file in files if file.is_file()]
     stamps = tuple((file, state.st_mtime_ns, state.st_size) for file, state in states)
-    name = (
-        files[0] if generators.is_checkpoint(source) else os.fspath(source or "")
-    )  # a checkpoint is the same by whichever path
+    # A checkpoint is the same by whichever path.
+    name = files[0] if generators.is_checkpoint(source) else os.fspath(source or "")
     return (_load_compiled if compiled else _load_generator)(name, stamps, device, dtype)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from blindsr_env import metrics
 from blindsr_env.env import BlindSREnv
 from experiments import paper, recipes
-from experiments.counts import at_least_1
+from experiments.counts import at_least
 from experiments.devices import pick_device
 from experiments.evaluate import Evaluate, check, evaluate
 from experiments.held_out import PRICE, check_disjoint
@@ -49,7 +49,7 @@ class Benchmark(TrainAgent):
     def __post_init__(self) -> None:
         """Refuse invalid settings and a name that is already taken."""
         super().__post_init__()
-        at_least_1(self, "seeds", "jobs")
+        at_least(1, self, "seeds", "jobs")
         if self.title in self.beside:
             raise ValueError(f"{self.title!r} is already a name in beside: give another name")
 

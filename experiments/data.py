@@ -11,7 +11,7 @@ import numpy as np
 from blindsr_env import images
 from blindsr_env.images import Photo
 from blindsr_env.patch import PatchSize, fits, scaled, sides
-from experiments.counts import at_least_1
+from experiments.counts import at_least
 from experiments.disjoint import digest, refuse_common
 
 NAMED = 5
@@ -38,7 +38,7 @@ class Data:
 
     def __post_init__(self) -> None:
         """Refuse a scale or patch sizes below 1."""
-        at_least_1(self, "scale")
+        at_least(1, self, "scale")
         for size in self.patch_sizes:
             sides(size)
 

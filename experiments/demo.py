@@ -168,8 +168,7 @@ def upscaled(
     if photo is None:
         return None
     if photo.shape[2] == 4:
-        alpha = photo[..., 3:].astype(np.float32) / 255
-        photo = np.round(photo[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+        photo = images.on_white(photo[..., :3], photo[..., 3:])
     long = max(photo.shape[:2])
     if long > LARGEST:
         size = [max(1, round(side * LARGEST / long)) for side in photo.shape[1::-1]]

@@ -16,6 +16,7 @@ from agents import policies
 from blindsr_env import images, sharing
 from blindsr_env.env import BlindSREnv
 from experiments import digests, labels, paper, recipes
+from experiments.counts import at_least
 from experiments.devices import pick_device
 from experiments.held_out import check_common, check_size
 from experiments.intervals import Interval
@@ -77,8 +78,7 @@ class Evaluate:
 
     def __post_init__(self) -> None:
         """Refuse empty tables and settings that contradict each other."""
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}")
+        at_least(0, self, "seed")
         if not self.widths or not self.metrics or not self.policies:
             raise ValueError("give at least one policy, one width and one metric")
         if self.generator is not None and self.generators is not None:

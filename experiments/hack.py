@@ -19,7 +19,7 @@ from agents.policies import TrueCode
 from agents.shared_offset import OffsetPolicy, learn_offset
 from blindsr_env.patch import PatchSize, sides
 from experiments import digests, labels, offsets
-from experiments.counts import at_least_1
+from experiments.counts import at_least
 from experiments.devices import pick_device
 from experiments.extremes import captions
 from experiments.held_out import HeldOut, Scored, check_common, check_disjoint
@@ -71,9 +71,8 @@ class Hack:
 
     def __post_init__(self) -> None:
         """Refuse counts below 1 and action spaces without an offset."""
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}")
-        at_least_1(self, "scenes", "renders", "num_envs", "repeats")
+        at_least(0, self, "seed")
+        at_least(1, self, "scenes", "renders", "num_envs", "repeats")
         sides(self.patch_size)
         if self.repeats % 2:
             raise ValueError(f"repeats must be even, for pairs of actions in the same scene, got {self.repeats}")

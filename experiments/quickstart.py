@@ -11,7 +11,7 @@ import torch
 
 from agents import policies
 from experiments import labels
-from experiments.counts import at_least_1
+from experiments.counts import at_least
 from experiments.extremes import captions, extremes
 from experiments.held_out import HeldOut, Scored, check_disjoint
 from experiments.intervals import Interval, bootstrap, over_photos
@@ -55,7 +55,7 @@ class Quickstart:
 
     def __post_init__(self) -> None:
         """Refuse counts below 1."""
-        at_least_1(self, "renders", "scenes", "patch_size")
+        at_least(1, self, "renders", "scenes", "patch_size")
 
 
 def quickstart(settings: Quickstart) -> dict[str, Any]:

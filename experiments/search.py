@@ -17,7 +17,7 @@ from blindsr_env import images, sharing
 from blindsr_env.core import BlindSRCore, dtype_of
 from blindsr_env.patch import PatchSize
 from experiments import digests, labels, paper
-from experiments.counts import at_least_1
+from experiments.counts import at_least
 from experiments.devices import pick_device
 from experiments.findings import ALWAYS, BLIND, plot, table
 from experiments.held_out import HeldOut, Scored
@@ -96,11 +96,10 @@ class Search:
 
     def __post_init__(self) -> None:
         """Refuse invalid budgets, counts and widths."""
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}")
+        at_least(0, self, "seed")
         if not self.budgets or min(self.budgets) < 1 or list(self.budgets) != sorted(set(self.budgets)):
             raise ValueError(f"budgets must be rising numbers of renders, 1 or more, got {list(self.budgets)}")
-        at_least_1(self, "scenes")
+        at_least(1, self, "scenes")
         dtype_of(self.dtype)
         if not 1 <= self.views <= VIEWS:
             raise ValueError(f"views must be 1 to {VIEWS}, got {self.views}")

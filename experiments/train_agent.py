@@ -18,7 +18,7 @@ from blindsr_env import metrics
 from blindsr_env.env import BlindSREnv
 from blindsr_env.patch import PatchSize, sides
 from experiments import digests, labels
-from experiments.counts import at_least_1
+from experiments.counts import at_least
 from experiments.devices import pick_device
 from experiments.extremes import extremes
 from experiments.held_out import PRICE, HeldOut, check_disjoint
@@ -93,10 +93,9 @@ class TrainAgent:
 
     def __post_init__(self) -> None:
         """Refuse invalid settings."""
-        at_least_1(self, "total_timesteps", "num_envs", "repeats", "held_out_scenes")
+        at_least(1, self, "total_timesteps", "num_envs", "repeats", "held_out_scenes")
         sides(self.patch_size)
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}")
+        at_least(0, self, "seed")
 
     def check_machine(self) -> None:
         """Raise a ValueError if this machine cannot train with these settings."""

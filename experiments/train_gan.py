@@ -16,7 +16,7 @@ from blindsr_env.metrics.grid import Grid
 from blindsr_env.metrics.squeezenet import MIN_SIZE
 from blindsr_env.patch import sides
 from experiments import adam, options
-from experiments.counts import at_least_1
+from experiments.counts import at_least
 from experiments.discriminator import Discriminator
 from experiments.perceptual import PerceptualLoss
 from experiments.realness import Realness
@@ -69,7 +69,7 @@ class TrainGan(TrainGenerator):
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if not self.discriminator_learning_rate > 0:
             raise ValueError(f"discriminator_learning_rate must be above 0, got {self.discriminator_learning_rate}")
-        at_least_1(self, "discriminator_width")
+        at_least(1, self, "discriminator_width")
         if self.outcomes < 2:
             raise ValueError(f"outcomes must be at least 2, got {self.outcomes}")
         if self.init is None:

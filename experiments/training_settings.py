@@ -8,7 +8,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 from blindsr_env.patch import PatchSize, sides
 from experiments import paper
-from experiments.counts import at_least_1
+from experiments.counts import at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         """Refuse invalid settings."""
-        at_least_1(self, "steps", "batch_size", "halve_every", "validate_every")
+        at_least(1, self, "steps", "batch_size", "halve_every", "validate_every")
         sides(self.patch_size)
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")

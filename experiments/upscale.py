@@ -202,9 +202,12 @@ def targets(settings: Upscale, output: Path, scale: int) -> list[tuple[Path, Pat
         other = by_target.setdefault(picture, path)
         if other != path:
             raise ValueError(f"{other} and {path} would both become {picture}: rename one")
-        if picture.resolve() in photos or (picture.exists() and picture.samefile(path)):
-            whose = "it" if picture.exists() and picture.samefile(path) else f"the photo {picture.resolve().name}"
-            raise ValueError(f"the picture of {path} would replace {whose}: give another output")
+        if picture.exists() and picture.samefile(path):
+            raise ValueError(f"the picture of {path} would replace it: give another output")
+        if picture.resolve() in photos:
+            raise ValueError(
+                f"the picture of {path} would replace the photo {picture.resolve().name}: give another output"
+            )
         if picture.exists() and not source.is_dir() and not settings.overwrite:
             raise ValueError(f"{picture} is there already: give another output, or --overwrite to render it again")
     return list(zip(found, pictures, strict=True))

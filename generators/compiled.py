@@ -91,7 +91,7 @@ class Compiled(Wrapper):
             CompileError: as `render`.
             ValueError: as `render`.
         """
-        inputs.check(lr, action)
+        inputs.check(lr, action, values=False)  # by render
         return self.render(lr, action * self.generator.gain.to(action.dtype))
 
     def render(self, lr: Tensor, code: Tensor) -> Tensor:

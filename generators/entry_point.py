@@ -17,7 +17,6 @@ from typing import Any
 OWN = ("agents", "blindsr_env", "experiments", "generators")
 """Packages that are imported before a foreign module is, so that it cannot have others of these names."""
 
-
 LIBRARIES = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib"))
 """Folders of what is installed."""
 
@@ -61,19 +60,16 @@ def _collect(place: str, root: str, found: dict[str, bytes]) -> None:
         root: top-level package of the module that all began with, one's own wherever it is installed.
         found: is added to.
     """
-    top, above, _ = place.partition(".")[0], *place.rpartition(".")[:2]
+    top = place.partition(".")[0]
+    if not place or place in found or (top != root and top in OWN):
+        return
     source = source_of(place)
-    if (
-        place in found
-        or source is None
-        or source.suffix != ".py"
-        or (top != root and (top in OWN or _installed(source)))
-    ):
+    if source is None or source.suffix != ".py" or (top != root and _installed(source)):
         return
     found[place] = source.read_bytes()
+    above = place.rpartition(".")[0]
     for each in (above, *_imported(place, source.name == "__init__.py", found[place])):
-        if each:
-            _collect(each, root, found)
+        _collect(each, root, found)
 
 
 def _installed(source: Path) -> bool:
@@ -91,12 +87,12 @@ def _imported(place: str, is_package: bool, text: bytes) -> list[str]:
         if isinstance(node, ast.Import):
             names += [each.name for each in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = (node.module or "").split(".") if node.module else []
+            base = node.module.split(".") if node.module else []
             if node.level:
                 parts = place.split(".")
                 base = parts[: len(parts) - node.level + is_package] + base
             names += [".".join(base), *(".".join([*base, each.name]) for each in node.names)]
-    return [name for name in names if name]
+    return names
 
 
 def find(name: str, what: str) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ def check(lr: Tensor, code: Tensor, *, values: bool = True) -> None:
     Args:
         lr: photos `(N, 3, h, w)`, floats from 0 to 1. On a GPU, where looking would wait, values are not looked at.
         code: `(N, 15)` floats: codes or actions.
-        values: whether values are looked at; not in a training, whose photos are known.
+        values: whether values are looked at: once on the way in, and not in a training, whose photos are known.
 
     Raises:
         ValueError: another shape, whole numbers, or values that go far beyond 1.
@@ -25,5 +25,20 @@ def check(lr: Tensor, code: Tensor, *, values: bool = True) -> None:
         raise ValueError(f"codes must be ({len(lr)}, {CODE_LENGTH}), one for each photo, got {tuple(code.shape)}")
     if not (lr.is_floating_point() and code.is_floating_point()):
         raise ValueError(f"photos and codes must be floats, got {lr.dtype} and {code.dtype}: divide photos by 255")
-    if values and lr.device.type == "cpu" and not torch.compiler.is_compiling() and lr.numel() and lr.max() > 2:
-        raise ValueError(f"photos go from 0 to 1, not to {lr.max():g}: divide them by 255")
+    if values:
+        check_range(lr, "photos", "divide them by 255")
+
+
+def check_range(x: Tensor, what: str, cure: str) -> None:
+    """Refuse floats that go far beyond 1; a little overshoot is one thing, 255 another.
+
+    Args:
+        x: of any shape. On a GPU, where looking would wait, and where the call is compiled, it is not looked at.
+        what: `x` is, for the message.
+        cure: what to do instead.
+
+    Raises:
+        ValueError: so they do.
+    """
+    if x.device.type == "cpu" and not torch.compiler.is_compiling() and x.numel() and x.max() > 2:
+        raise ValueError(f"{what} go from 0 to 1, not to {x.max():g}: {cure}")

@@ -56,12 +56,12 @@ class Wrapper(nn.Module):
 
     def forward(self, lr: Tensor, action: Tensor) -> Tensor:
         """Render photos for actions; see `AMNet.forward`."""
-        inputs.check(lr, action)
+        inputs.check(lr, action, values=False)  # by the generator
         return self._by(self.generator, lr, action)
 
     def render(self, lr: Tensor, code: Tensor) -> Tensor:
         """Render photos for codes; see `AMNet.render`."""
-        inputs.check(lr, code)
+        inputs.check(lr, code, values=False)
         return self._by(self.generator.render, lr, code)
 
     def _by(self, render: Callable[[Tensor, Tensor], Tensor], lr: Tensor, code: Tensor) -> Tensor:

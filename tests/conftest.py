@@ -89,3 +89,20 @@ def compiled(monkeypatch):
     compiled_layers.cache_clear()
     yield functions
     compiled_layers.cache_clear()
+
+
+@pytest.fixture
+def uncompilable():
+    """A function of a tensor that gives it back, and whose backward pass cannot be compiled."""
+    from torch._inductor.exc import InductorError, InvalidCxxCompiler  # slow to import
+
+    class Uncompilable(torch.autograd.Function):
+        @staticmethod
+        def forward(context, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(context, gradient):
+            raise InductorError(InvalidCxxCompiler(), None)
+
+    return Uncompilable.apply

@@ -236,23 +236,13 @@ def test_modes_of_compilation(settings, monkeypatch):
         settings(compile="graphs")
 
 
-class _Uncompiled(torch.autograd.Function):
-    @staticmethod
-    def forward(context, x):
-        return x.clone()
-
-    @staticmethod
-    def backward(context, gradient):
-        raise InductorError(InvalidCxxCompiler(), None)
-
-
 @pytest.mark.parametrize("way", ["forward", "backward"])
-def test_what_cannot_be_compiled_is_said_in_one_line(settings, monkeypatch, way):
+def test_what_cannot_be_compiled_is_said_in_one_line(settings, monkeypatch, uncompilable, way):
     def broken(function, mode):
         def call(*inputs):
             if way == "forward":
                 raise InductorError(InvalidCxxCompiler(), None)
-            return _Uncompiled.apply(function(*inputs))
+            return uncompilable(function(*inputs))
 
         return call
 
