@@ -227,8 +227,9 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
             raise ResetNeeded("an episode of BlindSR is one step long: call reset() before each step()")
         assert self.action_space.shape is not None
         action = self._core.to_action(action, self.action_space.shape)
-        self._action = action[None].clone()  # (1, d); kept for `render`, and the caller may use its tensor again
-        reward, info = self._core.play(self._scene, self._action)
+        played = action[None].clone()  # (1, d); kept for `render`, and the caller may use its tensor again
+        reward, info = self._core.play(self._scene, played)
+        self._action = played  # only now is the episode over: a metric may have failed
         if self.render_mode == "human":
             self._show()
         return self._observation(), float(reward), True, False, _plain(info)

@@ -10,7 +10,7 @@ import torch
 
 _lock = threading.Lock()
 _inside = 0
-# cuDNN's settings are the process's: the last thread to leave restores what the first one found.
+# These settings are the process's: the last thread to leave restores what the first one found.
 _settings = ExitStack()
 
 
@@ -18,28 +18,25 @@ _settings = ExitStack()
 def exact(device: torch.device) -> Iterator[None]:
     """Switch off what changes pictures and scores from run to run, for our own calls only.
 
-    That is the caller's autocast, and on a GPU cuDNN's autotuning, its TF32 and its atomics. TF32 in matrix products is
-    off by default in torch: whoever allows it allows it here too.
+    That is the caller's autocast, TF32 or bfloat16 in products of float32, and on a GPU cuDNN's autotuning and atomics.
 
     Args:
         device: where the work is done.
     """
     with torch.autocast(device.type, enabled=False):
-        if device.type != "cuda":
-            yield
-            return
-        _enter()
+        _enter(device)
         try:
             yield
         finally:
             _leave()
 
 
-def _enter() -> None:
+def _enter(device: torch.device) -> None:
     global _inside
     with _lock:
-        flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-        _settings.enter_context(flags)  # anew each time: a metric may have changed them
+        _settings.enter_context(_products())  # anew each time: a metric may have changed them
+        if device.type == "cuda":
+            _settings.enter_context(_cudnn())
         _inside += 1
 
 
@@ -49,3 +46,45 @@ def _leave() -> None:
         _inside -= 1
         if not _inside:
             _settings.close()
+
+
+@contextmanager
+def _products() -> Iterator[None]:
+    """Compute products of float32 in float32, whichever of torch's two interfaces the caller has set them by."""
+    backends = torch.backends
+    try:
+        whole = torch.get_float32_matmul_precision()
+    except RuntimeError:  # set by the newer interface, which the older one refuses to read
+        kinds = (backends.cuda.matmul, backends.mkldnn.matmul, backends.mkldnn.conv)  # type: ignore[attr-defined]
+        before = [kind.fp32_precision for kind in kinds]
+        for kind in kinds:
+            kind.fp32_precision = "ieee"
+        yield
+        for kind, precision in zip(kinds, before, strict=True):
+            kind.fp32_precision = precision
+        return
+    if whole != "highest":
+        torch.set_float32_matmul_precision("highest")
+    yield
+    if whole != "highest":
+        torch.set_float32_matmul_precision(whole)
+
+
+@contextmanager
+def _cudnn() -> Iterator[None]:
+    """Let cuDNN compute in float32, by algorithms that are always the same."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.enabled, cudnn.benchmark, cudnn.deterministic
+    cudnn.enabled, cudnn.benchmark, cudnn.deterministic = True, False, True
+    try:
+        tf32 = cudnn.allow_tf32
+    except RuntimeError:  # as above
+        convolutions = cudnn.conv  # type: ignore[attr-defined]
+        precision, convolutions.fp32_precision = convolutions.fp32_precision, "ieee"
+        yield
+        convolutions.fp32_precision = precision
+    else:
+        cudnn.allow_tf32 = False
+        yield
+        cudnn.allow_tf32 = tf32
+    cudnn.enabled, cudnn.benchmark, cudnn.deterministic = before

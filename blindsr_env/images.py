@@ -61,8 +61,9 @@ class Photo:
 def read(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Read a photo as a viewer shows it.
 
-    Grey and palette pictures become RGB, 16 bits become 8 (rounded), CMYK is converted, transparency is laid on white,
-    and the camera's orientation tag is applied.
+    Grey and palette pictures become RGB, 16 bits become 8 (rounded), CMYK is converted, transparency is laid on white
+    (but for grey TIFFs, and PNGs with one transparent grey, whose transparency OpenCV does not tell), and the camera's
+    orientation tag is applied.
 
     Args:
         path: an image file.

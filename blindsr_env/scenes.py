@@ -13,8 +13,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from blindsr_env import reset_options
 from blindsr_env.kernels import KERNEL_SIZE, anisotropic
 from blindsr_env.patch import covered, fits, holds, oriented
+from blindsr_env.reset_options import OPTIONS, checked_kernel
 from generators.nearest import unknown
 
 KINDS = ("isotropic", "anisotropic", "kernel")
@@ -22,9 +24,6 @@ KINDS = ("isotropic", "anisotropic", "kernel")
 
 HELD = {"crop", "flip"}
 """Options that not every photo can follow."""
-
-OPTIONS = ("image", "crop", "flip", "width", "kernel")
-"""What `options` of reset can fix in a scene."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +54,7 @@ class Degradation:
         if (self.kind == "kernel") + (self.width_range is not None) + (self.widths is not None) > 1:
             raise ValueError("degradation takes one of width_range, widths and kernel, got several: drop the others")
         if self.kernel is not None:
-            _kernel(self.kernel, "degradation's kernel")
+            checked_kernel(self.kernel, "degradation's kernel")
         if self.widths is not None:
             widths = np.asarray(self.widths, dtype=np.float64)
             if widths.ndim != 1 or widths.size == 0 or not (np.isfinite(widths) & (widths > 0)).all():
@@ -194,7 +193,7 @@ class SceneSampler:
         self.width_range = width_range if degradation.width_range is None else degradation.width_range
         self._known = width_range
         if degradation.kernel is not None:
-            self._warn_of(_moment_width(_kernel(degradation.kernel, "degradation's kernel")[None]))
+            self._warn_of(_moment_width(checked_kernel(degradation.kernel, "degradation's kernel")[None]))
         else:
             self._warn_of(self.width_range if degradation.widths is None else degradation.widths)
 
@@ -274,14 +273,16 @@ class SceneSampler:
         given = fixed.get("kernel")
         if "width" in fixed or (given is None and self.degradation.kind == "isotropic"):
             width = fixed["width"] if "width" in fixed else self._width(uniform[:, 0])
+            width = _single(width)
             return width, _round(width), None
         if given is None and self.degradation.kind == "anisotropic":
             axes = np.stack([self._width(uniform[:, 0]), self._width(uniform[:, 1]), uniform[:, 2] * np.pi], axis=1)
+            axes = _single(axes)
             width_x, width_y, angle = torch.from_numpy(axes).unbind(1)
             kernel = anisotropic(width_x, width_y, angle).numpy()
             return _moment_width(kernel), axes, kernel
         if given is None:
-            given = np.stack([_kernel(self.degradation.kernel, "")] * len(uniform))  # type: ignore[arg-type]
+            given = np.stack([checked_kernel(self.degradation.kernel, "")] * len(uniform))  # type: ignore[arg-type]
         return _moment_width(given), _round(_moment_width(given)), given
 
     def _width(self, uniform: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -294,62 +295,13 @@ class SceneSampler:
     def fix(
         self, options: Mapping[str, Any] | None, scenes: int, known: Sequence[str] = OPTIONS
     ) -> dict[str, NDArray[Any]]:
-        """Read what `options` of reset fix.
-
-        Args:
-            options: any of `OPTIONS`, each as one value for all scenes or as a sequence of `scenes` values.
-            scenes: how many there are.
-            known: the names to list where one is unknown.
-
-        Returns:
-            Arrays whose first axis is `scenes` long.
-
-        Raises:
-            ValueError: unknown option or photo (the nearest names are listed), wrong shape, value out of range, or no
-                dict of options.
-        """
-        if not isinstance(options, Mapping | None):
-            raise ValueError(f"options must be a dict of {', '.join(known)}, got {options!r}")
-        fixed: dict[str, NDArray[Any]] = {}
-        for key, value in (options or {}).items():
-            if key not in OPTIONS:
-                raise ValueError(unknown("reset option", key, known))
-            if value is not None:
-                fixed[key] = getattr(self, f"_fix_{key}")(value, scenes)
-        if "width" in fixed and "kernel" in fixed:
-            raise ValueError("options 'width' and 'kernel' both fix the blur: give one of them")
+        """Read what `options` of reset fix, for the pool's photos; see `reset_options.read`."""
+        fixed = reset_options.read(options, scenes, self.names, known)
+        if "width" in fixed:
+            self._warn_of(fixed["width"])
+        if "kernel" in fixed:
+            self._warn_of(_moment_width(fixed["kernel"]))
         return fixed
-
-    def _fix_image(self, value: Any, scenes: int) -> NDArray[np.int64]:
-        if isinstance(value, str):
-            value = self._index(value)
-        elif isinstance(value, (list, tuple)) or getattr(getattr(value, "dtype", None), "kind", "") == "U":
-            value = [self._index(item) if isinstance(item, str) else item for item in value]
-        index = _each("image", value, scenes, (), np.int64)
-        if (index < 0).any() or (index >= len(self.names)).any():
-            raise ValueError(f"option 'image' must be a name or 0 to {len(self.names) - 1}, got {value!r}")
-        return index
-
-    def _index(self, name: str) -> int:
-        if name not in self.names:
-            raise ValueError(unknown("photo", name, self.names))
-        return self.names.index(name)
-
-    def _fix_crop(self, value: Any, scenes: int) -> NDArray[np.int64]:
-        return _each("crop", value, scenes, (2,), np.int64)
-
-    def _fix_flip(self, value: Any, scenes: int) -> NDArray[np.int64]:
-        flip = _each("flip", value, scenes, (), np.int64)
-        if (flip < 0).any() or (flip > 7).any():
-            raise ValueError(f"option 'flip' must be 0 to 7, got {value!r}")
-        return flip
-
-    def _fix_width(self, value: Any, scenes: int) -> NDArray[np.float64]:
-        width = _each("width", value, scenes, (), np.float64)
-        if not (np.isfinite(width) & (width > 0)).all():
-            raise ValueError(f"option 'width' must be above 0, in HR pixels, got {value!r}")
-        self._warn_of(width)
-        return width
 
     def _warn_of(self, widths: ArrayLike) -> None:
         """Warn where a reward of 0 is no longer what a good code earns: of widths that the generator does not know."""
@@ -361,40 +313,10 @@ class SceneSampler:
                 stacklevel=2,
             )
 
-    def _fix_kernel(self, value: Any, scenes: int) -> NDArray[np.float64]:
-        kernel = _each("kernel", value, scenes, (KERNEL_SIZE, KERNEL_SIZE), np.float64)
-        kernel = np.stack([_kernel(one, "option 'kernel'") for one in kernel])
-        self._warn_of(_moment_width(kernel))
-        return kernel
 
-
-def _each(option: str, value: Any, scenes: int, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
-    """Make an array `(scenes, *shape)` of one value for all scenes or of one for each."""
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().numpy()
-    try:
-        array = np.asarray(value)
-        if array.dtype.kind not in "iuf" or (np.issubdtype(dtype, np.integer) and array.dtype.kind == "f"):
-            raise TypeError
-    except (TypeError, ValueError):
-        what = "whole numbers" if np.issubdtype(dtype, np.integer) else "numbers"
-        raise ValueError(f"option {option!r} takes {what}, got {value!r}") from None
-    if array.shape not in (shape, (scenes, *shape)):
-        each = f" or {(scenes, *shape)}, one for each scene" if scenes > 1 else ""
-        raise ValueError(f"option {option!r} must have shape {shape}{each}, got {array.shape}")
-    return np.broadcast_to(array.astype(dtype), (scenes, *shape)).copy()
-
-
-def _kernel(value: ArrayLike, what: str) -> NDArray[np.float64]:
-    """Check one blur kernel: `(21, 21)`, finite, sums to 1 within 1e-3, and divide it by its sum."""
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().numpy()
-    kernel = np.asarray(value, dtype=np.float64)
-    if kernel.shape != (KERNEL_SIZE, KERNEL_SIZE):
-        raise ValueError(f"{what} must have shape {(KERNEL_SIZE, KERNEL_SIZE)}, got {kernel.shape}: pad it with zeros")
-    if not np.isfinite(kernel).all() or abs(kernel.sum() - 1) > 1e-3:
-        raise ValueError(f"{what} must be finite and sum to 1, got a sum of {kernel.sum():.4g}: divide it by that")
-    return kernel / kernel.sum()
+def _single(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Round to float32, as `info` tells them: from what it tells, the same scene can be made again."""
+    return numbers.astype(np.float32).astype(np.float64)
 
 
 def _round(width: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -85,7 +85,7 @@ class Scorer:
             if named.count(name) > 1:
                 raise ValueError(f"the metric {name!r} is named twice: name each once in metric and report together")
         zeta = [-1.0 if m.lower_is_better else 1.0 for m in self.metrics]
-        self.zeta = torch.tensor(zeta, device=device)  # (1 + R,)
+        self.zeta = torch.tensor(zeta, dtype=torch.float32, device=device)  # (1 + R,)
         self._recordings = Recordings() if cuda_graphs else None
 
     @property

@@ -21,7 +21,8 @@ from blindsr_env import rendering
 from blindsr_env.core import BlindSRCore, DegradationLike
 from blindsr_env.images import Source
 from blindsr_env.patch import PatchSize
-from blindsr_env.scenes import OPTIONS, Scenes
+from blindsr_env.reset_options import OPTIONS
+from blindsr_env.scenes import Scenes
 from blindsr_env.scorer import MetricLike
 from generators.nearest import unknown
 
@@ -207,8 +208,8 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             rows = np.flatnonzero(self._ended).tolist()
             raise ResetNeeded(f"the episodes of rows {rows} are over: call reset(), or reset them with reset_mask")
         assert self.action_space.shape is not None
-        actions = self._core.to_action(actions, self.action_space.shape)
         playing, resting = ~self._ended, self._ended
+        actions = self._core.to_action(self._without(resting, actions), self.action_space.shape)
         rewards = torch.zeros(self.num_envs, device=self.device)
         played: dict[str, Tensor] = {}
         if playing.all():
@@ -375,6 +376,14 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         self._origins = [origins.get(g, origin) for g, origin in enumerate(self._origins or [None] * len(groups))]
         self._scenes = new if self._scenes is None or groups.all() else self._scenes.put(self._index(groups), new)
         self._by_row = self._scenes.repeat(self.repeats)
+
+    def _without(self, resting: NDArray[np.bool_], actions: Any) -> Any:
+        """Put 0 where a row ignores its action, whatever that is."""
+        if not resting.any() or np.ndim(actions) != 2 or len(actions) != self.num_envs:
+            return actions
+        if isinstance(actions, Tensor):
+            return actions.masked_fill(torch.from_numpy(resting[:, None]).to(actions.device), 0)
+        return np.where(resting[:, None], np.float32(0), np.asarray(actions))
 
     def _rows(self, mask: NDArray[np.bool_] | None = None) -> Scenes:
         """Each row's scene, or those of the rows in the mask."""

@@ -127,6 +127,14 @@ class Broken:
         raise ValueError("no score today")
 
 
+def test_a_metric_that_fails_leaves_the_episode_running(env, monkeypatch):
+    _, info = env.reset(seed=0)
+    with monkeypatch.context() as context, pytest.raises(OSError):
+        context.setattr(type(env.unwrapped._core), "play", lambda *_: (_ for _ in ()).throw(OSError))
+        env.step(info["true_action"])
+    assert abs(env.step(info["true_action"])[1]) < 1e-3
+
+
 def test_a_refused_reset_changes_nothing(env):
     env.reset(seed=0)
     scene = env.reset()[1]

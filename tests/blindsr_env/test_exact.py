@@ -1,5 +1,9 @@
 """What renders and scores is exact; the caller's settings are as before, whoever else is inside."""
 
+import subprocess
+import sys
+
+import pytest
 import torch
 
 from blindsr_env.exact import exact
@@ -26,3 +30,44 @@ def test_settings_come_back_when_the_last_thread_leaves(monkeypatch):
     assert flags() == before
     with exact(torch.device("cpu")):
         assert flags() == before
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_products_are_of_float32(device, precision):
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(precision)
+        with exact(torch.device(device)):
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        'backends.cudnn.conv.fp32_precision = "ieee"',
+        'backends.fp32_precision = "tf32"',
+        'backends.cuda.matmul.fp32_precision = "tf32"',
+        'backends.mkldnn.matmul.fp32_precision = "bf16"',
+    ],
+)
+def test_the_newer_interface_of_precisions_serves_as_well(setting):
+    """In a process of its own, since the older one is refused from then on."""
+    program = f"""
+import torch
+from torch import backends
+from blindsr_env.exact import exact
+{setting}
+kinds = backends.cuda.matmul, backends.mkldnn.matmul, backends.mkldnn.conv, backends.cudnn.conv
+before = [kind.fp32_precision for kind in kinds]
+for device in ("cpu", "cuda", "cuda"):
+    with exact(torch.device(device)), exact(torch.device(device)):
+        inside = [kind.fp32_precision for kind in kinds]
+        assert "bf16" not in inside[:3] and "tf32" not in inside[:3], inside
+        assert device == "cpu" or inside[3] != "tf32", inside
+    assert [kind.fp32_precision for kind in kinds] == before
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
