@@ -9,10 +9,13 @@ import copy
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from operator import index
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
+import gymnasium
 import numpy as np
 import torch
+from gymnasium.vector import VectorEnv
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -84,7 +87,8 @@ class Agent(ABC, Generic[Config]):
         device: where networks are; the environment's where None.
 
     Raises:
-        ValueError: the environment's spaces do not fit, an unknown name, or the actor was made for other actions.
+        ValueError: the environment's spaces do not fit, an unknown name, the actor was made for other actions, or a
+            config of another algorithm or a negative seed.
     """
 
     algorithm: ClassVar[str]
@@ -101,15 +105,23 @@ class Agent(ABC, Generic[Config]):
         seed: int = 0,
         device: torch.device | str | None = None,
     ) -> None:
+        if env is not None and not isinstance(env, gymnasium.Env | VectorEnv):
+            raise ValueError(f"env must be a Gymnasium environment, got {env!r}: give {type(self).__name__}(env)")
+        if config is not None and not isinstance(config, self.config_class):
+            raise ValueError(
+                f"config of {type(self).__name__} must be a {self.config_class.__name__}, got a {type(config).__name__}"
+            )
         self.device = torch.device(device or _device_of(env))
-        self.seed = seed
+        self.seed = index(seed)
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {seed}")
         self.world = OneStepWorld(env, self.device) if env is not None else None
         if self.world is not None:
             self.check_world(self.world)
         self.config: Config = config if config is not None else self.config_class()  # type: ignore[assignment]
         self.num_timesteps = 0
         self.interrupted = False
-        self.rng = torch.Generator(self.device).manual_seed(seed)
+        self.rng = torch.Generator(self.device).manual_seed(self.seed)
         self.total_timesteps = 0
         self.earlier_timesteps = 0
         self.schedule: list[int] = []
@@ -119,7 +131,7 @@ class Agent(ABC, Generic[Config]):
         actions = self.world.actions if self.world else None
         self.meaning = self.world.meaning if self.world else None
         with torch.random.fork_rng(devices=[]):  # weights from the seed, without touching the caller's random numbers
-            torch.manual_seed(seed)
+            torch.manual_seed(self.seed)
             self.actor = self._start(actor, actions)
             if self.config.constant:
                 self.actor.requires_grad_(False).last.bias.requires_grad_(True)
@@ -178,6 +190,7 @@ class Agent(ABC, Generic[Config]):
         Raises:
             ValueError: there is no environment, nothing to render, or rewards or losses are not finite.
         """
+        total_timesteps = index(total_timesteps)  # NumPy's numbers cannot be written to files
         if total_timesteps < 1:
             raise ValueError(f"total_timesteps must be at least 1, got {total_timesteps}")
         if self.world is None:

@@ -2,13 +2,14 @@
 
 A replay is far larger than all these and is saved more seldom, so it has a file of its own beside the agent's. The two
 belong together where they bear the same mark. The replay may be older than its agent, as after a crash: transitions of
-one-step episodes stay true, so nothing but the newest ones is missing.
+one-step episodes stay true where metric and generator do, so nothing but the newest ones is missing.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import secrets
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from agents import checkpoints
 from agents.checkpoints import ActionMeaning, only, under, whole
 from agents.networks import named_state
+from agents.wrapping import reward_wrapper
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
 
@@ -107,7 +109,8 @@ def save_replay(agent: Agent[Any], path: checkpoints.Path) -> None:
     """Write an agent's transitions beside its file, `path`, where it has any."""
     tensors = agent.replay_state()
     if tensors:
-        checkpoint.save(replay_file(path), tensors, {"kind": "replay", "replay": agent.replay_mark})
+        of = _learned_from(agent)
+        checkpoint.save(replay_file(path), tensors, {"kind": "replay", "replay": agent.replay_mark, "of": of})
 
 
 def mark_replay(agent: Agent[Any]) -> None:
@@ -121,17 +124,47 @@ def load_replay(agent: Agent[Any], path: checkpoints.Path) -> None:
 
     Raises:
         CheckpointError: the file is damaged.
+
+    Warns:
+        UserWarning: its transitions are of another metric, generator or patch size, so they are left.
     """
     beside = replay_file(path)
     if agent.replay_mark is None or not beside.is_file():
         return
     try:
         tensors, metadata = checkpoint.read(beside)
-        if metadata.get("replay") == agent.replay_mark:
+        if metadata.get("replay") == agent.replay_mark and _of_this_world(agent, metadata.get("of"), beside):
             with whole(beside, "replay"):
                 agent.load_replay_state(tensors)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; or remove it, and the agent fills a new one") from None
+
+
+def _learned_from(agent: Agent[Any]) -> dict[str, Any]:
+    """Say what transitions are true of: in another world the same action earns another reward."""
+    world = agent.world
+    if world is None:
+        return {}
+    of: dict[str, Any] = {"patch": list(world.observation_shape), "reward wrapper": reward_wrapper(world.env)}
+    if world.core is not None:
+        generator = world.core.generator
+        weights = getattr(generator, "fingerprint", None)
+        of |= {"metric": world.core.metric.name, "generator": generator.name, "generator's weights": weights}
+    return of
+
+
+def _of_this_world(agent: Agent[Any], of: Mapping[str, Any] | None, file: Path) -> bool:
+    """Say whether a replay is of what the agent learns from now; older files do not tell, and are taken for it."""
+    now = _learned_from(agent)
+    changed = [what for what in now if of is not None and of.get(what) != now[what]]
+    if changed:
+        warnings.warn(
+            f"the transitions in {file} are of another {changed[0]}, {of and of.get(changed[0])}, not "
+            f"{now[changed[0]]}: the agent fills a new replay",
+            UserWarning,
+            stacklevel=2,
+        )
+    return not changed
 
 
 def _networks(agent: Agent[Any]) -> dict[str, nn.Module]:

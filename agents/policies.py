@@ -174,7 +174,9 @@ def load(
         whole = load(name, env, predictor=predictor, seed=seed, device=device)
         return Part(whole, _predictor_policy(predictor or SHIPPED_PREDICTOR, env, place), share)
     if name in ("true-code", "mean-code", "random"):
-        if name == "true-code":
+        from agents import wrapping  # brings Gymnasium, which trainers do without
+
+        if name == "true-code" and (env is None or wrapping.action_wrapper(env) is None):
             return TrueCode()
         if core is None:
             raise ValueError(f"{name!r} needs a BlindSR environment, whose actions no wrapper changes: give env=")

@@ -7,10 +7,13 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
+
+OF_SINGLES = (SyncVectorEnv, AsyncVectorEnv)
+"""Vector environments whose rows are environments of their own."""
 
 
 class SB3VecEnv(VecEnv):
@@ -92,32 +95,49 @@ class SB3VecEnv(VecEnv):
         return list(pictures) if pictures is not None else [None] * self.num_envs
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """Give an attribute of the environment, once for each row asked for."""
-        value = getattr(self.env, attr_name, None) if attr_name == "render_mode" else getattr(self.env, attr_name)
-        return [value for _ in self._get_indices(indices)]
+        """Give an attribute of the environment, once for each row asked for; of single environments each one's own."""
+        if isinstance(self.env.unwrapped, OF_SINGLES):
+            values = self.env.unwrapped.get_attr(attr_name)
+        else:
+            values = (self._attribute(attr_name),) * self.num_envs
+        return [values[i] for i in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Set an attribute, which all rows share.
+        """Set an attribute, which all rows share; of single environments that of each.
 
         Raises:
             ValueError: `indices` leave rows out.
         """
         self._check_all(indices, "set_attr")
-        setattr(self.env.unwrapped, attr_name, value)
+        inner = self.env.unwrapped
+        if isinstance(inner, OF_SINGLES):
+            inner.set_attr(attr_name, [value] * self.num_envs)
+        else:
+            setattr(inner, attr_name, value)
 
     def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
-        """Call a method of the environment, once for all rows; each row's result is what it returned.
+        """Call a method of the environment, once for all rows, whose result is what it returned; or of each single one.
 
         Raises:
             ValueError: `indices` leave rows out.
         """
         self._check_all(indices, "env_method")
-        result = getattr(self.env, method_name)(*method_args, **method_kwargs)
-        return [result for _ in self._get_indices(indices)]
+        if isinstance(self.env.unwrapped, OF_SINGLES):
+            results = self.env.unwrapped.call(method_name, *method_args, **method_kwargs)
+        else:
+            results = (self._attribute(method_name)(*method_args, **method_kwargs),) * self.num_envs
+        return [results[i] for i in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: Any = None) -> list[bool]:
         """Say False: rows of a native vector environment have no wrappers of their own."""
         return [False for _ in self._get_indices(indices)]
+
+    def _attribute(self, name: str) -> Any:
+        """Find an attribute in the outermost layer that has it: vector wrappers pass on none."""
+        layer = self.env
+        while isinstance(layer, VectorWrapper) and not hasattr(layer, name):
+            layer = layer.env
+        return getattr(layer, name, None) if name == "render_mode" else getattr(layer, name)
 
     def _check_all(self, indices: Any, method: str) -> None:
         left_out = sorted(set(range(self.num_envs)) - set(self._get_indices(indices)))

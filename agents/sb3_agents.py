@@ -127,6 +127,9 @@ class SB3Agent(Agent[SB3Config]):
             self.model = self._model()
             if self.learned and hasattr(self.model, "replay_buffer"):
                 _fill_first(self.model, max(self.model.batch_size, min(REFILL, left // 4)))
+        else:  # who stopped it, or used the environment since, left it other scenes than the library remembers
+            self.model.get_env().seed(self.scenes_seed())
+            self.model._last_obs = None
         self.model.num_timesteps = self.num_timesteps
         self.model.learn(left, _callback(watch), log_interval=None, reset_num_timesteps=False)
 

@@ -44,5 +44,6 @@ class Watch:
         """Show figures, `reward` among them, and ask the callback whether to go on."""
         self.steps = 0
         self.bar.set_postfix(reward=f"{figures['reward']:+.3f}")
-        if self.callback is not None and self.callback(self.agent, figures) is False:
+        answer = None if self.callback is None else self.callback(self.agent, figures)
+        if answer is not None and not answer:  # NumPy's False too
             self.agent.interrupted = True

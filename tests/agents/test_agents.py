@@ -2,6 +2,7 @@
 
 import os
 import signal
+import warnings
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from gymnasium.wrappers.vector import (
 )
 from toy_worlds import ColourWorld, SingleColour
 
+import generators
 from agents.checkpoints import core_of
 from agents.ddpg import DDPG, DDPGConfig
 from agents.group_pg import GroupPG, GroupPGConfig
@@ -512,6 +514,40 @@ def test_a_replay_older_than_its_agent_serves_and_another_agents_does_not(tmp_pa
         checkpoint.save(beside, damaged, metadata)
         with pytest.raises(CheckpointError, match="agent.replay.safetensors is not a whole replay's .* or remove it"):
             DDPG.load(path, world())
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({"metric": "ssim"}, "metric, psnr, not ssim"),
+        ({"patch_size": 20}, "patch, "),
+        ({"generator": 0}, "generator's w"),
+    ],
+)
+def test_a_replay_of_another_reward_is_not_learned_from(changed, what, native, louder, tmp_path):
+    path = tmp_path / "agent.safetensors"
+    DDPG(native("ddpg"), DDPGConfig(batch_size=4, actor_starts=8), seed=0).learn(16).save(path, with_replay=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(DDPG.load(path, native("ddpg")).replay) == 16
+    changed = {"generator": generators.load(louder)} if "generator" in changed else changed
+    with pytest.warns(UserWarning, match=f"are of another {what}.*: the agent fills a new replay"):
+        other = DDPG.load(path, native("ddpg", **changed))
+    assert other.replay is None and len(other.learn(8).replay) == 8
+
+
+def test_numbers_may_be_numpys_and_arguments_must_be_of_their_kind(tmp_path):
+    subject = GroupPG(world("group-pg"), GroupPGConfig(), seed=np.int64(3))
+    subject.learn(np.int64(BATCH), lambda agent, figures: np.float64(1) > 2, log_interval=1).save(
+        tmp_path / "a.safetensors"
+    )
+    assert subject.interrupted and GroupPG.load(tmp_path / "a.safetensors").seed == 3
+    with pytest.raises(ValueError, match="seed must be at least 0, got -1"):
+        DDPG(world(), seed=-1)
+    with pytest.raises(ValueError, match="config of DDPG must be a DDPGConfig, got a GroupPGConfig"):
+        DDPG(world(), GroupPGConfig())
+    with pytest.raises(ValueError, match="env must be a Gymnasium environment, got 'CnnPolicy': give DDPG.env."):
+        DDPG("CnnPolicy", world())
 
 
 def as_before(agent, path):

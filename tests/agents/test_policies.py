@@ -7,14 +7,17 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers.vector import RescaleAction
 from toy_worlds import ColourWorld
 
 import generators
 from agents import checkpoints, policies, shared_offset
-from agents.checkpoints import ActionMeaning
+from agents.checkpoints import ActionMeaning, core_of
 from agents.ddpg import DDPG, DDPGConfig
 from agents.group_pg import GroupPG, GroupPGConfig
 from agents.networks import Predictor, answer
+from blindsr_env.env import BlindSREnv
 from blindsr_env.vector_env import BlindSRVectorEnv
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
@@ -91,6 +94,22 @@ def test_true_code_earns_nothing_and_fixed_policies_fit_the_box(make, kind):
     torch.testing.assert_close(reward, torch.zeros(4), rtol=0, atol=1e-3)
     action, _ = policies.load("true-code", env).predict(observation, info)  # info of the scenes drawn since
     torch.testing.assert_close(env.step(action)[1], torch.zeros(4), rtol=0, atol=1e-3)
+
+
+def test_the_true_code_is_none_behind_a_wrapper_that_changes_actions(make):
+    env = RescaleAction(make(output="numpy"), np.float32(0), np.float32(1))
+    for name in ("true-code", "mean-code"):
+        with pytest.raises(ValueError, match=f"'{name}' needs a BlindSR environment, whose actions no wrapper changes"):
+            policies.load(name, env)
+
+
+def test_single_environments_side_by_side_are_known(generator):
+    def single():
+        return BlindSREnv(metric="psnr", patch_size=16, generator=generator)
+
+    env = SyncVectorEnv([single], autoreset_mode=AutoresetMode.SAME_STEP)
+    assert core_of(env) is env.envs[0].unwrapped.core
+    assert policies.load("predictor", env)
 
 
 def test_mean_code_is_the_mean_kernel(make):

@@ -53,6 +53,17 @@ def test_attributes_and_methods_reach_the_environment():
     assert adapted.render_mode is None
 
 
+def test_attributes_are_found_behind_wrappers_and_in_single_environments():
+    wrapped = SB3VecEnv(RecordEpisodeStatistics(ColourWorld(3)))
+    wrapped.set_attr("shift", 0.5)
+    assert wrapped.get_attr("shift") == [0.5] * 3 and wrapped.env_method("best", 0.5) == [0.5] * 3
+    singles = SyncVectorEnv([SingleColour, SingleColour], autoreset_mode=AutoresetMode.SAME_STEP)
+    beside = SB3VecEnv(singles)
+    beside.set_attr("lucky", 7)
+    assert beside.get_attr("lucky") == [7, 7] == [env.lucky for env in singles.envs]
+    assert beside.env_method("get_wrapper_attr", "lucky") == [7, 7] and beside.get_attr("lucky", [1]) == [7]
+
+
 @pytest.mark.parametrize("indices", [0, [0], [1, 2], []])
 def test_what_would_reach_more_rows_than_asked_for_is_refused(indices):
     adapted = SB3VecEnv(ColourWorld(3))

@@ -239,6 +239,24 @@ def test_a_callback_ends_the_learning(actor):
     assert agent.interrupted and agent.num_timesteps == 4
 
 
+@pytest.mark.parametrize("name", ["sb3-ppo", "sb3-sac"])
+def test_who_was_stopped_acts_on_the_scenes_that_are_shown(name, actor):
+    """The library forgets the last step of a stopped run, and knows nothing of what others do to the environment."""
+    world = ColourWorld(4)
+    agent = make(name, world, actor).learn(40, lambda agent, figures: False, log_interval=1)
+    world.reset(seed=5)
+    residual, seen = agent.model.get_env().env, []
+    step = residual.step
+
+    def spied(action):
+        seen.append(torch.equal(torch.as_tensor(agent.model._last_obs), torch.as_tensor(residual._seen)))
+        return step(action)
+
+    residual.step = spied
+    agent.learn(8, reset_num_timesteps=False)
+    assert all(seen) and len(seen) == 2
+
+
 def test_first_deviations_are_the_configs(actor):
     agent = make("sb3-ppo", ColourWorld(4), actor, noise=(0.2, 0.1), reach=0.5)
     torch.testing.assert_close(agent.policy.log_std.exp(), torch.tensor([0.4, 0.2, 0.2]))
