@@ -53,9 +53,14 @@ def completed(settings: type, arguments: Sequence[str]) -> list[str]:
         option = left.pop(0)
         if not option.startswith("-"):
             raise ValueError(f"{option!r} belongs to no option: write --KEY {option}")
-        option = option[:2] + option[2:].replace("-", "_")
+        setting, dot, item_name = option[2:].partition(".")  # of `--images.BSD-100`, the user's own name stays
+        option = option[:2] + setting.replace("-", "_") + dot + item_name
         key, hint = option.removeprefix("--"), hints.get(option.removeprefix("--"))
         value = left.pop(0) if left and not left[0].startswith("--") else None
+        if value == "":
+            if NoneType not in _alternatives(hint):
+                raise ValueError(f"{option} is given an empty value: a shell variable that is not set?")
+            value = "null"
         if key == "config":
             configs += [option] if value is None else [option, str(_config(value))]
             continue

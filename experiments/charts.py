@@ -13,7 +13,8 @@ import numpy as np
 from experiments import findings, paper
 from experiments import price as prices
 from experiments.intervals import Interval
-from experiments.sheets import PLACES, Result, Sheet, of_the_paper, read
+from experiments.pictures import literally
+from experiments.sheets import PLACES, Result, Sheet, check_known, of_the_paper, read
 from generators.atomic import atomic_write
 from generators.nearest import unknown
 
@@ -28,7 +29,7 @@ class Plot:
     Attributes:
         results: results files of `blindsr evaluate`, `hack` and `search`, or folders of them.
         output: folder for the charts, PNG.
-        charts: charts to draw: `true_code`, `price`, `learning`, `hacking`, `search`; without it, all of them.
+        charts: charts to draw: `true_code`, `price`, `learning`, `hacking`, `searches`; without it, all of them.
         set: show only this set of photos.
         generator: show only this generator.
         action: show only this action space, `code`, `free-code` or `width`.
@@ -60,13 +61,17 @@ def plot(settings: Plot) -> list[Path]:
         ValueError: there are no figures for a chart, or a file holds no results.
     """
     results = read(settings.results)
+    every = of_the_paper(results)
+    for what in ("set", "generator", "action"):
+        check_known(what, getattr(settings, what), {getattr(sheet, what) for sheet in every})
     drawn = []
     for name in settings.charts or CHARTS:
-        figure = CHARTS[name](results, settings)
-        if figure is not None:
-            drawn.append(Path(settings.output) / f"{name}.png")
-            with atomic_write(drawn[-1]) as partial:
-                figure.savefig(partial)
+        with literally():
+            figure = CHARTS[name](results, settings)
+            if figure is not None:
+                drawn.append(Path(settings.output) / f"{name}.png")
+                with atomic_write(drawn[-1]) as partial:
+                    figure.savefig(partial)
     if not drawn:
         given = settings.results if isinstance(settings.results, str) else ", ".join(settings.results)
         raise ValueError(f"no figures for a chart in {given}: run {PLACES} first")
@@ -228,7 +233,7 @@ CHARTS: dict[str, Callable[[list[Result], Plot], Any]] = {
     "price": price,
     "learning": learning,
     "hacking": hacking,
-    "search": searches,
+    "searches": searches,
 }
 """By the name of the PNG; each gives a Matplotlib figure, or None if the results hold no figures for it."""
 

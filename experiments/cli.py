@@ -6,6 +6,7 @@ Our own modules are imported when they are needed: torch takes seconds to load, 
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import re
 import sys
@@ -163,6 +164,8 @@ def _run(command: Command, name: str, rest: Sequence[str]) -> int:
     from agents.interruption import Interruption
 
     Interruption.last = None
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be in another encoding
     try:
         module = importlib.import_module(f"experiments.{command.module}")
         kind = getattr(module, command.settings)

@@ -112,5 +112,5 @@ def _of_weights(place: Path) -> str | None:
 def _of_folder(folder: str | os.PathLike[str], files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
-        digest.update(f"{path.relative_to(folder).as_posix()}\n{of_file(path)}\n".encode())
+        digest.update(os.fsencode(f"{path.relative_to(folder).as_posix()}\n{of_file(path)}\n"))
     return digest.hexdigest()[:DIGITS]

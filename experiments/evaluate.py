@@ -210,16 +210,20 @@ def _ways(settings: Evaluate) -> list[_Way]:
     # The core's own photos are not looked at: it brings generator, metrics and action space together.
     common: dict[str, Any] = {"metric": first, "report": others, "action": settings.action, "device": device}
     ways = list(product(settings.tiles, settings.self_ensemble))
-    given = [(source, *way) for source in settings.sources for way in ways]
-    envs = [BlindSREnv(generator=sharing.wrapped(*each, device), split="test", **common) for each in given]
-    check_common([env.core for env in envs], drawn=False)
-    each = len(ways)
-    of_sources = labels.of_generators([env.core.generator.name for env in envs[::each]], settings.sources)
-    names = [labels.rendering(name, *way) for name in of_sources for way in ways]
-    # Further ways are compared with the same generator in the first way, generators with the first one.
-    against = [names[i - i % each if i % each else 0] if i else None for i in range(len(names))]
-    sources = [source for source, *_ in given]
-    return [_Way(*way) for way in zip(sources, names, against, envs, strict=True)]
+    envs = [
+        [BlindSREnv(generator=sharing.wrapped(source, *way, device), split="test", **common) for way in ways]
+        for source in settings.sources
+    ]
+    check_common([env.core for own in envs for env in own], drawn=False)
+    names = labels.of_generators([own[0].core.generator.name for own in envs], settings.sources)
+    found: list[_Way] = []
+    for source, name, own in zip(settings.sources, names, envs, strict=True):
+        called = [labels.rendering(name, *way) for way in ways]
+        for number, env in enumerate(own):
+            # A generator's further ways are compared with its first one, generators with the first of all.
+            against = called[0] if number else found[0].name if found else None
+            found.append(_Way(source, called[number], against, env))
+    return found
 
 
 def _identity(settings: Evaluate, seeds: Seeds) -> dict[str, Any]:
@@ -272,7 +276,7 @@ def table_of_differences(found: list[dict[str, Any]]) -> str:
 
 def _actors(way: _Way, settings: Evaluate, seeds: Seeds) -> dict[str, policies.Policy]:
     """Give the policies beside the true code, by what the results call them: files by their last parts."""
-    named = dict(zip(labels.tails(settings.policies), settings.policies, strict=True))
+    named = dict(zip(labels.of_policies(settings.policies), settings.policies, strict=True))
     actors: dict[str, policies.Policy] = {}
     for label, name in named.items():
         if name != "true-code":

@@ -12,6 +12,7 @@ import numpy as np
 
 from experiments import labels
 from experiments.intervals import Interval
+from experiments.pictures import literally
 from generators.atomic import atomic_write
 
 ALWAYS = ("true-code", "predictor")
@@ -73,6 +74,7 @@ def _on_unseen(figures: dict[str, Any], wide: int) -> list[str]:
     return lines
 
 
+@literally()
 def plot(path: Path, figures: dict[str, Any]) -> None:
     """Draw reward against renders per image.
 

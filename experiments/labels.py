@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from agents import checkpoints, policies
 from blindsr_env import metrics
 from blindsr_env.metrics.mixture import terms
 from generators import peers
@@ -75,22 +76,41 @@ def distinct(names: Sequence[str], what: str) -> list[str]:
     return list(names)
 
 
-def tails(paths: Sequence[str]) -> list[str]:
+def tails(paths: Sequence[str], taken: Collection[str] = ()) -> list[str]:
     """Shorten each path to as few of its last parts as distinguish it from the others.
+
+    Args:
+        paths: or names.
+        taken: names that mean something else than a path that ends in them.
 
     Example:
         >>> tails(["runs/a/agent.safetensors", "runs/b/agent.safetensors", "predictor"])
         ['a/agent.safetensors', 'b/agent.safetensors', 'predictor']
+        >>> tails(["runs/predictor", "predictor"], taken=["predictor"])
+        ['runs/predictor', 'predictor']
     """
     parts = [Path(path).parts for path in paths]
 
-    def tail(own: tuple[str, ...]) -> str:
+    def tail(path: str, own: tuple[str, ...]) -> str:
         for length in range(1, len(own)):
-            if sum(other[-length:] == own[-length:] for other in set(parts)) == 1:
-                return "/".join(own[-length:])
-        return "/".join(own)
+            short = "/".join(own[-length:])
+            if sum(other[-length:] == own[-length:] for other in set(parts)) == 1 and short not in taken:
+                return short
+        return path if "/".join(own) in taken else "/".join(own)
 
-    return [tail(own) for own in parts]
+    return [tail(path, own) for path, own in zip(paths, parts, strict=True)]
+
+
+def of_policies(names: Sequence[str]) -> list[str]:
+    """Name each policy: files by their last parts, never as a built-in or shipped policy is called.
+
+    Example:
+        >>> of_policies(["runs/agent.safetensors", "runs/true-code", "runs/predictor@0.5", "predictor@0.5"])
+        ['agent.safetensors', 'runs/true-code', 'runs/predictor@0.5', 'predictor@0.5']
+    """
+    known = [*policies.NAMES, *checkpoints.SHIPPED_AGENTS]
+    parts = [name.rpartition("@")[2] for name in names if "@" in name]
+    return tails(names, [*known, *(f"{name}@{part}" for name in known for part in parts)])
 
 
 def of_generators(names: Sequence[str], sources: Sequence[str]) -> list[str]:

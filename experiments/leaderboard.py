@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from experiments import labels, paper
 from experiments.ranking import Entry, ranked
-from experiments.sheets import read, sheets
-from generators.nearest import unknown
+from experiments.sheets import check_known, read, sheets
 
 COLUMNS = ("psnr", "ssim", "lpips", "niqe", "grid")
 """In this order; others follow."""
@@ -45,12 +44,8 @@ def leaderboard(settings: Leaderboard) -> str:
     every = ranked(sheets(read(settings.results)), settings.metric)
     if not every:
         raise ValueError(f"no policy with a score in {settings.metric!r} there: run blindsr evaluate with it first")
-    for chosen, known, what in (
-        (settings.set, {entry.set for entry in every}, "set"),
-        (settings.generator, {entry.generator for entry in every}, "generator"),
-    ):
-        if chosen is not None and chosen not in known:
-            raise ValueError(unknown(what, chosen, sorted(known)))
+    for what in ("set", "generator"):
+        check_known(what, getattr(settings, what), {getattr(entry, what) for entry in every})
     kept = [
         entry for entry in every if settings.set in (None, entry.set) and settings.generator in (None, entry.generator)
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from experiments import labels
 from experiments.intervals import Interval
 
 
@@ -31,13 +32,14 @@ def page(runs: Sequence[dict[str, Any]]) -> str:
 
 def _gains(runs: Sequence[dict[str, Any]]) -> str:
     first, metric = runs[0], runs[0]["metric"]
+    title, unit = labels.in_units(metric)
     lines = [
         f"The offset is added to the code of the true kernel; it is the same for all photos and was learned to improve "
         f"{metric} with {first['renders']} renders. Scores are means over {first['scenes']} held-out scenes of "
         f"{len(first['photos'])} photos; gains over the true code come with a 95% interval over photos, and positive "
         "is better.",
         "",
-        f"| generator | action space | {metric} gain | PSNR gain, dB | grid, 1e-3 | grid of the true code, 1e-3 "
+        f"| generator | action space | {title} gain | PSNR gain, dB | grid, 1e-3 | grid of the true code, 1e-3 "
         "| PSNR of the true code, dB |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
@@ -47,7 +49,7 @@ def _gains(runs: Sequence[dict[str, Any]]) -> str:
             for space, result in entry["actions"].items():
                 psnr = result["reward"] if metric == "psnr" else result["gain"]["psnr"]
                 lines.append(
-                    f"| {name} | {space} | {Interval(**result['reward'])} | {Interval(**psnr)} "
+                    f"| {name} | {space} | {Interval(**result['reward']).times(unit)} | {Interval(**psnr)} "
                     f"| {1e3 * result['scores']['grid']:.3f} | {1e3 * true['grid']:.3f} | {true['psnr']:.2f} |"
                 )
     return "\n".join(dict.fromkeys(lines))
@@ -68,6 +70,7 @@ def _broken(runs: Sequence[dict[str, Any]]) -> str:
 def _differences(runs: Sequence[dict[str, Any]]) -> str:
     lines = []
     for run in runs:
+        title, unit = labels.in_units(run["metric"])
         for each in run["differences"]:
             start = f"| {each['generator']} | {each['against']} |"
             lines.append(f"{start} PSNR of the true code, dB | {Interval(**each['true_psnr'])} | |")
@@ -77,7 +80,7 @@ def _differences(runs: Sequence[dict[str, Any]]) -> str:
                     for name in (each["generator"], each["against"])
                 )
                 share = f"{own / other:.2f}" if other > 0 else ""
-                lines.append(f"{start} {run['metric']} gain in {space} | {Interval(**difference)} | {share} |")
+                lines.append(f"{start} {title} gain in {space} | {Interval(**difference).times(unit)} | {share} |")
     if not lines:
         return ""
     head = [

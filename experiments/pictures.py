@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,16 @@ from numpy.typing import NDArray
 from generators.atomic import atomic_write
 
 
+@contextmanager
+def literally() -> Iterator[None]:
+    """Draw names as they are: to Matplotlib, what stands between two `$` is a formula."""
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False}):
+        yield
+
+
+@literally()
 def comparison(
     path: Path,
     panels: dict[str, tuple[NDArray[np.uint8], str]],
@@ -51,6 +62,7 @@ def comparison(
         figure.savefig(partial)
 
 
+@literally()
 def gallery(path: Path, rows: Sequence[dict[str, tuple[NDArray[np.uint8], str]]], title: str) -> None:
     """Draw scenes one below another, each as a row of pictures with the same titles.
 

@@ -116,25 +116,36 @@ def summary(
         and `broken`, how many pictures have none though the true code's have. Means over no photo are NaN.
     """
     found: dict[str, Any] = {}
-    by_photo: dict[str, dict[str, NDArray[np.float64]]] = {}  # each (seeds, photos)
+    gains: dict[str, dict[str, NDArray[np.float64]]] = {}  # each (seeds, photos, widths)
     for name, agents in recipes.items():
-        by_photo[name], of_metric = {}, {}
+        gains[name], of_metric = {}, {}
         for metric, entry in entries["true-code"].items():
             own, true = np.array([entries[agent][metric]["scores"] for agent in agents]), np.array(entry["scores"])
             there = np.isfinite(own) & np.isfinite(true)
-            gain = np.where(there, zeta[metric] * (own - true), np.nan)  # (seeds, photos, widths)
-            mean = by_photo[name][metric] = over_widths(gain)
+            gain = gains[name][metric] = np.where(there, zeta[metric] * (own - true), np.nan)
+            mean = over_widths(_common(gain))
             kept = mean[:, np.isfinite(mean).all(axis=0)]
             of_metric[metric] = {
                 "gain": _interval(mean),
                 "gain_by_width": [_interval(each) for each in np.moveaxis(gain, 2, 0)],
                 "gain_by_seed": (kept.mean(axis=1) if kept.size else np.full(len(kept), np.nan)).tolist(),
-                "over": {other: _interval(mean, by_photo[other][metric]) for other in found},
+                "over": {other: _difference(gain, gains[other][metric]) for other in found},
                 "photos": kept.shape[1],
                 "broken": int((np.isfinite(true) & ~np.isfinite(own)).sum()),
             }
         found[name] = {"agents": list(agents), "metrics": of_metric}
     return found
+
+
+def _common(gain: NDArray[np.float64], *others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Leave the pictures, of a photo at a width, that all seeds have a score of: `(seeds, photos, widths)`."""
+    there = np.isfinite(np.concatenate([gain, *others])).all(axis=0)
+    return np.where(there, gain, np.nan)
+
+
+def _difference(own: NDArray[np.float64], other: NDArray[np.float64]) -> dict[str, Any]:
+    """Give the interval of what one recipe gains over another, paired by picture."""
+    return _interval(over_widths(_common(own, other)), over_widths(_common(other, own)))
 
 
 def _interval(values: NDArray[np.float64], other: NDArray[np.float64] | None = None) -> dict[str, Any]:
@@ -146,7 +157,7 @@ def _interval(values: NDArray[np.float64], other: NDArray[np.float64] | None = N
 def table(found: Mapping[str, Any]) -> str:
     """Lay a summary out as text: a line for each recipe and metric."""
     width, first = max(len(name) for name in found), next(iter(found))
-    compared = f"; after |, less {first}'s" if len(found) > 1 else ""
+    compared = f"; after |, less {first}'s, {_seeds(len(found[first]['agents']))}" if len(found) > 1 else ""
     lines = [f"gain over the true code [95% interval over seeds and photos], positive is better{compared}"]
     for name, recipe in found.items():
         for metric, entry in recipe["metrics"].items():
@@ -154,9 +165,12 @@ def table(found: Mapping[str, Any]) -> str:
             less = f"  |  {Interval(**entry['over'][first]).times(unit)}" if first in entry["over"] else ""
             gain = Interval(**entry["gain"])
             lost = f"  ({entry['broken']} pictures broken)" if entry["broken"] else ""
-            seeds = f"{gain.count} seed{'s' * (gain.count != 1)}"
-            lines.append(f"{name:<{width}}  {title:<10}  {gain.times(unit)}  {seeds}{lost}{less}")
+            lines.append(f"{name:<{width}}  {title:<10}  {gain.times(unit)}  {_seeds(gain.count)}{lost}{less}")
     return "\n".join(lines)
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' * (count != 1)}"
 
 
 def curves(agents: Sequence[str]) -> dict[str, Any]:

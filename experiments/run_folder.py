@@ -43,7 +43,7 @@ class RunFolder:
             partial.write_text(yaml.safe_dump(plain(config), sort_keys=False))
 
     def check_kind(self, config: Any) -> None:
-        """Refuse to begin a run where one of another command lies, whose config and results it would replace.
+        """Refuse a folder where a run of another command lies, whose config, state and results would be replaced.
 
         Raises:
             ValueError: the folder's config has settings that `config` has not.
@@ -55,15 +55,16 @@ class RunFolder:
             raise ValueError(f"{self.path} holds another run, with {foreign[0]}: give another output folder")
 
     def check_config(self, config: Any, free: Collection[str] = ()) -> None:
-        """Refuse to resume a run with settings other than those it was started with.
+        """Refuse to resume a run of another command, or with settings other than those it was started with.
 
         Args:
             config: a dataclass of settings.
             free: names of settings that may change from one stretch of a run to the next.
 
         Raises:
-            ValueError: another setting changed; the message names it with both values.
+            ValueError: it is another command's; or another setting changed, and the message names it with both values.
         """
+        self.check_kind(config)
         path = self.path / "config.yaml"
         if not path.exists():
             return

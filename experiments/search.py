@@ -147,7 +147,7 @@ def search(settings: Search) -> dict[str, Any]:
     loaded = [policies.load(name, held_out.env, predictor=settings.predictor, seed=settings.seed) for name in names]
     runs: dict[str, _Run] = {}
     figures: dict[str, Any] = {}
-    for label, name, policy in zip(labels.tails(names), names, loaded, strict=True):
+    for label, name, policy in zip(labels.of_policies(names), names, loaded, strict=True):
         begun = held_out.score(policy)
         action, curve = _climb(held_out, views, begun, settings, BLIND_STEP if name in BLIND else 1.0)
         elsewhere = [_rewards(held_out.lean, unseen, each) for each in (torch.from_numpy(begun.action), action)]

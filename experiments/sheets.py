@@ -52,6 +52,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import evaluate, paper
+from generators.nearest import unknown
 
 SETS = ("Set5", "Set14", "BSD100")
 """In the paper's order; other sets follow."""
@@ -167,6 +168,17 @@ def sheets(results: Iterable[Result]) -> list[Sheet]:
 def of_the_paper(results: Iterable[Result]) -> list[Sheet]:
     """Take the sheets that are comparable with the paper's figures: those of its scale."""
     return [sheet for sheet in sheets(results) if sheet.scale == paper.SCALE]
+
+
+def check_known(what: str, chosen: str | None, known: Iterable[str]) -> None:
+    """Refuse a set, generator or action space of which there are no figures.
+
+    Raises:
+        ValueError: the message names the nearest that there are.
+    """
+    there = sorted(set(known))
+    if chosen is not None and chosen not in there:
+        raise ValueError(unknown(what, chosen, there))
 
 
 def _check_agreement(found: list[Sheet]) -> None:

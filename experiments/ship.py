@@ -56,7 +56,7 @@ def ship(settings: Ship) -> Path:
         raise ValueError(f"{target} exists already: give another --output, or remove it")
     device = pick_device(settings.device)
     full = generators.load_amnet(settings.generator, device=device)
-    training = generators.checkpoint.read(settings.generator)[1]["training"]
+    training = generators.checkpoint.read(generators.find(settings.generator))[1]["training"]
     validation = Validation(settings.images, settings.widths, full.scale, device)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.safetensors"

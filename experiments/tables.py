@@ -182,18 +182,23 @@ def recipes(results: list[Result]) -> str:
                 by_width = "; ".join(_marked(_interval(each, unit)) for each in entry["gain_by_width"])
                 gain = _marked(_interval(entry["gain"], unit)) + _broken(entry)
                 gains.append([*place, str(len(recipe["agents"])), called, gain, by_width])
-                differences += [
-                    [*place, other, called, _marked(_interval(over, unit))] for other, over in entry["over"].items()
-                ]
+                for other, over in entry["over"].items():
+                    seeds = [len(each["agents"]) for each in (recipe, sheet.recipes[other])]
+                    # The interval knows nothing of how seeds differ where one recipe has a single one.
+                    shown = (_marked if min(seeds) > 1 else str)(_interval(over, unit))
+                    differences.append([*place, other, " / ".join(map(str, seeds)), called, shown])
     about = (
         "A recipe is a way to train; its seeds are agents that differ only in their random seed. Means over whole "
         f"photos; gains over the true kernel's code, positive is better.\n\n{INTERVALS} {BOLD}"
     )
-    paired = "Gain of the recipe minus that of the other one, paired by photo; intervals and bold as above."
-    place = ["set", "generator", "action space", "recipe"]
+    paired = (
+        "Gain of the recipe minus that of the other one, paired by photo; intervals and bold as above. Where one of "
+        "the two has a single seed, the interval contains no variance between its seeds, and nothing is bold."
+    )
+    place, against = ["set", "generator", "action space", "recipe"], ["compared with", "seeds"]
     parts = (
         _document("Recipes", about, [*place, "seeds", "metric", "gain", "gain at each width"], gains),
-        _document("Recipes compared", paired, [*place, "compared with", "metric", "difference"], differences, "##"),
+        _document("Recipes compared", paired, [*place, *against, "metric", "difference"], differences, "##"),
     )
     return "\n".join(part for part in parts if part)
 
@@ -309,7 +314,7 @@ def _document(title: str, about: str, header: list[str], rows: list[list[str]], 
     kept = [column for column in range(len(header)) if any(row[column] for row in rows)]
     once = dict.fromkeys(tuple(row[column] for column in kept) for row in rows)
     shown = [[header[column] for column in kept], ["---"] * len(kept), *once]
-    lines = ["| " + " | ".join(cells) + " |" for cells in shown]
+    lines = ["| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |" for cells in shown]
     return "\n".join([f"{level} {title}", "", about, "", *lines, ""])
 
 

@@ -131,9 +131,9 @@ last, which lacks the transitions since."""
 
 FREE = (
     *("total_timesteps", "held_out", "held_out_scenes", "output", "checkpoint_seconds", "device", "cuda_graphs"),
-    "compile",
+    *("compile", "generator"),
 )
-"""Settings that may change when a run is resumed."""
+"""Settings that may change when a run is resumed; `generator` may only move: its fingerprint is in the agent."""
 
 
 def train_agent(settings: TrainAgent) -> Path:

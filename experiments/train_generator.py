@@ -21,6 +21,9 @@ from experiments.training_settings import TrainingSettings
 from experiments.validation import Validation
 from generators.growth import grow, ignore_unused
 
+CHECKPOINT = "generator.safetensors"
+"""What a run's folder calls the weights that users load."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainGenerator(TrainingSettings):
@@ -69,7 +72,7 @@ class GeneratorTrainer(Trainer):
         first = _first(settings)
         network, ema = place(first, device), place(copy.deepcopy(first), device)
         super().__init__(settings, network, ema, settings.scale, network.codec.width_range)
-        if settings.init is not None:
+        if settings.init is not None and _begun(settings) is None:  # a state brings its own
             self.origin = origin(generators.find(settings.init))
         self._render = fuse(network.render, settings)
         self._unused = (network.gain < 1).float() * settings.code_noise  # (15,)
@@ -87,19 +90,21 @@ class GeneratorTrainer(Trainer):
         return sr
 
 
+def _begun(settings: TrainGenerator) -> Path | None:
+    """Give the checkpoint of the run that the output folder holds; None where none is there to go on."""
+    path = Path(settings.output) / CHECKPOINT
+    return path if path.is_file() and RunFolder(settings.output, create=False).states() else None
+
+
 def _first(settings: TrainGenerator) -> generators.AMNet:
-    """Give the initial network: untrained, or with the weights of `init`, grown if that is smaller."""
+    """Give the initial network: untrained, or with the weights of `init`, grown if that is smaller.
+
+    A run that goes on has weights of its own, and needs `init` no more.
+    """
     fresh = generators.build(settings.arch, scale=settings.scale, modulation=settings.modulation)
     if settings.init is None:
         return fresh
-    try:
-        start = generators.load_amnet(settings.init)
-    except generators.CheckpointError as error:
-        if RunFolder(settings.output, create=False).states():  # whose weights are the run's own by now
-            raise generators.CheckpointError(
-                f"{error}; but the run in {settings.output} goes on without it: leave init out"
-            ) from error
-        raise
+    start = generators.load_amnet(_begun(settings) or settings.init)
     network = grow(start, fresh.architecture, settings.arch, torch.Generator().manual_seed(settings.seed))
     if settings.code_noise > 0:
         ignore_unused(network)
@@ -123,7 +128,7 @@ def train_generator(settings: TrainGenerator) -> Path:
 def run(trainer: GeneratorTrainer) -> Path:
     """Train with a trainer, or resume the run in the output folder; give the checkpoint of G's EMA."""
     settings = trainer.settings
-    path = Path(settings.output) / "generator.safetensors"
+    path = Path(settings.output) / CHECKPOINT
     validation = None
     if settings.validation is not None:
         validation = Validation(settings.validation, settings.validation_widths, settings.scale, trainer.device)

@@ -33,7 +33,8 @@ class TrainPredictor(TrainingSettings):
         loss: `image`, the L1 distance between the HR photo and the picture rendered with the predicted code (the
             paper's Eq. 3); `psnr`, the same with each picture's PSNR, so that soft pictures, whose errors are small,
             count as much as sharp ones; or `code`, the squared error of the code itself.
-        init: checkpoint of a predictor to start from; without it, training starts from random weights.
+        init: checkpoint of a predictor of the same network to start from; without it, training starts from random
+            weights.
     """
 
     output: str = "runs/predictor"
@@ -72,6 +73,10 @@ class PredictorTrainer(Trainer):
             start = checkpoints.predictor_file(settings.init)
             started, meaning = checkpoints.load_predictor(start)
             checkpoints.check_meaning(f"the predictor {settings.init}", meaning, self.meaning)
+            if started.settings != network.settings:
+                sizes = {name: networks.build(name).settings for name in networks.PREDICTORS}
+                like = [f"give --network {name}, or " for name, of in sizes.items() if of == started.settings]
+                raise ValueError(f"{settings.init} is no {settings.network}: {''.join(like)}leave init out")
             network, ema = (place(net, device) for net in (started, networks.restore(started.settings)))
         super().__init__(settings, network, ema, generator.scale, generator.codec.width_range)
         if settings.init is not None:

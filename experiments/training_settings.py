@@ -83,6 +83,8 @@ class TrainingSettings:
             raise ValueError(f"soften must be at least 0, got {self.soften}")
         if not all(0 < factor < 1 for factor in self.shrink):
             raise ValueError(f"shrink must be factors above 0 and below 1, got {self.shrink}")
+        if not self.validation_widths:
+            raise ValueError("validation_widths must hold at least one kernel width")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must be at least 0 and below 1, got {self.ema}")
         for name, hint in get_type_hints(type(self)).items():

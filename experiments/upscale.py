@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,12 @@ from blindsr_env.core import BlindSRCore, dtype_of
 from blindsr_env.env import BlindSREnv
 from experiments import digests
 from experiments.devices import pick_device
+from experiments.provenance import Provenance
 from generators import memory
-from generators.atomic import atomic_write
 from generators.tiles import OVERLAP, TILE
 
-MADE_BY = "made_by.json"
-"""Beside the pictures of a folder: what rendered them, so that only its own are kept."""
-
-OLDER = {"tile": None, "dtype": "float32", "self_ensemble": False}
-"""How pictures were rendered whose notes are older than these settings."""
+UNWRITTEN = {".avif", ".gif", ".heic", ".jp2", ".jxl", ".pbm", ".pgm", ".ppm", ".tga"}
+"""Endings of pictures in formats that are not written here."""
 
 BLIND = ("predictor", "mean-code")
 """Policies without a file of their own that need to know nothing but the photo."""
@@ -131,40 +128,35 @@ def upscale(settings: Upscale) -> list[Path]:
     if settings.width is not None:
         env.core.check_width(settings.width)
     policy = None if settings.width is not None else policies.load(chooser, env)
-    todo = [(source, target) for source, target in pairs if settings.overwrite or _stale(source, target)]
+    note = None if output.suffix.lower() in images.SUFFIXES else Provenance(output)
+    how = _how(settings, env.core)
+    entries = {target: {"photo": str(source.resolve()), **how} for source, target in pairs}
+    if note is not None and not settings.overwrite:
+        note.check(entries)
+    todo = {target: source for source, target in pairs if settings.overwrite or _stale(source, target)}
     kept = len(pairs) - len(todo)
-    note = None if output.suffix.lower() in images.SUFFIXES else _Note(output, _made_by(settings, env.core))
-    alone = note is not None and not Path(settings.images).is_dir()
-    if note is not None and alone:
-        note.read()  # a damaged one is found before the work
-    elif note is not None:
-        note.begin(any(target.exists() for _, target in pairs), settings.overwrite)
     known = f"{chooser} chooses the code" if settings.width is None else f"the kernel's {chosen_by} is known"
     print(f"{env.core.generator.name} renders, {known}; pictures go to {output}")
     if kept:
         print(f"{kept} of {len(pairs)} pictures are there already and kept: --overwrite renders them again")
     cure = "cut it in parts" if settings.tile is not None else "leave tiles in"
-    written, failed = [], []
-    for source, target in tqdm(todo, desc="rendering", unit="photo", leave=False, disable=not todo):
-        try:
-            pixels = images.read(source)
-            picture = render(env.core, pixels, policy, settings.width)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            images.write(target, picture)
-            if note is not None and alone:
-                note.beside(target)
-        except (images.ImageError, MemoryError) as error:
-            failed.append(str(error) or f"{source} needs more memory than there is: {cure}")
-            continue
-        written.append(target)
-        small, large = (f"{side[1]}x{side[0]}" for side in (pixels.shape, picture.shape))
-        tqdm.write(f"{source}: {small} to {large}, {target}")
-    unsure = failed and settings.overwrite  # some pictures may be what was to be replaced
-    if note is not None and not alone and not unsure:
-        note.write()
+    failed = []
+    coming = {target: entries[target] for target in todo}
+    with nullcontext(set[Path]()) if note is None else note.rendering(coming) as written:
+        for target, source in tqdm(todo.items(), desc="rendering", unit="photo", leave=False, disable=not todo):
+            try:
+                pixels = images.read(source)
+                picture = render(env.core, pixels, policy, settings.width)
+                images.write(target, picture)
+            except (images.ImageError, MemoryError, OSError) as error:
+                failed.append(str(error) or f"{source} needs more memory than there is: {cure}")
+                continue
+            written.add(target)
+            small, large = (f"{side[1]}x{side[0]}" for side in (pixels.shape, picture.shape))
+            tqdm.write(f"{source}: {small} to {large}, {target}")
     if failed:
         raise ValueError(f"{len(failed)} of {len(todo)} photos could not be rendered: {'; '.join(failed)}")
-    return written
+    return [target for target in todo if target in written]
 
 
 def targets(settings: Upscale, output: Path, scale: int) -> list[tuple[Path, Path]]:
@@ -193,6 +185,10 @@ def targets(settings: Upscale, output: Path, scale: int) -> list[tuple[Path, Pat
         found, names = [source], [Path(source.name)]
     else:
         raise images.ImageError(f"no image at {source}: check the path")
+    if output.suffix.lower() in UNWRITTEN and not output.is_dir():
+        raise ValueError(
+            f"output {output} would be a folder: pictures are written as {', '.join(sorted(images.SUFFIXES))}"
+        )
     if not one_file and output.exists() and not output.is_dir():
         raise ValueError(f"output {output} is a file: give a folder, or a name that ends in .png")
     pictures = [output if one_file else output / name.with_name(f"{name.stem}_x{scale}.png") for name in names]
@@ -245,19 +241,20 @@ def render(
 
 
 def _stale(source: Path, target: Path) -> bool:
-    """Say whether a photo's picture is not there, or older than the photo."""
-    return not target.exists() or target.stat().st_mtime < source.stat().st_mtime
+    """Say whether a photo's picture is not there, or the photo was changed, or put in its place, after it was made."""
+    if not target.exists():
+        return True
+    photo, picture = source.stat(), target.stat()
+    return photo.st_mtime > picture.st_mtime or photo.st_ctime > picture.st_ctime  # a copy may keep its mtime
 
 
-def _made_by(settings: Upscale, core: BlindSRCore) -> dict[str, Any]:
+def _how(settings: Upscale, core: BlindSRCore) -> dict[str, Any]:
     """Say what pictures are made by: other generators, policies or widths make others."""
     policy = None if settings.width is not None else settings.policy or "predictor"
     file = policies.file_of(policy) if policy else None
-    source = Path(settings.images).resolve()
     return {
         "generator": core.generator.name,
         "weights": getattr(core.generator, "fingerprint", None),
-        "photos": str(source if source.is_dir() else source.parent),
         "policy": policy,
         "policy_file": digests.of_file(file) if file else policy and digests.of_policy(policy),
         "width": settings.width,
@@ -266,64 +263,6 @@ def _made_by(settings: Upscale, core: BlindSRCore) -> dict[str, Any]:
         "self_ensemble": settings.self_ensemble,
         "dtype": settings.dtype,
     }
-
-
-class _Note:
-    """What a folder's pictures are made by, written beside them."""
-
-    def __init__(self, folder: Path, made_by: dict[str, Any]) -> None:
-        self.path, self.made_by = folder / MADE_BY, made_by
-
-    def begin(self, pictures: bool, overwrite: bool) -> None:
-        """Refuse to add to what something else made, unless it is overwritten: then nobody knows until all is done.
-
-        Args:
-            pictures: whether some of the pictures are there.
-            overwrite: whether they are rendered again.
-        """
-        theirs = self.read()
-        if theirs == self.made_by or theirs is None and not pictures:
-            return self.write()
-        if not overwrite:
-            whose = "some of the pictures already"
-            if theirs is not None:
-                whose = f"pictures made by other settings ({self._others(theirs)})"
-            raise ValueError(
-                f"{self.path.parent} has {whose}: give another --output, or --overwrite to render all again"
-            )
-        self.path.unlink(missing_ok=True)
-
-    def beside(self, picture: Path) -> None:
-        """Let one photo's picture, which replaced none unasked, lie beside whatever is there.
-
-        The note stays, or is written, only where it then says what all pictures are made by.
-        """
-        theirs = self.read()
-        others = (each for each in self.path.parent.glob("*") if each != picture)
-        if theirs not in (None, self.made_by):
-            self.path.unlink()
-        elif theirs is None and not any(each.suffix.lower() in images.SUFFIXES for each in others):
-            self.write()
-
-    def read(self) -> dict[str, Any] | None:
-        """Give what the note says; None where there is none.
-
-        Raises:
-            ValueError: it is damaged.
-        """
-        try:
-            return OLDER | json.loads(self.path.read_text()) if self.path.is_file() else None
-        except (ValueError, TypeError):
-            raise ValueError(f"{self.path} is damaged: give another output, or remove it and render all anew") from None
-
-    def _others(self, theirs: dict[str, Any]) -> str:
-        """Say which settings made what is there, where they differ."""
-        changed = [key for key, value in self.made_by.items() if theirs.get(key) != value]
-        return ", ".join(f"{key} {theirs.get(key)}, not {self.made_by[key]}" for key in changed)
-
-    def write(self) -> None:
-        with atomic_write(self.path) as partial:
-            partial.write_text(json.dumps(self.made_by, indent=1))
 
 
 def _plain(name: str) -> str:

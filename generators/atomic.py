@@ -14,6 +14,7 @@ LEFT_BEHIND = 86_400
 """Seconds after which nobody can still be writing to a partial file."""
 
 _TOKEN = 4  # bytes that tell two writers' partial files apart
+_LONGEST = 200  # bytes of a stem; names have 255 at most, and a partial file's also holds a token and a suffix
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         OSError: the folder cannot be made or written to.
     """
     path = Path(os.path.realpath(path) if os.path.islink(path) else path)
-    partial = path.with_name(f".{path.stem}-{secrets.token_hex(_TOKEN)}{path.suffix}")
+    partial = path.with_name(f".{_start(path)}-{secrets.token_hex(_TOKEN)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.touch(exist_ok=False)
@@ -50,9 +51,14 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def _start(path: Path) -> str:
+    """Give the path's stem, or its first bytes if a longer name would exceed what file systems allow."""
+    return os.fsdecode(os.fsencode(path.stem)[:_LONGEST])
+
+
 def _sweep(path: Path) -> None:
     """Remove old partial files of `path`."""
-    pattern = glob.escape(f".{path.stem}-") + "[0-9a-f]" * (2 * _TOKEN) + glob.escape(path.suffix)
+    pattern = glob.escape(f".{_start(path)}-") + "[0-9a-f]" * (2 * _TOKEN) + glob.escape(path.suffix)
     for left in path.parent.glob(pattern):
         with suppress(OSError):  # another process may sweep too
             if time.time() - left.stat().st_mtime > LEFT_BEHIND:

@@ -162,6 +162,10 @@ def test_files_are_written_for_what_is_there(tmp_path, capsys):
     drawn = plot(Plot(results=str(tmp_path), output=str(tmp_path / "out")))
     assert [path.name for path in drawn] == ["true_code.png", "price.png"]
     assert all(images.read(path).std() > 10 for path in drawn)
+    with pytest.raises(ValueError, match="unknown set 'Set4': did you mean 'Set5'"):
+        plot(Plot(results=str(tmp_path), output=str(tmp_path / "out"), set="Set4"))
+    (tmp_path / "a.json").write_text(json.dumps({"figures": {**SHEET, "generator": "from $5_to_$6"}, "config": {}}))
+    assert len(plot(Plot(results=str(tmp_path), output=str(tmp_path / "out")))) == 2
     (tmp_path / "a.json").write_text(json.dumps({"figures": {"timesteps": 3}, "config": {}}))
     assert cli.main(["plot", "--results", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
     assert "no figures for a chart" in capsys.readouterr().err

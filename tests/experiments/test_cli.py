@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from experiments import cli
+from experiments.arguments import completed
 from experiments.evaluate import Evaluate
 from experiments.train_generator import TrainGenerator
 from generators import CheckpointError
@@ -80,6 +81,7 @@ def test_unknown_commands(fails, name, near):
         (["--config", "."], "config . is a folder"),
         (["--data", "[a]", "--device", "gpu"], "device must be auto, cpu or cuda, got 'gpu'"),
         (["--data", "[a]", "--arch", "amnetx"], "unknown architecture 'amnetx': did you mean 'amnet'"),
+        (["--data", ""], "--data is given an empty value: a shell variable that is not set?"),
     ],
 )
 def test_mistakes_on_the_command_line(fails, arguments, message):
@@ -128,6 +130,11 @@ def test_what_may_be_left_out(config, tmp_path, monkeypatch):
     (tmp_path / "amnet_s").rmdir()
     config("data: [mine]", "amnet_s")
     assert parse("--config", "amnet_s").data == ["mine"], "a user's own file wins"
+
+
+def test_names_of_ones_own_keep_their_dashes():
+    given = ["--images.BSD-100", "a", "--self-ensemble", "true"]
+    assert completed(Evaluate, given) == ["--images.BSD-100", "a", "--self_ensemble", "[true]"]
 
 
 def test_a_switch_of_several_ways_needs_no_value():

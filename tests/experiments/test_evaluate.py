@@ -102,6 +102,20 @@ def test_a_predictor_file_is_a_policy(folder, tiny_checkpoint, tiny_generator, t
     assert np.isfinite(figures["policies"]["predictor.safetensors"]["psnr"]["mean"])
 
 
+def test_a_folder_called_as_a_built_in_policy_is_not_taken_for_it(folder, tiny_checkpoint, tiny_generator, tmp_path):
+    meaning = checkpoints.ActionMeaning("code", 4, tiny_generator.codec.fingerprint, "tiny")
+    network = networks.build("predictor_s")
+    for name in ("true-code", "predictor"):
+        checkpoints.save_predictor(tmp_path / "runs" / name / "predictor.safetensors", network, meaning, {})
+    common = {"images": str(folder), "widths": (1.0,), "metrics": ("psnr",), "generator": tiny_checkpoint}
+    named = tuple(str(tmp_path / "runs" / name) for name in ("true-code", "predictor"))
+    found = evaluate(Evaluate(policies=(*named, "predictor"), output=None, device="cpu", **common))["policies"]
+    assert list(found) == ["true-code", "runs/true-code", "runs/predictor", "predictor"]
+    alone = evaluate(Evaluate(policies=("predictor",), output=None, device="cpu", **common))["policies"]
+    assert found["true-code"] == alone["true-code"] and found["predictor"] == alone["predictor"]
+    assert found["runs/true-code"]["psnr"]["scores"] == found["runs/predictor"]["psnr"]["scores"]
+
+
 def test_photos_too_small_for_the_metric_are_named(tmp_path, photo, tiny_checkpoint):
     images.write(tmp_path / "small.png", photo(60, 60, 0))
     with pytest.raises(images.ImageError, match="small is 60x60"):

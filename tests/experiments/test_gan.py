@@ -1,5 +1,6 @@
 """AMGAN: whose step moves whose weights, what a step costs, exact resume, the command."""
 
+import dataclasses
 import json
 
 import pytest
@@ -16,7 +17,7 @@ from experiments import cli
 from experiments.discriminator import Discriminator
 from experiments.run_folder import RunFolder
 from experiments.train_gan import TERMS, GanTrainer, TrainGan, train_gan
-from experiments.train_generator import GeneratorTrainer
+from experiments.train_generator import GeneratorTrainer, TrainGenerator, train_generator
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +267,20 @@ def test_resume_is_exact(settings, tmp_path, stop):
     assert shipped.name == "amgan_s"
     for name, tensor in shipped.state_dict().items():
         assert torch.equal(tensor, first[f"ema/{name}"]), name
+
+
+def test_a_run_of_l1_alone_does_not_go_on_with_it(settings, tmp_path):
+    own = settings(output=str(tmp_path / "run"), steps=3)
+    train_gan(own)
+    before = last_state(tmp_path / "run")
+    alike = {field.name: getattr(own, field.name) for field in dataclasses.fields(TrainGenerator)}
+    with pytest.raises(ValueError, match="holds another run, with .*: give another output folder"):
+        train_generator(TrainGenerator(**{**alike, "steps": 5}))
+    tensors, metadata = last_state(tmp_path / "run")
+    assert metadata == before[1] and any(name.startswith("discriminator/") for name in tensors)
+    train_generator(TrainGenerator(**{**alike, "output": str(tmp_path / "other")}))
+    with pytest.raises(ValueError, match="give another output folder"):
+        train_gan(settings(output=str(tmp_path / "other"), steps=5))
 
 
 def test_a_run_with_another_discriminator_is_not_resumed(settings, tmp_path):

@@ -18,6 +18,7 @@ from blindsr_env.vector_env import BlindSRVectorEnv
 from experiments.extremes import captions, extremes
 from experiments.held_out import HeldOut
 from experiments.intervals import Interval
+from experiments.pictures import comparison, gallery
 from experiments.quickstart import Quickstart, quickstart
 from experiments.run_folder import RunFolder
 from experiments.train_agent import TrainAgent, train_agent
@@ -171,11 +172,13 @@ def test_training_does_not_go_on_with_another_generator(tmp_path, folder, tiny_c
     shutil.copy(tiny_checkpoint, own)
     few = {"num_envs": 2, "repeats": 2, "held_out_scenes": 1, "images": folder, "generator": str(own), "device": "cpu"}
     train_agent(TrainAgent(total_timesteps=2, output=str(tmp_path / "run"), **few))
+    moved = shutil.copy(own, tmp_path / "moved.safetensors")
     shutil.copy(louder, own)
     with pytest.raises(
         ValueError, match="began to learn on tiny, and .*g.safetensors is not, or no longer, that network"
     ):
         train_agent(TrainAgent(total_timesteps=4, output=str(tmp_path / "run"), **few))
+    train_agent(TrainAgent(total_timesteps=4, output=str(tmp_path / "run"), **few | {"generator": str(moved)}))
 
 
 def test_an_untrained_actor_has_no_before(tmp_path, folder, tiny_checkpoint, capsys):
@@ -254,3 +257,12 @@ def test_ctrl_c_leaves_an_agent_that_learns_on(tmp_path, folder, tiny_checkpoint
     assert process.returncode == 130 and "the same command goes on" in out
     learned = agents.load(output / "agent.safetensors").num_timesteps
     assert 0 < learned < 1_000_000
+
+
+def test_names_of_photos_are_no_formulas(tmp_path):
+    picture = np.zeros((8, 8, 3), np.uint8)
+    title = "from $5_to_$6.png"
+    gallery(tmp_path / "gallery.png", [{title: (picture, title)}], title)
+    panels, kernels = {title: (picture, title), "HR": (picture, "")}, {title: np.ones((21, 21), np.float32)}
+    comparison(tmp_path / "comparison.png", panels, kernels, title)
+    assert all(images.read(path).std() > 1 for path in tmp_path.iterdir()) and len(list(tmp_path.iterdir())) == 2

@@ -212,6 +212,18 @@ def test_broken_pictures_are_counted_and_left_out():
     assert entry["gain"]["mean"] == pytest.approx((1 + 3) / 2) and entry["gain_by_seed"] == pytest.approx([2, 2])
 
 
+def test_what_one_recipe_broke_does_not_count_for_the_other():
+    """Paired by picture: means over a photo's other widths are not comparable."""
+    nan = float("nan")
+    all_of_it, part = [[1.0, 1.0, -5.0], [2.0, 0.0, -4.0]], [[1.0, 1.0, nan], [2.0, 0.0, nan]]
+    scores = {"true-code": [[0.0] * 3] * 2, "a/0": all_of_it, "a/1": part, "b/0": part}
+    entries = {name: {"psnr": {"scores": each}} for name, each in scores.items()}
+    found = recipes.summary({"a": ["a/0", "a/1"], "b": ["b/0"]}, entries, {"psnr": 1.0})
+    over = found["b"]["metrics"]["psnr"]["over"]["a"]
+    assert (over["mean"], over["low"], over["high"]) == pytest.approx((0, 0, 0))
+    assert found["a"]["metrics"]["psnr"]["gain_by_seed"] == pytest.approx([1, 1])
+
+
 def test_what_no_photo_has_a_score_of_is_nan_and_the_rest_is_kept():
     def scores(*rows):
         return {"niqe": {"scores": [list(row) for row in rows]}, "grid": {"scores": [[nan, nan] for _ in rows]}}
@@ -230,5 +242,5 @@ def test_what_no_photo_has_a_score_of_is_nan_and_the_rest_is_kept():
     for interval in (nothing["gain"], nothing["over"]["a"], *nothing["gain_by_width"]):
         assert interval["count"] == 0 and np.isnan([interval[end] for end in ("mean", "low", "high")]).all()
     assert nothing["photos"] == 0 and np.isnan(nothing["gain_by_seed"]).all()
-    assert found["b"]["metrics"]["niqe"]["over"]["a"]["mean"] == pytest.approx(0)
+    assert found["b"]["metrics"]["niqe"]["over"]["a"]["count"] == 0, "no picture has scores of both"
     assert "nan [?]  0 seeds" in recipes.table(found)

@@ -67,9 +67,8 @@ def test_a_run_goes_on_without_the_file_that_it_began_from(settings, tmp_path):
     start = train_generator(settings(output=str(tmp_path / "start"), steps=1))
     train_generator(settings(init=str(start), steps=1))
     start.unlink()
-    with pytest.raises(generators.CheckpointError, match="the run in .* goes on without it: leave init out"):
-        train_generator(settings(init=str(start), steps=2))
-    train_generator(settings(steps=2))
+    train_generator(settings(init=str(start), steps=2))
+    train_generator(settings(steps=3))
     with pytest.raises(generators.CheckpointError, match="^no checkpoint at .*start"):
         train_generator(settings(init=str(start), output=str(tmp_path / "new")))
 

@@ -231,7 +231,7 @@ def test_recipes_stand_for_their_seeds(make):
         }
         return {"agents": ["a/0", "a/1"], "metrics": {"niqe": of, "grid": small}}
 
-    one["recipes"] = {"a": recipe(0.4), "b": recipe(0.2, a=interval(-0.2))}
+    one["recipes"] = {"a": recipe(0.4), "b": recipe(0.2, a=interval(0.2))}
     made = make(agents=one)
     check_layout(made["niqe_gains"])
     assert [row[3] for row in made["niqe_gains"][3:]] == ["a, 2 seeds", "b, 2 seeds", "other"]
@@ -244,7 +244,12 @@ def test_recipes_stand_for_their_seeds(make):
         ["b", "2", "niqe", "**+0.200 [+0.190, +0.220]**"],
     ]
     assert rows[1][5] == "grid, 1e-3" and rows[0][7].count(";") == 2
-    assert [row[3:] for row in rows[4:]] == [["b", "a", "niqe", "-0.200 [-0.210, -0.180]"]]
+    assert [row[3:] for row in rows[4:]] == [["b", "a", "2 / 2", "niqe", "**+0.200 [+0.190, +0.220]**"]]
+    one["recipes"]["a"]["agents"] = ["a/0"]
+    one["recipes"]["lr 1e-3 | wide"] = recipe(0.2, a=interval(0.2))
+    rows = [row for row in make(agents=one)["recipes"] if row[0] == "Set5"]
+    assert rows[-1][-4:] == ["a", "2 / 1", "niqe", "+0.200 [+0.190, +0.220]"], "no bold where one has a single seed"
+    assert r"| lr 1e-3 \| wide | a |" in (make.folder / "out" / "recipes.md").read_text()
 
 
 def test_gaussian8(make):
@@ -290,6 +295,10 @@ def test_hacking(make):
     assert (make.folder / "out" / "hacking.md").read_text().count("was learned to improve niqe") == 1
     assert rows[7][:4] == ["hard", "plain", "PSNR of the true code, dB", "-0.040 [-0.050, -0.020]"]
     assert rows[8][2:] == ["niqe gain in free-code", "-1.200 [-1.210, -1.180]", "0.20"]
+    small = generator(1.5e-4)
+    small["actions"]["free-code"]["reward"] = {"mean": 1.5e-4, "low": 1e-4, "high": 2e-4, "count": 2}
+    rows = make(hack={**figures, "metric": "grid", "generators": {"plain": small}, "differences": []})["hacking"]
+    assert rows[0][2] == "grid, 1e-3 gain" and rows[2][2] == "+0.150 [+0.100, +0.200]"
 
 
 def test_mistakes_are_named(tmp_path, capsys):

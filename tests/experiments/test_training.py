@@ -290,10 +290,11 @@ def test_learning_rates():
     [
         *({"steps": 0}, {"batch_size": 0}, {"patch_size": 0}, {"halve_every": 0}, {"learning_rate": 0.0}, {"ema": 1.0}),
         *({"shrink": (0.5, 1.0)}, {"shrink": (0.0,)}, {"clip_norm": 0.0}, {"clip_norm": -1.0}, {"soften": -0.1}),
+        {"validation_widths": ()},
     ],
 )
 def test_impossible_settings_are_refused(change):
-    with pytest.raises(ValueError, match=f"{next(iter(change))} must be"):
+    with pytest.raises(ValueError, match=f"{next(iter(change))} must (be|hold)"):
         TrainGenerator(data=["x"], **change)
 
 
@@ -328,6 +329,9 @@ def test_the_predictor_trains_and_resumes(data, tmp_path, tiny_checkpoint, loss)
     assert path.is_file()
     train_predictor(TrainPredictor(output=str(tmp_path), steps=3, **base))
     assert last_state(tmp_path)[1]["step"] == 3
+    base |= {"network": "predictor", "init": str(path), "output": str(tmp_path / "other")}
+    with pytest.raises(ValueError, match="is no predictor: give --network predictor_s, or leave init out"):
+        train_predictor(TrainPredictor(steps=1, **base))
 
 
 def test_a_predictor_goes_on_through_its_own_generator(data, tmp_path, tiny_checkpoint, louder):

@@ -169,7 +169,7 @@ def test_pictures_that_something_else_made_are_not_kept(photos, tmp_path, tiny_c
     first = [path.read_bytes() for path in upscale(Upscale(**common))]
     elsewhere = shutil.copytree(photos, tmp_path / "elsewhere")
     others = {
-        f"photos {photos.resolve()}, not {elsewhere.resolve()}": dict(images=str(elsewhere)),
+        f"photo {photos.resolve()}/a.png, not {elsewhere.resolve()}/a.png": dict(images=str(elsewhere)),
         "policy predictor, not mean-code": dict(policy="mean-code"),
         "width None, not 2.0": dict(width=2.0),
         "weights ": dict(generator=louder),
@@ -188,11 +188,53 @@ def test_pictures_that_something_else_made_are_not_kept(photos, tmp_path, tiny_c
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
         context.setattr("experiments.upscale.render", stop)
         upscale(Upscale(**common | dict(width=2.0, overwrite=True)))
-    for width in (None, 2.0):
-        with pytest.raises(ValueError, match="out has some of the pictures already: give another"):
-            upscale(Upscale(**common | dict(width=width)))
+    assert upscale(Upscale(**common)) == [], "what was not replaced yet is what it was"
+    with pytest.raises(ValueError, match="made by other settings .policy predictor, not None"):
+        upscale(Upscale(**common | dict(width=2.0)))
     second = [path.read_bytes() for path in upscale(Upscale(**common | dict(width=2.0, overwrite=True)))]
     assert second != first and upscale(Upscale(**common | dict(width=2.0))) == []
+
+
+def test_a_kill_leaves_no_picture_with_anothers_entry(photos, tmp_path, tiny_checkpoint, monkeypatch):
+    """Neither before nor after a picture is written: the note cannot be mended then."""
+    out = tmp_path / "out"
+    common = dict(images=str(photos), output=str(out), generator=tiny_checkpoint, device="cpu")
+    upscale(Upscale(**common))
+    noted = []
+
+    def spied(path, pixels):
+        noted.append(json.loads((out / "made_by.json").read_text()))
+        write(path, pixels)
+        noted.append(json.loads((out / "made_by.json").read_text()))
+
+    write = images.write
+    monkeypatch.setattr(images, "write", spied)
+    upscale(Upscale(**common | dict(width=2.0, overwrite=True)))
+    assert noted == [{}] * 4, "until all are replaced, nobody knows which one a picture is"
+    noted.clear()
+    (out / "a_x4.png").unlink()
+    upscale(Upscale(**common | dict(width=2.0)))
+    assert all(sorted(each) == ["a_x4.png", "deep/b_x4.png"] for each in noted) and len(noted) == 2
+    assert all(entry["width"] == 2.0 for each in noted for entry in each.values())
+
+
+def test_a_photo_that_took_anothers_place_is_rendered(photos, tmp_path, photo, tiny_checkpoint):
+    common = dict(images=str(photos), output=str(tmp_path / "out"), generator=tiny_checkpoint, device="cpu")
+    first = upscale(Upscale(**common))
+    old = tmp_path / "old.png"
+    images.write(old, photo(7, 5, 0))
+    os.utime(old, (1e9, 1e9))
+    shutil.copy2(old, photos / "a.png")  # keeps the date of 2001
+    assert upscale(Upscale(**common)) == first[:1] and images.read(first[0]).shape == (28, 20, 3)
+
+
+def test_odd_names_stop_nothing(photos, tmp_path, photo, tiny_checkpoint):
+    for name in ("n" * 245, os.fsdecode(b"caf\xe9"), "$5_to_$6"):
+        images.write(photos / "odd.png", photo(5, 6, 1))
+        os.rename(photos / "odd.png", photos / f"{name}.png")
+    arguments = ["--images", str(photos), "--output", str(tmp_path / "out"), "--generator", tiny_checkpoint]
+    assert cli.main(["upscale", *arguments]) == 0
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 5
 
 
 def test_single_photos_from_anywhere_may_become_neighbours(tmp_path, photo, tiny_checkpoint):
@@ -201,7 +243,8 @@ def test_single_photos_from_anywhere_may_become_neighbours(tmp_path, photo, tiny
         (tmp_path / folder).mkdir()
         images.write(tmp_path / folder / f"{folder}.png", photo(8, 9, 0))
         upscale(Upscale(images=str(tmp_path / folder / f"{folder}.png"), **common, **changes))
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_x4.png", "b_x4.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_x4.png", "b_x4.png", "made_by.json"]
+    assert upscale(Upscale(images=str(tmp_path / "a"), **common)) == [], "the folder's run goes on, whoever lies beside"
     with pytest.raises(ValueError, match="a_x4.png"):
         upscale(Upscale(images=str(tmp_path / "a" / "a.png"), **common))
 
@@ -212,21 +255,11 @@ def test_a_folder_goes_on_after_one_of_its_photos_unless_that_was_made_otherwise
     rest = upscale(Upscale(images=str(photos), output=str(tmp_path / "out"), **common))
     assert one.name == "a_x4.png" and "a_x4.png" not in [path.name for path in rest] and rest
     upscale(Upscale(images=str(photos / "a.png"), output=str(tmp_path / "out"), width=3.0, overwrite=True, **common))
-    with pytest.raises(ValueError, match="has some of the pictures already"):
+    with pytest.raises(ValueError, match="has pictures made by other settings"):
         upscale(Upscale(images=str(photos), output=str(tmp_path / "out"), **common))
-
-
-def test_a_folder_of_before_a_setting_existed_goes_on(tmp_path, photo, tiny_checkpoint):
-    images.write(tmp_path / "in" / "a.png", photo(8, 9, 0))
-    common = dict(
-        images=str(tmp_path / "in"), output=str(tmp_path / "out"), generator=tiny_checkpoint, device="cpu", tile=None
-    )
-    upscale(Upscale(**common))
-    note = tmp_path / "out" / "made_by.json"
-    content = json.loads(note.read_text())
-    note.write_text(json.dumps({key: value for key, value in content.items() if key not in ("tile", "dtype")}))
-    assert upscale(Upscale(**common)) == []
-    assert json.loads(note.read_text()) == content
+    (tmp_path / "out" / "made_by.json").unlink()
+    with pytest.raises(ValueError, match="out has a_x4.png already, of which made_by.json says nothing: give another"):
+        upscale(Upscale(images=str(photos), output=str(tmp_path / "out"), **common))
 
 
 def test_an_agent_brings_its_generator_and_names_its_folder(tmp_path, photo, monkeypatch, capsys):
@@ -317,6 +350,8 @@ def test_a_picture_that_could_not_be_replaced_is_not_said_to_be(photos, tmp_path
         (["--images", "{photos}/none.png"], "no image at"),
         (["--images", "{photos}", "--output", "one.png"], "is one picture, "),
         (["--images", "{photos}", "--output", "{photos}/../file"], "is a file: give a folder"),
+        (["--images", "{photos}/a.png", "--output", "a.gif"], "a.gif would be a folder: pictures are written as"),
+        (["--images", ""], "--images is given an empty value: a shell variable that is not set?"),
     ],
 )
 def test_mistakes(photos, tmp_path, tiny_checkpoint, capsys, monkeypatch, arguments, message):

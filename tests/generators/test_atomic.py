@@ -25,3 +25,10 @@ def test_old_partial_files_of_the_same_path_are_swept(tmp_path):
         partial.write_text("whole")
     assert not old.exists() and all(path.exists() for path in kept)
     assert (tmp_path / "run[1].json").read_text() == "whole" and len(list(tmp_path.iterdir())) == len(kept) + 1
+
+
+def test_names_may_be_as_long_as_the_file_system_allows(tmp_path):
+    path = tmp_path / ("é" * 125 + ".json")  # 255 bytes
+    with atomic_write(path) as partial:
+        partial.write_text("whole")
+    assert path.read_text() == "whole" and list(tmp_path.iterdir()) == [path]
