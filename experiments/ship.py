@@ -1,4 +1,4 @@
-"""Weights for users: a generator's training checkpoint in half precision, if that costs no quality."""
+"""Weights for users: a generator's training checkpoint, or the mean of several, in half precision if quality allows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class Ship:
     """Settings of `blindsr ship`.
 
     Attributes:
-        generator: checkpoint of a trained generator.
+        generator: checkpoint of a trained generator; of several, `[A, B]`, that went on from the same weights, the mean
+            of the weights ships, which is often better than each (model soup: Wortsman et al., ICML 2022).
         images: folder of HR photos on which both precisions are compared; not those that results are reported on.
         output: file to write, not one that is there.
         widths: kernel widths (standard deviation, HR pixels) of the comparison.
@@ -32,7 +33,7 @@ class Ship:
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
     """
 
-    generator: str = "runs/generator/generator.safetensors"
+    generator: list[str] | str = "runs/generator/generator.safetensors"
     images: str
     output: str = "shipped.safetensors"
     widths: tuple[float, ...] = paper.WIDTHS
@@ -44,19 +45,23 @@ def ship(settings: Ship) -> Path:
     """Write weights in half precision; in float32 if PSNR moves by more than the tolerance or a weight is too large.
 
     Returns:
-        The file; its metadata is the checkpoint's.
+        The file; its metadata is the checkpoint's, of several the first one's with the others' `training` beside it.
 
     Raises:
-        CheckpointError: the checkpoint cannot be read.
+        CheckpointError: a checkpoint cannot be read.
         ImageError: the photos cannot be used.
-        ValueError: the file exists already, or would be larger than 15 MB.
+        ValueError: the file exists already, or would be larger than 15 MB; or several checkpoints are of different
+            networks.
     """
     target = Path(settings.output)
     if target.exists():
         raise ValueError(f"{target} exists already: give another --output, or remove it")
     device = pick_device(settings.device)
-    full = generators.load_amnet(settings.generator, device=device)
-    training = generators.checkpoint.read(generators.find(settings.generator))[1]["training"]
+    sources = [settings.generator] if isinstance(settings.generator, str) else settings.generator
+    full = _mean([generators.load_amnet(source, device=device) for source in sources])
+    training, *others = (generators.checkpoint.read(generators.find(source))[1]["training"] for source in sources)
+    if others:
+        training = {**training, "mean_with": others}
     validation = Validation(settings.images, settings.widths, full.scale, device)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.safetensors"
@@ -74,6 +79,19 @@ def ship(settings: Ship) -> Path:
     cost = "cannot hold a weight" if moved == math.inf else f"moves PSNR by {moved:.4f} dB"
     print(f"half precision {cost}: weights in {dtype} in {target}, {size / 2**20:.1f} MB")
     return target
+
+
+def _mean(networks: list[generators.AMNet]) -> generators.AMNet:
+    """Give a network whose weights are the mean of the others'."""
+    first = networks[0]
+    for other in networks[1:]:
+        alike = (other.architecture, other.codec.fingerprint) == (first.architecture, first.codec.fingerprint)
+        if not alike or other.name != first.name:
+            raise ValueError(f"{other.name} and {first.name} are of different sizes or codecs: ship each by itself")
+    with torch.no_grad():
+        for weight, *others in zip(*(network.parameters() for network in networks), strict=True):
+            weight.copy_(torch.stack([weight, *others]).double().mean(0))
+    return first
 
 
 if __name__ == "__main__":

@@ -28,6 +28,20 @@ def test_half_precision_ships(tiny_checkpoint, tiny_generator, data, tmp_path, c
     assert "half precision moves PSNR by 0.00" in capsys.readouterr().out
 
 
+def test_the_mean_of_several_ships(tiny_checkpoint, louder, data, tmp_path):
+    path = ship.ship(settings([tiny_checkpoint, louder, louder], data, tmp_path, tolerance=-1.0))
+    tensors, metadata = checkpoint.read(path)
+    one, other = checkpoint.read(tiny_checkpoint), checkpoint.read(louder)
+    for name, weight in one[0].items():
+        mean = weight if name.startswith("codec.") else (weight + 2 * other[0][name]) / 3
+        torch.testing.assert_close(tensors[name], mean)
+    assert metadata["training"] == {**one[1]["training"], "mean_with": [other[1]["training"]] * 2}
+    larger = tmp_path / "larger.safetensors"
+    generators.save(larger, generators.build("amnet_s"), {})
+    with pytest.raises(ValueError, match="are of different sizes or codecs: ship each by itself"):
+        ship.ship(settings([tiny_checkpoint, str(larger)], data, tmp_path / "other"))
+
+
 def test_where_it_costs_quality_full_precision_ships(tiny_checkpoint, data, tmp_path):
     network = generators.load(tiny_checkpoint)
     lr, action = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.zeros(1, 15)
