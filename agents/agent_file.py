@@ -146,21 +146,22 @@ def _learned_from(agent: Agent[Any]) -> dict[str, Any]:
     if world is None:
         return {}
     of: dict[str, Any] = {"patch": list(world.observation_shape), "reward wrapper": reward_wrapper(world.env)}
-    if world.core is not None:
-        generator = world.core.generator
-        weights = getattr(generator, "fingerprint", None)
-        of |= {"metric": world.core.metric.name, "generator": generator.name, "generator's weights": weights}
+    if world.core is not None and world.meaning is not None:
+        of["metric"] = world.core.metric.name
+        of |= {"generator": world.meaning.generator, "generator's weights": world.meaning.weights}
     return of
 
 
 def _of_this_world(agent: Agent[Any], of: Mapping[str, Any] | None, file: Path) -> bool:
     """Say whether a replay is of what the agent learns from now; older files do not tell, and are taken for it."""
     now = _learned_from(agent)
-    changed = [what for what in now if of is not None and of.get(what) != now[what]]
+    before = now if of is None else of
+    changed = [what for what in now if before.get(what) != now[what]]
     if changed:
+        what = changed[0]
         warnings.warn(
-            f"the transitions in {file} are of another {changed[0]}, {of and of.get(changed[0])}, not "
-            f"{now[changed[0]]}: the agent fills a new replay",
+            f"the transitions in {file} are of another {what}, {before.get(what)}, not {now[what]}: the agent fills a "
+            "new replay",
             UserWarning,
             stacklevel=2,
         )

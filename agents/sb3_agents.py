@@ -127,9 +127,10 @@ class SB3Agent(Agent[SB3Config]):
             self.model = self._model()
             if self.learned and hasattr(self.model, "replay_buffer"):
                 _fill_first(self.model, max(self.model.batch_size, min(REFILL, left // 4)))
-        else:  # who stopped it, or used the environment since, left it other scenes than the library remembers
-            self.model.get_env().seed(self.scenes_seed())
-            self.model._last_obs = None
+        # The library would seed by the agent's seed alone, and remembers scenes that are shown no more where it was
+        # stopped, or the environment was used since.
+        self.model.get_env().seed(self.scenes_seed())
+        self.model._last_obs = None
         self.model.num_timesteps = self.num_timesteps
         self.model.learn(left, _callback(watch), log_interval=None, reset_num_timesteps=False)
 
@@ -175,7 +176,6 @@ class SB3Agent(Agent[SB3Config]):
             raise ValueError(f"arguments of {self.algorithm}: {' '.join(str(error).split())}") from None
         model.policy.load_state_dict(self.policy.state_dict())
         self.policy = model.policy
-        env.seed(self.scenes_seed())  # the library's is the agent's seed alone
         return model
 
     def _library(self) -> Any:

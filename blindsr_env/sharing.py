@@ -15,7 +15,6 @@ import generators
 from blindsr_env import images as photos
 from blindsr_env.patch import fits
 from blindsr_env.pool import PhotoPool
-from generators import ByKernel
 from generators.compiled import Compiled
 from generators.entry_point import is_entry_point
 from generators.own import lacking
@@ -99,7 +98,7 @@ def _checked(module: torch.nn.Module, device: torch.device, dtype: torch.dtype) 
     # Some of a network in half precision stay float32.
     if weights and not (weights[0].device == device and any(weight.dtype == dtype for weight in weights)):
         # What renders by the kernel gets photos and kernels in float32, and computes as it likes.
-        move = "generator.to(device)" if isinstance(module, ByKernel) else "generator.to(device, dtype)"
+        move = "generator.to(device)" if isinstance(module, generators.ByKernel) else "generator.to(device, dtype)"
         raise ValueError(
             f"the generator is on {weights[0].device} in {weights[0].dtype}, the environment on {device} in {dtype}: "
             f"move it with {move}, or make the environment with its device and dtype"

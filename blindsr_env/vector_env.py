@@ -378,11 +378,11 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         self._by_row = self._scenes.repeat(self.repeats)
 
     def _without(self, resting: NDArray[np.bool_], actions: Any) -> Any:
-        """Put 0 where a row ignores its action, whatever that is."""
+        """Put 0 where a row ignores its action, whatever that is; on a GPU nobody looks at it."""
         if not resting.any() or np.ndim(actions) != 2 or len(actions) != self.num_envs:
             return actions
         if isinstance(actions, Tensor):
-            return actions.masked_fill(torch.from_numpy(resting[:, None]).to(actions.device), 0)
+            return actions if actions.is_cuda else actions.masked_fill(torch.from_numpy(resting[:, None]), 0)
         return np.where(resting[:, None], np.float32(0), np.asarray(actions))
 
     def _rows(self, mask: NDArray[np.bool_] | None = None) -> Scenes:
