@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from blindsr_env.env import BlindSREnv
 from experiments import cli
 
 counter = itertools.count()
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "libraries.md"
 
 MODULE = """
 import numpy as np
@@ -118,6 +121,19 @@ def test_it_is_scored_like_any_other(module, photo, tmp_path, tiny_checkpoint):
     bright = scenes.lr.float().mean((1, 2, 3))[:, None].expand(-1, 15) / 255
     expected = env.core.scores(env.core.render(scenes.lr, bright), scenes.hr)[:, 0]
     assert scored[f"{module}:bright"]["psnr"]["scores"] == [pytest.approx(expected.tolist(), abs=1e-3)]
+
+
+def test_the_example_of_the_page_takes_part(photo, tiny_checkpoint, tmp_path, monkeypatch):
+    from blindsr_env import images
+
+    example = re.search(r"## An agent trained elsewhere\n.*?```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "of_the_page.py").write_text(example[1])
+    images.write(tmp_path / "p.png", photo(40, 44, 0))
+    arguments = ["--images", "p.png", "--generator", tiny_checkpoint, "--metrics", "[psnr]", "--device", "cpu"]
+    assert cli.main(["evaluate", "--policies", "[of_the_page:policy, true-code]", *arguments]) == 0
+    scored = json.loads((tmp_path / "results" / "evaluate.json").read_text())["figures"]["policies"]
+    assert scored["of_the_page:policy"]["psnr"]["scores"] != scored["true-code"]["psnr"]["scores"]
 
 
 def test_what_is_wrong_with_it_is_said(module, env):

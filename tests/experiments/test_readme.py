@@ -1,19 +1,23 @@
-"""The README's examples run as they stand."""
+"""The examples of the README and of the environment's page run as they stand."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-README = Path(__file__).resolve().parents[2] / "README.md"
-EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = [
+    pytest.param(example, page, id=f"{page}: {example.strip().splitlines()[-1][:40]}")
+    for page in ("README.md", "docs/environment.md")
+    for example in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
+]
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) >= 4
+    assert len(EXAMPLES) >= 8
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.strip().splitlines()[-1][:40])
-def test_example_runs(example, tmp_path, monkeypatch):
+@pytest.mark.parametrize("example, page", EXAMPLES)
+def test_example_runs(example, page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(example, "README.md", "exec"), {"__name__": "readme"})
+    exec(compile(example, page, "exec"), {"__name__": "example"})
