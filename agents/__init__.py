@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from agents.pathwise import Pathwise, PathwiseConfig
     from agents.policies import load
     from agents.residual import Residual
+    from agents.upscaler import Upscaler
 
 __all__ = [
     "DDPG",
@@ -25,6 +26,7 @@ __all__ = [
     "PathwiseConfig",
     "Predictor",
     "Residual",
+    "Upscaler",
     "load",
 ]
 
@@ -37,6 +39,7 @@ _HOME = {
     "PathwiseConfig": "agents.pathwise",
     "Predictor": "agents.networks",
     "Residual": "agents.residual",
+    "Upscaler": "agents.upscaler",
     "load": "agents.policies",
 }
 

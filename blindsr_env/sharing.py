@@ -64,7 +64,7 @@ def generator(
 
 
 def wrapped(
-    source: str | os.PathLike[str] | None,
+    source: str | os.PathLike[str] | torch.nn.Module | None,
     tile: int | None,
     self_ensemble: bool,
     device: torch.device | str,

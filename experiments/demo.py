@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from agents import policies
 from agents.checkpoints import shipped_predictor
-from blindsr_env import images, sharing
+from agents.upscaler import Upscaler
+from blindsr_env import images
 from blindsr_env.env import BlindSREnv
 from experiments.devices import pick_device
-from experiments.upscale import render
-from generators.tiles import TILE
 
 Picture = NDArray[np.uint8]
 
@@ -174,14 +173,8 @@ def upscaled(
         size = [max(1, round(side * LARGEST / long)) for side in photo.shape[1::-1]]
         photo = np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
     generator, policy = WAYS[way]
-    env = BlindSREnv(
-        metric="psnr",  # none is asked for
-        generator=sharing.wrapped(generator, TILE, False, pick_device(device)),
-        device=pick_device(device),
-        split="test",
-    )
-    chooser = None if width is not None else policies.load(policy, env)
-    sr = render(env.core, photo, chooser, width)
+    upscaler = Upscaler(policy if width is None else None, generator, device=pick_device(device))
+    sr = upscaler(photo, width)
     plain = cv2.resize(photo, sr.shape[1::-1], interpolation=cv2.INTER_CUBIC)
     return np.asarray(plain, dtype=np.uint8), sr
 

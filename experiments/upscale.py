@@ -7,28 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 from agents import policies
-from agents.part import parted
-from blindsr_env import images, kernels, sharing
+from agents.upscaler import Upscaler, check_blind, check_tile
+from blindsr_env import images
 from blindsr_env.core import BlindSRCore, dtype_of
-from blindsr_env.env import BlindSREnv
 from experiments import digests
 from experiments.devices import pick_device
 from experiments.provenance import Provenance
-from generators import memory
-from generators.tiles import OVERLAP, TILE
+from generators.tiles import TILE
 
 UNWRITTEN = {".avif", ".gif", ".heic", ".jp2", ".jxl", ".pbm", ".pgm", ".ppm", ".tga"}
 """Endings of pictures in formats that are not written here."""
-
-BLIND = ("predictor", "mean-code")
-"""Policies without a file of their own that need to know nothing but the photo."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,18 +71,12 @@ class Upscale:
 
     def __post_init__(self) -> None:
         """Refuse policies that would need more than the photo, and tiles that could not overlap."""
-        if self.tile is not None and self.tile <= 2 * OVERLAP:
-            raise ValueError(
-                f"tile must be above {2 * OVERLAP}, got {self.tile}: take {TILE}, or null for whole photos"
-            )
+        check_tile(self.tile)
         dtype_of(self.dtype)
         if self.policy is not None and self.width is not None:
             raise ValueError("give policy or width, not both: a known kernel needs nobody to choose")
-        whole = None if self.policy is None else parted(self.policy)[0]
-        if whole in policies.NAMES and whole not in BLIND:
-            raise ValueError(
-                f"{self.policy!r} cannot choose for a photo alone: take predictor or an agent, or give width"
-            )
+        if self.policy is not None:
+            check_blind(self.policy)
 
 
 def upscale(settings: Upscale) -> list[Path]:
@@ -107,36 +92,34 @@ def upscale(settings: Upscale) -> list[Path]:
             too large for the memory. All other photos are rendered all the same.
         CheckpointError: a file that cannot be used.
     """
-    device = pick_device(settings.device)
     chooser = settings.policy or "predictor"
-    generator = settings.generator or policies.generator_of([chooser], device)
-    env = BlindSREnv(
-        metric="psnr",  # none is asked for
-        generator=sharing.wrapped(
-            generator, settings.tile, settings.self_ensemble, device, dtype_of(settings.dtype), settings.compile
-        ),
+    upscaler = Upscaler(
+        None if settings.width is not None else chooser,
+        settings.generator,
         action=settings.action,
+        tile=settings.tile,
+        self_ensemble=settings.self_ensemble,
         dtype=settings.dtype,
-        device=device,
-        split="test",
+        compile=settings.compile,
+        device=pick_device(settings.device),
     )
+    core = upscaler.core
     chosen_by = chooser if settings.width is None else f"width {settings.width:g}"
     marks = ["self_ensemble"] if settings.self_ensemble else []
     marks += [] if settings.dtype == "float32" else [settings.dtype]
-    output = Path(settings.output or Path("upscaled", "_".join([env.core.generator.name, _plain(chosen_by), *marks])))
-    pairs = targets(settings, output, env.core.scale)
+    output = Path(settings.output or Path("upscaled", "_".join([core.generator.name, _plain(chosen_by), *marks])))
+    pairs = targets(settings, output, core.scale)
     if settings.width is not None:
-        env.core.check_width(settings.width)
-    policy = None if settings.width is not None else policies.load(chooser, env)
+        core.check_width(settings.width)
     note = None if output.suffix.lower() in images.SUFFIXES else Provenance(output)
-    how = _how(settings, env.core)
+    how = _how(settings, core)
     entries = {target: {"photo": str(source.resolve()), **how} for source, target in pairs}
     if note is not None and not settings.overwrite:
         note.check(entries)
     todo = {target: source for source, target in pairs if settings.overwrite or _stale(source, target)}
     kept = len(pairs) - len(todo)
     known = f"{chooser} chooses the code" if settings.width is None else f"the kernel's {chosen_by} is known"
-    print(f"{env.core.generator.name} renders, {known}; pictures go to {output}")
+    print(f"{core.generator.name} renders, {known}; pictures go to {output}")
     if kept:
         print(f"{kept} of {len(pairs)} pictures are there already and kept: --overwrite renders them again")
     cure = "cut it in parts" if settings.tile is not None else "leave tiles in"
@@ -146,7 +129,7 @@ def upscale(settings: Upscale) -> list[Path]:
         for target, source in tqdm(todo.items(), desc="rendering", unit="photo", leave=False, disable=not todo):
             try:
                 pixels = images.read(source)
-                picture = render(env.core, pixels, policy, settings.width)
+                picture = upscaler(pixels, settings.width)
                 images.write(target, picture)
             except (images.ImageError, MemoryError, OSError) as error:
                 failed.append(str(error) or f"{source} needs more memory than there is: {cure}")
@@ -209,37 +192,6 @@ def targets(settings: Upscale, output: Path, scale: int) -> list[tuple[Path, Pat
     return list(zip(found, pictures, strict=True))
 
 
-def render(
-    core: BlindSRCore, photo: NDArray[np.uint8], policy: policies.Policy | None, width: float | None = None
-) -> NDArray[np.uint8]:
-    """Render a photo with the code that a policy chooses, or with that of a Gaussian kernel of a given width.
-
-    Args:
-        core: generator and action space.
-        photo: low resolution, `(H, W, 3)` uint8, any size. One without colour stays so.
-        policy: None where `width` is given.
-        width: of the kernel, in pixels of the result.
-
-    Returns:
-        `(s H, s W, 3)` uint8, RGB.
-
-    Raises:
-        MemoryError: that of the device does not suffice.
-    """
-    try:
-        seen = core.to_device(photo)[None]  # (1, H, W, 3)
-        with torch.inference_mode():
-            sr = core.render_code(seen, _code(core, width)) if policy is None else core.render(seen, _ask(policy, seen))
-            if (photo == photo[..., :1]).all():
-                sr = sr.mean(1, keepdim=True).expand(-1, 3, -1, -1)
-            pixels = (sr[0] * 255).round().to(torch.uint8).permute(1, 2, 0)
-        return np.ascontiguousarray(pixels.cpu().numpy())
-    except RuntimeError as error:
-        if memory.exhausted(error):
-            raise MemoryError from None
-        raise
-
-
 def _stale(source: Path, target: Path) -> bool:
     """Say whether a photo's picture is not there, or the photo was changed, or put in its place, after it was made."""
     if not target.exists():
@@ -268,12 +220,3 @@ def _how(settings: Upscale, core: BlindSRCore) -> dict[str, Any]:
 def _plain(name: str) -> str:
     """Give a policy's name as one that a folder can have, without where its file lies."""
     return Path(name).name.removesuffix(".safetensors").replace(":", "_").replace(" ", "_")
-
-
-def _code(core: BlindSRCore, width: float | None) -> Tensor:
-    return core.codec.encode(kernels.gaussian(torch.tensor([width], dtype=torch.float64, device=core.device)))
-
-
-def _ask(policy: policies.Policy, seen: Tensor) -> Tensor:
-    action, _ = policy.predict(seen)
-    return torch.as_tensor(action)

@@ -11,6 +11,7 @@ import torch
 import generators
 from agents import policies
 from agents.ddpg import DDPG
+from agents.upscaler import Upscaler
 from blindsr_env import images
 from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
@@ -186,7 +187,7 @@ def test_pictures_that_something_else_made_are_not_kept(photos, tmp_path, tiny_c
         raise KeyboardInterrupt
 
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
-        context.setattr("experiments.upscale.render", stop)
+        context.setattr(Upscaler, "__call__", stop)
         upscale(Upscale(**common | dict(width=2.0, overwrite=True)))
     assert upscale(Upscale(**common)) == [], "what was not replaced yet is what it was"
     with pytest.raises(ValueError, match="made by other settings .policy predictor, not None"):

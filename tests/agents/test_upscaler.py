@@ -1,0 +1,79 @@
+"""A user's photos in Python."""
+
+import numpy as np
+import pytest
+import torch
+
+import generators
+from agents import Upscaler
+from blindsr_env import kernels
+
+SMALL = dict(generator="amnet_s", tile=None)
+
+
+@pytest.fixture(scope="module")
+def seen(tiny_photos):
+    return np.ascontiguousarray(tiny_photos[0][:20, :28])
+
+
+def test_renders_with_the_predicted_code(seen):
+    upscaler = Upscaler(**SMALL)
+    lr = torch.from_numpy(seen).permute(2, 0, 1)[None] / 255
+    generator = generators.load("amnet_s")
+    action, _ = upscaler.policy.predict(seen)
+    with torch.inference_mode():
+        expected = generator(lr, torch.as_tensor(action)[None])[0].clamp(0, 1).permute(1, 2, 0).numpy() * 255
+    sr = upscaler(seen)
+    assert sr.shape == (80, 112, 3) and sr.dtype == np.uint8
+    assert np.abs(sr - expected).max() < 0.51
+
+
+def test_a_known_width_replaces_the_policy(seen):
+    generator = generators.load("amnet_s")
+    code = generator.codec.encode(kernels.gaussian(torch.tensor([2.0], dtype=torch.float64)))
+    lr = torch.from_numpy(seen).permute(2, 0, 1)[None] / 255
+    with torch.inference_mode():
+        expected = generator(lr, code.float())[0].clamp(0, 1).permute(1, 2, 0).numpy() * 255
+    alone = Upscaler(None, **SMALL)
+    np.testing.assert_array_equal(alone(seen, 2.0), Upscaler(**SMALL)(seen, 2.0))
+    assert np.abs(alone(seen, 2.0) - expected).max() < 0.51
+    with pytest.raises(ValueError, match="no policy to choose the code: give the blur's width"):
+        alone(seen)
+    with pytest.raises(ValueError, match="width"):
+        alone(seen, 9.0)
+
+
+def test_a_module_renders_and_an_agent_brings_its_generator(seen, tiny_generator):
+    assert Upscaler(generator=tiny_generator)(seen).shape == (80, 112, 3)
+    assert Upscaler("amgan_rl_s@0.5").core.generator.name == "amgan_s"
+
+
+def test_a_photo_without_colour_stays_so(seen):
+    grey = seen[..., :1].repeat(3, axis=2)
+    sr = Upscaler(**SMALL)(grey)
+    assert (sr == sr[..., :1]).all()
+
+
+def test_views_and_read_only_arrays_are_photos_too(seen, recwarn):
+    upscaler = Upscaler(**SMALL)
+    locked = seen.copy()
+    locked.setflags(write=False)
+    np.testing.assert_array_equal(upscaler(locked), upscaler(seen))
+    turned = seen[..., ::-1]  # as of OpenCV's BGR
+    np.testing.assert_array_equal(upscaler(turned), upscaler(turned.copy()))
+    assert not recwarn
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3), np.float32)], ids=str
+)
+def test_other_arrays_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"a photo is \(H, W, 3\) uint8, RGB, got .*images.read gives it so"):
+        Upscaler(**SMALL)(wrong)
+
+
+def test_what_cannot_choose_is_refused():
+    with pytest.raises(ValueError, match="'true-code' cannot choose for a photo alone"):
+        Upscaler("true-code")
+    with pytest.raises(ValueError, match="tile must be above"):
+        Upscaler(tile=8)
