@@ -100,7 +100,7 @@ def answer(observation: Any, device: torch.device, choose: Callable[[Tensor], Te
         (actions,) or (N, actions) float32; tensors stay on `device`.
     """
     if isinstance(observation, np.ndarray):
-        observation = np.ascontiguousarray(observation)  # torch knows no negative strides
+        observation = np.require(observation, requirements="CW")  # torch knows no negative strides, and warns of locks
     images = torch.as_tensor(observation).to(device)
     with torch.no_grad():
         action = choose(from_observation(images[None] if images.ndim == 3 else images))

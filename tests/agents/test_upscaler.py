@@ -58,6 +58,7 @@ def test_views_and_read_only_arrays_are_photos_too(seen, recwarn):
     upscaler = Upscaler(**SMALL)
     locked = seen.copy()
     locked.setflags(write=False)
+    np.testing.assert_array_equal(upscaler.policy.predict(locked)[0], upscaler.policy.predict(seen)[0])
     np.testing.assert_array_equal(upscaler(locked), upscaler(seen))
     turned = seen[..., ::-1]  # as of OpenCV's BGR
     np.testing.assert_array_equal(upscaler(turned), upscaler(turned.copy()))

@@ -56,8 +56,12 @@ def test_crops_are_fresh_memory(pool):
     )
 
 
-def test_views_are_taken(photo):
-    pixels = photo(20, 30, 0)[::-1, ::2]
+@pytest.mark.parametrize("locked", [False, True])
+def test_views_are_taken(photo, locked, recwarn):
+    pixels = photo(20, 30, 0)
+    pixels = pixels if locked else pixels[::-1, ::2]
+    pixels.setflags(write=not locked)
     zero = torch.zeros(1, dtype=torch.int64)
     crop = PhotoPool([Photo("view", pixels)]).crops(zero, zero, zero, (10, 10), zero)
     assert np.array_equal(crop[0].permute(1, 2, 0).numpy(), pixels[:10, :10])
+    assert not recwarn
