@@ -30,8 +30,8 @@ class Upscaler:
             `NAME@0.5` goes half of the way from the prediction to what NAME chooses. None where every photo comes with
             its width.
         generator: what renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`), a checkpoint file,
-            `srmdnf@FOLDER` or `module:function` (see `generators.load`), or a frozen module of yours; None is the one
-            that the agent was trained on, or `amnet`.
+            `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`), or a frozen module
+            of yours; None is the one that the agent was trained on, or `amnet`.
         action: the action space of the policy: `code`, `free-code` or `width`.
         tile: side, LR pixels, of the tiles in which larger photos are rendered (see `generators.tiles`); None renders
             them whole, which costs PSNR and memory.

@@ -48,7 +48,7 @@ class Bench:
         rounds: how often each contestant is timed, after one round to warm up.
         rival: metric that NIQE is timed against; `pyiqa:niqe@FILE` takes its weights from a file.
         generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`), a checkpoint
-            file, `srmdnf@FOLDER` or `module:function` (see `generators.load`).
+            file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`).
         dtype: precision of rendering in `env` and `inference`.
         compile: also time `generator` and `env` with the generator compiled, which needs a C++ compiler; see
             `BlindSREnv`.

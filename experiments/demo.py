@@ -52,7 +52,8 @@ class Demo:
         host: address to listen at; `0.0.0.0` lets other machines in.
         port: port to listen at; null takes the first free one from 7860.
         generator: generator that renders where you are the agent: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`,
-            `amgan_s`), a checkpoint file, `srmdnf@FOLDER` or `module:function` (see `generators.load`).
+            `amgan_s`), a checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see
+            `generators.load`).
         metric: metric that pays you there.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
     """

@@ -40,8 +40,8 @@ class Evaluate:
         widths: kernel widths (standard deviation, HR pixels); every photo is degraded with each.
         metrics: metrics to score the pictures with.
         generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`), a checkpoint
-            file, `srmdnf@FOLDER` or `module:function` (see `generators.load`); without it, the one that policies and
-            recipes learned on, or else `amnet`.
+            file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`); without it,
+            the one that policies and recipes learned on, or else `amnet`.
         generators: several generators instead of one; the others are compared with the first.
         tiles: sides of the tiles, in LR pixels, in which larger photos are rendered (see `generators.tiles`); null
             renders photos whole, as the paper does. With several, such as `[null, 64]`, each generator is scored in

@@ -36,7 +36,7 @@ class Quickstart:
         metric: reward metric, for example `niqe` or `niqe+0.1*psnr`.
         algorithm: `pathwise`, which follows the metric's own gradient, or `group-pg`, for metrics without one.
         generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`), a checkpoint
-            file, `srmdnf@FOLDER` or `module:function` (see `generators.load`).
+            file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`).
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         seed: random seed of the agent.
     """

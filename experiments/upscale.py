@@ -39,8 +39,8 @@ class Upscale:
         width: width of the Gaussian blur kernel (standard deviation, pixels of the result) if you know it; it replaces
             the policy.
         generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`), a checkpoint
-            file, `srmdnf@FOLDER` or `module:function` (see `generators.load`); without it, the one that the agent was
-            trained on, or `amnet`.
+            file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`); without it,
+            the one that the agent was trained on, or `amnet`.
         action: what the policy chooses. `code`: 15 numbers that describe the blur kernel, scaled so that Gaussian
             kernels fill 80% of the box [-1, 1]; `free-code`: the same 15 numbers, scaled so that they also reach codes
             that no kernel has; `width`: one number, the Gaussian's width.
