@@ -84,7 +84,7 @@ def from_observation(observation: Tensor) -> Tensor:
     lr = observation.permute(0, 3, 1, 2)
     if not lr.is_floating_point():
         return lr.float() / 255
-    inputs.check_range(lr, "observations of floats", "give uint8, or divide by 255")
+    inputs.check_range(lr, "observations of floats", "give uint8, or divide 8-bit ones by 255")
     return lr.float()
 
 

@@ -62,7 +62,7 @@ class ByKernel(nn.Module):
         inputs.check(lr, action)
         kernel = self.codec.decode(action)
         try:
-            sr = self.network(lr, kernel)
+            sr = self.network(lr.float(), kernel)
         except Exception as error:
             if memory.exhausted(error):
                 raise  # a photo too large for it is the caller's to deal with

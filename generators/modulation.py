@@ -12,11 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance over space; differentiable once.
+    """Mean and variance over space; differentiable, in half precision on a CPU once.
 
     Args:
         x: features `(N, C, H, W)`, floating point.
@@ -30,7 +29,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def modulate(x: Tensor, mu: Tensor, a: Tensor, beta: Tensor, *, overwrite: bool = False) -> Tensor:
-    """Compute a (x - mu) + beta as one multiply-add per element: x a + (beta - a mu); differentiable once.
+    """Compute a (x - mu) + beta as one multiply-add per element: x a + (beta - a mu); differentiable as `moments`.
 
     Args:
         x: features `(N, C, H, W)`.
@@ -91,7 +90,7 @@ def _measure(x: Tensor) -> tuple[Tensor, Tensor]:
     each = [torch.batch_norm_update_stats(picture.to(wide), None, None, 0.0) for picture in x.split(1)]
     rough_mean, rough_variance = (torch.stack(values) for values in zip(*each, strict=True))
     error = rough_mean.sub_(mu)
-    return mu, rough_variance.addcmul_(error, error, value=-1)
+    return mu, rough_variance.addcmul_(error, error, value=-1).clamp_(min=0)  # which rounding may pass
 
 
 def _is_half_on_cpu(x: Tensor) -> bool:
@@ -119,7 +118,8 @@ def _sums(gradient: Tensor, x: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
         # Products rounded to half precision, their sum not: the roundings are random, and average out.
         total = gradient.sum(dim=(2, 3), dtype=mu.dtype)
         return total, (gradient * x).sum(dim=(2, 3), dtype=mu.dtype) - mu * total
-    if x.device.type != "cpu" or x.numel() == 0:
+    # Second derivatives are asked for where a gradient is wanted of this one: of sums that autograd can follow.
+    if x.device.type != "cpu" or x.numel() == 0 or torch.is_grad_enabled():
         total = gradient.sum(dim=(2, 3), dtype=mu.dtype)
         return total, (gradient.to(mu.dtype) * (x.to(mu.dtype) - mu[:, :, None, None])).sum(dim=(2, 3))
     one = torch.ones_like(mu[0])
@@ -135,14 +135,17 @@ def _sums(gradient: Tensor, x: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Moments(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-        mu, variance = _measure(x)
-        ctx.save_for_backward(x, mu)
-        return mu, variance
+    generate_vmap_rule = True  # for torch.func
 
     @staticmethod
-    @once_differentiable
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+        return _measure(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(inputs[0], output[0])
+
+    @staticmethod
     def backward(ctx: Any, to_mu: Tensor, to_variance: Tensor) -> Tensor:
         x, mu = ctx.saved_tensors
         pixels = x.shape[2] * x.shape[3]
@@ -150,13 +153,17 @@ class _Moments(torch.autograd.Function):
 
 
 class _Modulate(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, mu: Tensor, a: Tensor, beta: Tensor) -> Tensor:
-        ctx.save_for_backward(x, mu, a)
+    def forward(x: Tensor, mu: Tensor, a: Tensor, beta: Tensor) -> Tensor:
         return multiply_add(x, mu, a, beta)
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:3])
+
+    @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
         x, mu, a = ctx.saved_tensors
         total, product = _sums(gradient, x, mu)

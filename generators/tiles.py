@@ -52,14 +52,14 @@ class Tiled(Wrapper):
         (tops, down), (lefts, across) = (self._fade(side, lr) for side in lr.shape[2:])
         places = list(product(range(len(tops)), range(len(lefts))))
         at_once = max(1, AT_ONCE // max(1, count))
-        sr = lr.new_zeros(count, 3, s * lr.shape[2], s * lr.shape[3])
+        sr = torch.zeros(count, 3, s * lr.shape[2], s * lr.shape[3], device=lr.device, dtype=down[0].dtype)
         for group in (places[i : i + at_once] for i in range(0, len(places), at_once)):
             parts = [lr[:, :, tops[i] : tops[i] + self.tile, lefts[j] : lefts[j] + self.tile] for i, j in group]
             tiles = render(torch.cat(parts), code.repeat(len(group), 1)).split(count)
             for (i, j), rendered in zip(group, tiles, strict=True):
                 rows, columns = (slice(s * start, s * (start + self.tile)) for start in (tops[i], lefts[j]))
                 sr[:, :, rows, columns] += rendered * (down[i][:, None] * across[j])
-        return sr
+        return sr.to(lr.dtype)
 
     def _fade(self, side: int, like: Tensor) -> tuple[list[int], list[Tensor]]:
         """Place tiles along one side of a photo, LR pixels: where each begins, and its weight in each SR pixel.
@@ -69,12 +69,14 @@ class Tiled(Wrapper):
         tile = min(self.tile, side)
         count = 1 if side <= tile else -(-(side - self.overlap) // (tile - self.overlap))
         starts = [0] if count == 1 else [round(i * (side - tile) / (count - 1)) for i in range(count)]
-        pixel = torch.arange(self.scale * tile, device=like.device, dtype=like.dtype) + 0.5
+        # In float32 at least: weights of bfloat16 sum to 1 within half a grey level, which shows as seams.
+        wide = torch.promote_types(like.dtype, torch.float32)
+        pixel = torch.arange(self.scale * tile, device=like.device, dtype=wide) + 0.5
         length = max(self.scale * self.overlap, 0.5)  # without an overlap nothing fades
         rise, fall = (pixel / length).clamp(max=1), (pixel.flip(0) / length).clamp(max=1)
         one = torch.ones_like(pixel)
         weights = [torch.minimum(rise if start > 0 else one, fall if start + tile < side else one) for start in starts]
-        total = like.new_zeros(self.scale * side)
+        total = torch.zeros(self.scale * side, device=like.device, dtype=wide)
         spans = [slice(self.scale * start, self.scale * (start + tile)) for start in starts]
         for span, weight in zip(spans, weights, strict=True):
             total[span] += weight

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from torch.autograd import gradcheck
+from torch.autograd import gradcheck, gradgradcheck
 
 from generators import modulation
 from generators.amnet import EPSILON, AdaIN, AMLayer
@@ -36,6 +36,38 @@ def test_gradients_of_the_multiply_add(layout):
     torch.testing.assert_close(modulation.modulate(x, mu, a, beta), expected)
     assert gradcheck(modulation.modulate, (x, mu, a, beta))
     assert gradcheck(lambda *small: modulation.modulate(x.detach(), *small), (mu, a, beta))
+
+
+def test_second_derivatives_are_right_or_refused():
+    x = features(2, 3, 4, 5).requires_grad_()
+    mu, a, beta = (features(2, 3, seed=seed, layout=torch.contiguous_format).requires_grad_() for seed in (1, 2, 3))
+    assert gradgradcheck(modulation.moments, x)
+    assert gradgradcheck(modulation.modulate, (x, mu, a, beta))
+    x = features(2, 3, 4, 5, dtype=torch.bfloat16).requires_grad_()
+    with pytest.raises(RuntimeError, match="out=... arguments don't support automatic differentiation"):
+        torch.autograd.grad(modulation.moments(x)[1].square().sum(), x, create_graph=True)
+
+
+def test_second_derivatives_of_a_network(tiny_generator):
+    generator = copy.deepcopy(tiny_generator).double()
+    lr, code = features(1, 3, 6, 5, layout=torch.contiguous_format).clamp(0, 1), torch.zeros(1, 15).double()
+    direction = torch.randn(1, 15, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def slope(code):
+        (gradient,) = torch.autograd.grad(generator.render(lr, code).square().sum(), code, create_graph=True)
+        return (gradient * direction).sum()
+
+    (second,) = torch.autograd.grad(slope(code.requires_grad_()), code)
+    step = 1e-5 * direction
+    ends = [slope((code.detach() + sign * step).requires_grad_()).item() for sign in (1, -1)]
+    assert (second * step).sum().item() == pytest.approx((ends[0] - ends[1]) / 2, rel=1e-5)
+    jacobian = torch.func.jacrev(lambda code: generator.render(lr, code))(code.detach())
+    assert jacobian.shape == (1, 3, 24, 20, 1, 15)
+
+
+def test_variance_is_not_negative():
+    for level in (3e4, 31234.567, 1e5 / 3):
+        assert (modulation.moments(torch.full((1, 4, 63, 65), level))[1] >= 0).all()
 
 
 def test_moments_do_not_lose_a_small_variance_beside_a_large_mean():

@@ -55,6 +55,20 @@ def test_tiles_are_blended_by_their_depth(tiny_generator, height, width, tile, o
     assert sr.shape == expected.shape and np.abs(sr.numpy() - expected).max() < 1e-5
 
 
+def test_tiles_of_half_precision_leave_no_seams(tiny_generator):
+    class Same(torch.nn.Module):  # each tile is right, so what is off comes of blending
+        scale, codec, name = 4, tiny_generator.codec, "nearest"
+
+        def forward(self, lr, code):
+            return lr.repeat_interleave(4, 2).repeat_interleave(4, 3)
+
+        render = forward
+
+    lr = torch.full((1, 3, 40, 50), 0.75, dtype=torch.bfloat16)
+    sr = Tiled(Same(), 16, 4)(lr, torch.zeros(1, 15))
+    assert sr.dtype == torch.bfloat16 and (sr == 0.75).all()
+
+
 def test_patches_are_rendered_as_ever(tiny_generator):
     for size in ((16, 16), (9, 16)):
         lr, action = photos(*size), codes()
