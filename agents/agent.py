@@ -67,7 +67,7 @@ class Agent(ABC, Generic[Config]):
         schedule: every end that the schedule has had, in turn; more than one where a finished run went on.
         learned: whether its networks have learned before, here or in the file that it was read from.
         optimisers: by the name of what they optimise.
-        meaning: what the actions mean; None outside BlindSR.
+        meaning: what the actions mean, and to which generator, where it learned last; None outside BlindSR.
         rng: source of exploration and of the replay's draws, on the device.
         replay_mark: what its replay's file bears, to be known as its own; None before one was written.
         scenes: where the scenes to act in next come from, in plain values; None where the environment cannot go back to
@@ -122,6 +122,7 @@ class Agent(ABC, Generic[Config]):
         self.num_timesteps = 0
         self.interrupted = False
         self.rng = torch.Generator(self.device).manual_seed(self.seed)
+        self._asked = torch.Generator(self.device).manual_seed(self.seed)  # of `predict`: watching changes no training
         self.total_timesteps = 0
         self.earlier_timesteps = 0
         self.schedule: list[int] = []
@@ -131,7 +132,7 @@ class Agent(ABC, Generic[Config]):
         actions = self.world.actions if self.world else None
         self.meaning = self.world.meaning if self.world else None
         with torch.random.fork_rng(devices=[]):  # weights from the seed, without touching the caller's random numbers
-            torch.manual_seed(self.seed)
+            torch.default_generator.manual_seed(self.seed)  # the CPU's, on which networks are made; no GPU's
             self.actor = self._start(actor, actions)
             if self.config.constant:
                 self.actor.requires_grad_(False).last.bias.requires_grad_(True)
@@ -180,7 +181,7 @@ class Agent(ABC, Generic[Config]):
             total_timesteps: actions, over all rows; schedules run over these.
             callback: see `Callback`.
             progress_bar: shows the reward and the time left.
-            log_interval: iterations between two calls of the callback.
+            log_interval: iterations between two calls of the callback; it is called at the end, too.
             reset_num_timesteps: False goes on with the schedule: `total_timesteps` more, as after an interruption. In a
                 BlindSR vector environment the scenes go on too; in others they begin anew, from another seed.
 
@@ -193,6 +194,8 @@ class Agent(ABC, Generic[Config]):
         total_timesteps = index(total_timesteps)  # NumPy's numbers cannot be written to files
         if total_timesteps < 1:
             raise ValueError(f"total_timesteps must be at least 1, got {total_timesteps}")
+        if log_interval < 1:
+            raise ValueError(f"log_interval must be at least 1, got {log_interval}")
         if self.world is None:
             raise ValueError(
                 f"this agent has no environment to learn in: give one, {type(self).__name__}.load(path, env=env)"
@@ -204,6 +207,7 @@ class Agent(ABC, Generic[Config]):
         if self.schedule[-1:] != [self.total_timesteps]:
             self.schedule = [*self.schedule, self.total_timesteps]
         self.interrupted = False
+        self.meaning = self.world.meaning  # of another generator than before, perhaps, where actions mean the same
         with Interruption() as interruption, self._bar(progress_bar) as bar:
             self.run(Watch(self, callback, bar, interruption, log_interval), reset_num_timesteps)
         self.learned = True
@@ -226,13 +230,13 @@ class Agent(ABC, Generic[Config]):
 
         def choose(lr: Tensor) -> Tensor:
             action = self.averaged(lr)
-            return action if deterministic else self.explore(action)
+            return action if deterministic else self.explore(action, self._asked)
 
         return answer(observation, self.device, choose), None
 
-    def explore(self, action: Tensor) -> Tensor:
-        """Add Gaussian noise: `(N, actions)` -> the same, in [-1, 1]."""
-        eps = torch.randn(action.shape, generator=self.rng, device=self.device)
+    def explore(self, action: Tensor, rng: torch.Generator | None = None) -> Tensor:
+        """Add Gaussian noise, of the agent's random numbers or others: `(N, actions)` -> the same, in [-1, 1]."""
+        eps = torch.randn(action.shape, generator=rng or self.rng, device=self.device)
         return (action + self.noise * eps).clamp(-1, 1)
 
     def scenes_seed(self) -> int:
@@ -286,7 +290,8 @@ class Agent(ABC, Generic[Config]):
             device: as for a new agent.
 
         Returns:
-            The agent, as it was when saved; to learn on, with the replay that was saved beside it.
+            The agent, as it was when saved; to learn on, with the replay that was saved beside it, where that is of
+            rewards as they are here. Metrics of your own and wrappers are known by their names.
 
         Raises:
             CheckpointError: the file is missing, damaged, another algorithm's, or of another scale, basis or action

@@ -126,7 +126,8 @@ def load_replay(agent: Agent[Any], path: checkpoints.Path) -> None:
         CheckpointError: the file is damaged.
 
     Warns:
-        UserWarning: its transitions are of another metric, generator or patch size, so they are left.
+        UserWarning: its transitions are of another metric, generator, precision, patch size or environment, so they
+            are left.
     """
     beside = replay_file(path)
     if agent.replay_mark is None or not beside.is_file():
@@ -149,13 +150,17 @@ def _learned_from(agent: Agent[Any]) -> dict[str, Any]:
     if world.core is not None and world.meaning is not None:
         of["metric"] = world.core.metric.name
         of |= {"generator": world.meaning.generator, "generator's weights": world.meaning.weights}
+        of["precision"] = str(world.core.dtype).removeprefix("torch.")
+    else:
+        of["environment"] = getattr(world.env.spec, "id", None) or type(world.env.unwrapped).__name__
     return of
 
 
 def _of_this_world(agent: Agent[Any], of: Mapping[str, Any] | None, file: Path) -> bool:
     """Say whether a replay is of what the agent learns from now; older files do not tell, and are taken for it."""
     now = _learned_from(agent)
-    before = now if of is None else of
+    untold: dict[str, Any] = {what: now[what] for what in ("precision", "environment") if what in now}
+    before = now if of is None else {**untold, **of}
     changed = [what for what in now if before.get(what) != now[what]]
     if changed:
         what = changed[0]

@@ -168,7 +168,9 @@ class DDPG(SteppedAgent[DDPGConfig]):
         assert self.replay is not None
         seen, _, _ = self.replay.sample(self.config.batch_size, self.rng)
         self.critic.requires_grad_(False)
-        value = self._judge(seen, self._act(seen)).amin(0).mean()
-        self.descend("actor", -value)
-        self.critic.requires_grad_(True)
+        try:
+            value = self._judge(seen, self._act(seen)).amin(0).mean()
+            self.descend("actor", -value)
+        finally:
+            self.critic.requires_grad_(True)
         return {"actor_value": value.detach()}

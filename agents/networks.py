@@ -77,7 +77,7 @@ def from_observation(observation: Tensor) -> Tensor:
         (N, 3, H, W) float32 in [0, 1]. A view in channels_last memory, so the permutation costs nothing.
 
     Raises:
-        ValueError: the shape is not (N, H, W, 3), or floats go far beyond 1 (on a GPU they are not looked at).
+        ValueError: the shape is not (N, H, W, 3), or floats go far beyond 0 and 1 (on a GPU they are not looked at).
     """
     if observation.ndim != 4 or observation.shape[-1] != 3:
         raise ValueError(f"observations are (N, H, W, 3), not {tuple(observation.shape)}")
@@ -100,9 +100,9 @@ def answer(observation: Any, device: torch.device, choose: Callable[[Tensor], Te
         (actions,) or (N, actions) float32; tensors stay on `device`.
     """
     if isinstance(observation, np.ndarray):
-        observation = np.require(observation, requirements="CW")  # torch knows no negative strides, and warns of locks
+        observation = np.require(observation, requirements=["C", "W"])  # torch knows no others
     images = torch.as_tensor(observation).to(device)
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):  # the caller's, in which actions were rounded
         action = choose(from_observation(images[None] if images.ndim == 3 else images))
     action = action[0] if images.ndim == 3 else action
     return action if isinstance(observation, Tensor) else action.cpu().numpy()

@@ -67,8 +67,8 @@ class Pathwise(SteppedAgent[PathwiseConfig]):
         wrapper = wrapping.action_wrapper(world.env) or wrapping.reward_wrapper(world.env)
         if wrapper is not None:
             raise ValueError(
-                f"the reward's gradient is the bare environment's, and {wrapper} changes its actions or rewards: take "
-                "it off and change the metric instead, as in metric='niqe+0.2*psnr', or take group-pg or ddpg"
+                f"the reward's gradient is the bare environment's, and {wrapper} changes its actions or rewards, or "
+                "may: take it off and change the metric instead, as in metric='niqe+0.2*psnr', or take group-pg or ddpg"
             )
         if world.core is not None and not world.core.gradient:
             raise ValueError(NO_GRADIENT)

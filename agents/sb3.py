@@ -129,8 +129,9 @@ class SB3VecEnv(VecEnv):
         return [results[i] for i in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: Any = None) -> list[bool]:
-        """Say False: rows of a native vector environment have no wrappers of their own."""
-        return [False for _ in self._get_indices(indices)]
+        """Say whether single environments have a wrapper; rows of a native vector environment have none of theirs."""
+        envs = self.env.unwrapped.envs if isinstance(self.env.unwrapped, SyncVectorEnv) else [None] * self.num_envs
+        return [_has(envs[i], wrapper_class) for i in self._get_indices(indices)]
 
     def _attribute(self, name: str) -> Any:
         """Find an attribute in the outermost layer that has it: vector wrappers pass on none."""
@@ -143,6 +144,15 @@ class SB3VecEnv(VecEnv):
         left_out = sorted(set(range(self.num_envs)) - set(self._get_indices(indices)))
         if left_out:
             raise ValueError(f"{method} reaches all {self.num_envs} rows, which are one object: leave indices out")
+
+
+def _has(env: Any, wrapper_class: type[gymnasium.Wrapper]) -> bool:
+    """Say whether an environment is wrapped so."""
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, wrapper_class):
+            return True
+        env = env.env
+    return False
 
 
 def _merged(rows: Sequence[dict[str, Any]], repeats: int) -> dict[str, Any] | None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -49,7 +51,8 @@ class SB3Config(AgentConfig):
         constant: must be false: they learn a network.
         max_grad_norm: gradient-norm clip of PPO and A2C; the others do not clip.
         reach: how far from the predictor's action the agent can go, in each component.
-        arguments: further arguments of the library's class, such as `{gradient_steps: 4}`.
+        arguments: further arguments of the library's class, such as `{gradient_steps: 4}`, in plain values, which
+            files can hold; an `activation_fn` of `policy_kwargs` is named, as `ReLU` of `torch.nn`.
     """
 
     noise: tuple[float, ...] = (0.1,) * 8 + (0.03,)
@@ -63,6 +66,13 @@ class SB3Config(AgentConfig):
         self.demand(ABOVE_0, "reach", "noise")
         if self.average:
             raise ValueError(f"average in {type(self).__name__} must be 0, got {self.average}")
+        try:
+            json.dumps(self.arguments)
+        except TypeError as error:
+            raise ValueError(
+                f"arguments in {type(self).__name__} must be plain values, which a file can hold ({error}): give an "
+                "activation_fn by its name in torch.nn"
+            ) from None
         if self.constant:
             raise ValueError(f"constant in {type(self).__name__} must be false: group-pg, ddpg and pathwise learn one")
 
@@ -193,7 +203,13 @@ class SB3Agent(Agent[SB3Config]):
         for name in arguments:
             if name not in known:
                 raise ValueError(unknown(f"argument of {self.algorithm}", name, known))
-        return {name: yaml.safe_load(each) if isinstance(each, str) else each for name, each in arguments.items()}
+        read = {name: _value(each) for name, each in arguments.items()}
+        policy = read.get("policy_kwargs")
+        if isinstance(policy, Mapping) and isinstance(name := policy.get("activation_fn"), str):
+            if not isinstance(getattr(nn, name, None), type):
+                raise ValueError(f"activation_fn must be the name of a class of torch.nn, got {name!r}")
+            read["policy_kwargs"] = {**policy, "activation_fn": getattr(nn, name)}
+        return read
 
 
 class SB3PPO(SB3Agent):
@@ -260,6 +276,15 @@ class SB3DDPG(SB3TD3):
     algorithm: ClassVar[str] = "sb3-ddpg"
     library_class: ClassVar[str] = "DDPG"
     policy_defaults: ClassVar[dict[str, Any]] = {"n_critics": 1}
+
+
+def _value(text: Any) -> Any:
+    """Give a text of the command line as what YAML reads in it, and a number that YAML does not know, 5e-3, as one."""
+    value = yaml.safe_load(text) if isinstance(text, str) else text
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _fill_first(model: Any, transitions: int) -> None:

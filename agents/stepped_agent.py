@@ -38,16 +38,20 @@ class SteppedAgent(Agent[Config]):
             network.train()
         observation = self.world.see(self.scenes_seed(), None if reset_num_timesteps else self.scenes)
         seen: list[dict[str, Tensor]] = []
-        while self.num_timesteps < self.total_timesteps and not self.interrupted:
-            self._set_learning_rates()
-            observation, figures = self.iterate(observation)
-            figures |= self.world.shares
-            self._update_average()
-            seen.append(figures)
-            if watch.count(self.num_timesteps + self.world.num_envs):
-                self.scenes = self.world.state()  # before the report, which may save the agent
-                watch.report(self._means(seen))
-                seen = []
+        try:
+            while self.num_timesteps < self.total_timesteps and not self.interrupted:
+                self._set_learning_rates()
+                observation, figures = self.iterate(observation)
+                figures |= self.world.shares
+                self._update_average()
+                seen.append(figures)
+                if watch.count(self.num_timesteps + self.world.num_envs):
+                    self.scenes = self.world.state()  # before the report, which may save the agent
+                    watch.report(self._means(seen))
+                    seen = []
+        except BaseException:
+            self.scenes = self.world.state()  # an agent that is saved all the same has rendered the ones before
+            raise
 
     def learning(self) -> list[nn.Parameter]:
         """List the actor's parameters that learn."""

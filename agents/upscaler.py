@@ -105,7 +105,7 @@ class Upscaler:
         if width is not None:
             self.core.check_width(width)
         try:
-            plain = np.require(photo, requirements="CW")  # what PyTorch takes: not turned, not read-only
+            plain = np.require(photo, requirements=["C", "W"])  # what PyTorch takes: not turned, not read-only
             seen = self.core.to_device(plain)[None]  # (1, H, W, 3)
             with torch.inference_mode():
                 sr = self._render(seen, width)

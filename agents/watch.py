@@ -34,11 +34,12 @@ class Watch:
     def count(self, num_timesteps: int) -> bool:
         """Take note of a step after which so many actions have been rendered; say whether a report is due."""
         agent = self.agent
+        ends = agent.num_timesteps < agent.total_timesteps <= num_timesteps  # the library may go on to a whole rollout
         agent.num_timesteps = num_timesteps
         agent.interrupted = agent.interrupted or self.interruption.requested
         self.bar.update(min(num_timesteps, agent.total_timesteps) - self.bar.n)
         self.steps += 1
-        return self.steps == self.log_interval or agent.interrupted or num_timesteps >= agent.total_timesteps
+        return self.steps == self.log_interval or agent.interrupted or ends
 
     def report(self, figures: dict[str, float]) -> None:
         """Show figures, `reward` among them, and ask the callback whether to go on."""

@@ -13,7 +13,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium.spaces import Box
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from torch import Tensor
 
 from agents.checkpoints import ActionMeaning, core_of
@@ -48,10 +48,16 @@ class OneStepWorld:
         device: where observations and rewards are wanted.
 
     Raises:
-        ValueError: the spaces or the autoreset mode do not fit.
+        ValueError: the spaces or the autoreset mode do not fit, or BlindSR's single environments lie in processes of
+            their own, where nobody sees what their actions mean.
     """
 
     def __init__(self, env: Env, device: torch.device) -> None:
+        if isinstance(env.unwrapped, AsyncVectorEnv) and "BlindSR-v0" in _ids(env.unwrapped):
+            raise ValueError(
+                "agents learn in one batch, not in BlindSR environments of several processes: make it with "
+                'gymnasium.make_vec("BlindSR-v0", num_envs=N)'
+            )
         self.core = core_of(env)
         self.meaning = ActionMeaning.from_core(self.core)
         self.info: Mapping[str, Any] = {}
@@ -111,7 +117,7 @@ class OneStepWorld:
             ValueError: an episode does not end, infos are no dict, or a reward is not finite. On a GPU rewards are not
                 looked at, so as not to wait for them; agents check the mean of several steps there.
         """
-        sent = action.cpu().numpy() if self._numpy else action
+        sent = action.cpu().numpy().copy() if self._numpy else action  # which the environment may change
         observation, reward, terminated, truncated, infos = self.env.step(sent)
         if not self._checked:
             self._checked = True
@@ -136,7 +142,13 @@ class OneStepWorld:
         return reward, self._tensor(observation)
 
     def _tensor(self, x: Any) -> Tensor:
-        return torch.as_tensor(x).to(self.device, non_blocking=True)
+        """Bring an array to the device: a copy, since environments may write the next step's into the same memory."""
+        return torch.as_tensor(x).to(self.device, non_blocking=True, copy=not isinstance(x, Tensor))
+
+
+def _ids(env: AsyncVectorEnv) -> set[str | None]:
+    """Name the environments of several processes, as Gymnasium registered them."""
+    return {getattr(spec, "id", None) for spec in env.get_attr("spec")}
 
 
 def _vectorised(env: gymnasium.Env[Any, Any]) -> VectorEnv[Any, Any, Any]:

@@ -18,6 +18,8 @@ CLIPPING = (single.ClipAction, several.ClipAction)
 
 RESCALING = (single.RescaleAction, several.RescaleAction)
 REWARDS = (gymnasium.RewardWrapper, VectorRewardWrapper, single.NormalizeReward, several.NormalizeReward)
+KNOWN = ("gymnasium.", "stable_baselines3.")
+"""Modules whose wrappers change no rewards unless they are among those."""
 
 
 def action_wrapper(env: Any) -> str | None:
@@ -34,8 +36,8 @@ def action_wrapper(env: Any) -> str | None:
 
 
 def reward_wrapper(env: Any) -> str | None:
-    """Name the outermost wrapper that changes rewards, found likewise; None where there is none."""
-    return next((type(layer).__name__ for layer in _layers(env) if isinstance(layer, REWARDS)), None)
+    """Name the outermost wrapper that changes rewards, or has a `step` of its own and may; None where there is none."""
+    return next((type(layer).__name__ for layer in _layers(env) if isinstance(layer, REWARDS) or _steps(layer)), None)
 
 
 def _layers(env: Any) -> Iterator[Any]:
@@ -45,6 +47,12 @@ def _layers(env: Any) -> Iterator[Any]:
         env = env.env
     if isinstance(env, SyncVectorEnv):
         yield from _layers(env.envs[0])
+
+
+def _steps(layer: Any) -> bool:
+    """Say whether a wrapper that nobody here knows has a `step` of its own."""
+    steps = (gymnasium.Wrapper.step, VectorWrapper.step, *(base.step for base in ACTIONS))
+    return type(layer).step not in steps and not type(layer).__module__.startswith(KNOWN)
 
 
 def _same_box(layer: Any) -> bool:

@@ -36,7 +36,7 @@ class PhotoPool:
         buffer = torch.empty(int(area.sum()), 3, dtype=torch.uint8)
         start = 0
         for photo in photos:
-            flat = torch.from_numpy(np.require(photo.pixels, requirements="CW")).view(-1, 3)
+            flat = torch.from_numpy(np.require(photo.pixels, requirements=["C", "W"])).view(-1, 3)
             buffer[start : start + len(flat)] = flat
             start += len(flat)
         self._pixels = buffer.to(device)  # (sum of H W, 3)

@@ -1,15 +1,17 @@
 """What all agents owe: determinism, files, resuming, interruptions and clear errors."""
 
+import copy
 import os
 import signal
 import warnings
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium import wrappers as single
 from gymnasium.spaces import Box
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorActionWrapper
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorActionWrapper, VectorWrapper
 from gymnasium.wrappers.vector import (
     ClipAction,
     DictInfoToList,
@@ -521,16 +523,19 @@ def test_a_replay_older_than_its_agent_serves_and_another_agents_does_not(tmp_pa
     [
         ({"metric": "ssim"}, "metric, psnr, not ssim"),
         ({"patch_size": 20}, "patch, "),
+        ({"dtype": "bfloat16"}, "precision, float32, not bfloat16"),
         ({"generator": 0}, "generator's w"),
     ],
 )
-def test_a_replay_of_another_reward_is_not_learned_from(changed, what, native, louder, tmp_path):
+def test_a_replay_of_another_reward_is_not_learned_from(changed, what, native, louder, tiny_generator, tmp_path):
     path = tmp_path / "agent.safetensors"
     DDPG(native("ddpg"), DDPGConfig(batch_size=4, actor_starts=8), seed=0).learn(16).save(path, with_replay=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(DDPG.load(path, native("ddpg")).replay) == 16
     changed = {"generator": generators.load(louder)} if "generator" in changed else changed
+    if "dtype" in changed:
+        changed = {**changed, "generator": copy.deepcopy(tiny_generator).to(torch.bfloat16)}
     with pytest.warns(UserWarning, match=f"are of another {what}.*: the agent fills a new replay"):
         other = DDPG.load(path, native("ddpg", **changed))
     assert other.replay is None and len(other.learn(8).replay) == 8
@@ -734,10 +739,17 @@ class _Negated(VectorActionWrapper):
         return -actions
 
 
+class _Turned(VectorWrapper):
+    def step(self, actions):
+        observation, reward, *others = self.env.step(actions)
+        return observation, -reward, *others
+
+
 @pytest.mark.parametrize(
     ("wrap", "name"),
     [
         (_Negated, "_Negated"),
+        (_Turned, "_Turned"),
         (lambda env: TransformReward(env, lambda reward: -reward), "TransformReward"),
         (lambda env: RecordEpisodeStatistics(NormalizeReward(env)), "NormalizeReward"),
     ],
@@ -770,3 +782,87 @@ def test_what_actions_mean_is_not_known_behind_a_wrapper_that_changes_them(nativ
 def test_infos_that_are_lists_are_refused_in_one_line():
     with pytest.raises(ValueError, match="take the wrapper DictInfoToList off"):
         agent("pathwise", DictInfoToList(world(output="numpy"))).learn(BATCH)
+
+
+def test_environments_that_write_into_the_same_memory_are_learned_from_rightly():
+    class Bright(gymnasium.Env):
+        observation_space, action_space = Box(0, 255, (8, 8, 3), np.uint8), Box(-1, 1, (3,), np.float32)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.seen = np.full((8, 8, 3), self.np_random.integers(256), np.uint8)
+            return self.seen, {}
+
+        def step(self, action):
+            action[:] = 0  # a vector environment hands out its own memory
+            return self.seen, float(self.seen[0, 0, 0]), True, False, {}
+
+    env = SyncVectorEnv([Bright] * 4, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
+    subject = agent("ddpg-cnn", env).learn(16)
+    replay = subject.replay_state()
+    assert torch.equal(replay["seen"][:16, 0, 0, 0].float(), replay["reward"][:16])
+    assert (replay["action"][:16] != 0).any(1).all()
+
+
+def test_single_environments_in_processes_are_refused(tiny_generator):
+    env = AsyncVectorEnv(
+        [lambda: gymnasium.make("BlindSR-v0", metric="psnr", generator=tiny_generator, patch_size=16)],
+        autoreset_mode=AutoresetMode.SAME_STEP,
+    )
+    try:
+        with pytest.raises(ValueError, match=r"not in BlindSR environments of several processes: make it with gym"):
+            GroupPG(env)
+    finally:
+        env.close()
+
+
+def test_an_agent_that_learned_on_says_of_whom(native, louder, tmp_path):
+    path = tmp_path / "agent.safetensors"
+    GroupPG(native("group-pg")).learn(8).save(path)
+    first, second = GroupPG.load(path).meaning, native("group-pg", generator=louder)
+    moved = GroupPG.load(path, second)
+    moved.learn(8).save(path)
+    assert GroupPG.load(path).meaning == moved.world.meaning != first
+
+
+def test_asking_for_noisy_actions_changes_no_training():
+    seen = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
+    asked = agent("group-pg").learn(BATCH * 4, lambda now, _: now.predict(seen, deterministic=False), log_interval=1)
+    assert same_weights(asked, agent("group-pg").learn(BATCH * 4, log_interval=1))
+
+
+def test_making_an_agent_seeds_no_gpu(monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    before = torch.get_rng_state()
+    GroupPG(world("group-pg"), seed=7)
+    assert seeded == [] and torch.equal(torch.get_rng_state(), before)
+
+
+def test_actions_do_not_depend_on_the_callers_autocast():
+    subject = agent("group-pg")
+    seen = np.full((2, 8, 8, 3), 100, np.uint8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        within, _ = subject.predict(seen)
+    np.testing.assert_array_equal(within, subject.predict(seen)[0])
+
+
+def test_an_error_leaves_the_scenes_where_the_environment_is(native, tmp_path):
+    subject = GroupPG(native("group-pg"))
+    calls, act = [], subject.world.act
+
+    def stop(action):
+        if len(calls) == 3:
+            raise MemoryError
+        calls.append(action)
+        return act(action)
+
+    subject.world.act = stop
+    with pytest.raises(MemoryError):
+        subject.learn(80)
+    assert subject.num_timesteps == 24 and subject.scenes == subject.world.state()
+
+
+def test_no_interval_of_reports_is_refused():
+    with pytest.raises(ValueError, match="^log_interval must be at least 1, got 0$"):
+        agent("group-pg").learn(BATCH, log_interval=0)

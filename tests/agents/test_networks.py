@@ -50,7 +50,7 @@ def test_observations_become_channels_last_floats_without_a_copy_of_order():
     assert lr[1, 2, 3, 4] == observation[1, 3, 4, 2] / 255
     torch.testing.assert_close(networks.from_observation(observation / 255), lr)
     assert torch.equal(networks.from_observation(observation.long()), lr)
-    with pytest.raises(ValueError, match="floats go from 0 to 1, not to 119: give uint8, or divide by 255"):
+    with pytest.raises(ValueError, match="floats go from 0 to 1, not to 119: give uint8, or divide 8-bit ones by 255"):
         networks.from_observation(observation.float())
     with pytest.raises(ValueError, match=r"\(N, H, W, 3\), not \(2, 3, 4, 5\)"):
         networks.from_observation(lr)

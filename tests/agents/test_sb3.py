@@ -7,6 +7,7 @@ from gymnasium import wrappers as single
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecMonitor
 from toy_worlds import ColourWorld, SingleColour
 
@@ -61,6 +62,9 @@ def test_attributes_are_found_behind_wrappers_and_in_single_environments():
     beside = SB3VecEnv(singles)
     beside.set_attr("lucky", 7)
     assert beside.get_attr("lucky") == [7, 7] == [env.lucky for env in singles.envs]
+    assert not any(beside.env_is_wrapped(Monitor))
+    watched = SyncVectorEnv([lambda: Monitor(SingleColour()), SingleColour], autoreset_mode=AutoresetMode.SAME_STEP)
+    assert SB3VecEnv(watched).env_is_wrapped(Monitor) == [True, False]
     assert beside.env_method("get_wrapper_attr", "lucky") == [7, 7] and beside.get_attr("lucky", [1]) == [7]
 
 

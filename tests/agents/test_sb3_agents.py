@@ -6,6 +6,7 @@ import torch
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from torch import nn
 from toy_worlds import ColourWorld, SingleColour
 
 from agents import policies
@@ -269,6 +270,7 @@ def test_first_deviations_are_the_configs(actor):
         ({"reach": 0.0}, "reach in SB3Config must be above 0"),
         ({"noise": (0.1, 0.0)}, "noise in SB3Config must be above 0"),
         ({"arguments": 3}, "arguments in SB3Config must be settings by name, got 3"),
+        ({"arguments": {"policy_kwargs": {"activation_fn": nn.ReLU}}}, "must be plain values, .* activation_fn by its"),
     ],
 )
 def test_mistakes(changes, message):
@@ -283,6 +285,7 @@ def test_mistakes(changes, message):
         ({"learning_rate": 1e-3}, "unknown argument of sb3-ppo 'learning_rate'"),
         ({"policy_kwargs": {"net_arc": [8]}}, "policy_kwargs in arguments of sb3-ppo: .*net_arc"),
         ({"n_steps": 1, "batch_size": "many"}, "arguments of sb3-ppo: "),
+        ({"policy_kwargs": {"activation_fn": "Relu"}}, "must be the name of a class of torch.nn, got 'Relu'"),
     ],
 )
 def test_mistakes_in_the_librarys_arguments(actor, arguments, message):
@@ -294,6 +297,22 @@ def test_mistakes_in_the_librarys_arguments(actor, arguments, message):
 def test_texts_of_the_command_line_are_read_as_numbers(actor):
     agent = make("sb3-ppo", ColourWorld(4), actor, arguments={"n_steps": "2", "batch_size": "8"}).learn(8)
     assert agent.model.n_steps == 2
+    agent = make("sb3-sac", ColourWorld(4), actor, arguments={"tau": "5e-3", "batch_size": 4}).learn(8)
+    assert agent.model.tau == 5e-3
+
+
+def test_an_activation_is_named_and_kept(actor, tmp_path):
+    arguments = {"n_steps": 2, "batch_size": 8, "policy_kwargs": {"activation_fn": "ReLU"}}
+    make("sb3-ppo", ColourWorld(4), actor, arguments=arguments).learn(8).save(tmp_path / "agent.safetensors")
+    loaded = policies.load(tmp_path / "agent.safetensors")
+    assert any(isinstance(layer, nn.ReLU) for layer in loaded.policy.modules())
+
+
+def test_reports_after_the_end_keep_their_interval(actor):
+    """PPO goes on to a whole rollout."""
+    agent, told = make("sb3-ppo", ColourWorld(4), actor, arguments={"n_steps": 8, "batch_size": 32}), []
+    agent.learn(8, lambda _, figures: told.append(figures["timesteps"]), log_interval=5)
+    assert told == [8, 28] and agent.num_timesteps == 32
 
 
 @pytest.mark.parametrize("name", ["sb3-ppo", "sb3-sac"])
