@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 
 _lock = threading.Lock()
 _inside = 0
-# These settings are the process's: the last thread to leave restores what the first one found.
+# These settings are the process's: the last thread to leave restores what the first one found. Only what was changed is
+# noted, so that threads which overlap for ever do not pile up notes.
 _settings = ExitStack()
 
 
@@ -34,9 +36,9 @@ def exact(device: torch.device) -> Iterator[None]:
 def _enter(device: torch.device) -> None:
     global _inside
     with _lock:
-        _settings.enter_context(_products())  # anew each time: a metric may have changed them
+        _products()  # anew each time: a metric may have changed them
         if device.type == "cuda":
-            _settings.enter_context(_cudnn())
+            _cudnn()
         _inside += 1
 
 
@@ -48,43 +50,43 @@ def _leave() -> None:
             _settings.close()
 
 
-@contextmanager
-def _products() -> Iterator[None]:
+def _products() -> None:
     """Compute products of float32 in float32, whichever of torch's two interfaces the caller has set them by."""
     backends = torch.backends
     try:
         whole = torch.get_float32_matmul_precision()
     except RuntimeError:  # set by the newer interface, which the older one refuses to read
-        kinds = (backends.cuda.matmul, backends.mkldnn.matmul, backends.mkldnn.conv)  # type: ignore[attr-defined]
-        before = [kind.fp32_precision for kind in kinds]
-        for kind in kinds:
-            kind.fp32_precision = "ieee"
-        yield
-        for kind, precision in zip(kinds, before, strict=True):
-            kind.fp32_precision = precision
-        return
+        whole = "highest"
     if whole != "highest":
         torch.set_float32_matmul_precision("highest")
-    yield
-    if whole != "highest":
-        torch.set_float32_matmul_precision(whole)
+        _settings.callback(torch.set_float32_matmul_precision, whole)
+    _precisely(backends.cuda.matmul, backends)
+    for kind in (backends.mkldnn.matmul, backends.mkldnn.conv):  # type: ignore[attr-defined]
+        _precisely(kind, backends.mkldnn)
 
 
-@contextmanager
-def _cudnn() -> Iterator[None]:
+def _cudnn() -> None:
     """Let cuDNN compute in float32, by algorithms that are always the same."""
     cudnn = torch.backends.cudnn
-    before = cudnn.enabled, cudnn.benchmark, cudnn.deterministic
-    cudnn.enabled, cudnn.benchmark, cudnn.deterministic = True, False, True
+    for name, value in (("enabled", True), ("benchmark", False), ("deterministic", True)):
+        _set(cudnn, name, value)
     try:
-        tf32 = cudnn.allow_tf32
+        _set(cudnn, "allow_tf32", False)
     except RuntimeError:  # as above
-        convolutions = cudnn.conv  # type: ignore[attr-defined]
-        precision, convolutions.fp32_precision = convolutions.fp32_precision, "ieee"
-        yield
-        convolutions.fp32_precision = precision
-    else:
-        cudnn.allow_tf32 = False
-        yield
-        cudnn.allow_tf32 = tf32
-    cudnn.enabled, cudnn.benchmark, cudnn.deterministic = before
+        _precisely(cudnn.conv, cudnn)  # type: ignore[attr-defined]
+
+
+def _set(owner: Any, name: str, value: Any) -> None:
+    """Change a setting where it is another one, until the last thread leaves."""
+    before = getattr(owner, name)
+    if before != value:
+        setattr(owner, name, value)
+        _settings.callback(setattr, owner, name, before)
+
+
+def _precisely(kind: Any, parent: Any) -> None:
+    """Set a kind's precision in the newer interface to float32; what it took from its parent, it takes again later."""
+    before = kind.fp32_precision
+    if before not in ("none", "ieee"):
+        kind.fp32_precision = "ieee"
+        _settings.callback(setattr, kind, "fp32_precision", "none" if before == parent.fp32_precision else before)

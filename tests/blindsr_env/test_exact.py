@@ -52,6 +52,9 @@ def test_products_are_of_float32(device, precision):
         'backends.fp32_precision = "tf32"',
         'backends.cuda.matmul.fp32_precision = "tf32"',
         'backends.mkldnn.matmul.fp32_precision = "bf16"',
+        'backends.mkldnn.conv.fp32_precision = "bf16"',
+        'backends.mkldnn.fp32_precision = "bf16"',
+        'backends.fp32_precision = "bf16"',
     ],
 )
 def test_the_newer_interface_of_precisions_serves_as_well(setting):
@@ -69,5 +72,26 @@ for device in ("cpu", "cuda", "cuda"):
         assert "bf16" not in inside[:3] and "tf32" not in inside[:3], inside
         assert device == "cpu" or inside[3] != "tf32", inside
     assert [kind.fp32_precision for kind in kinds] == before
+backends.fp32_precision = backends.mkldnn.fp32_precision = "ieee"
+inherited = {{"backends.fp32_precision": kinds[:3], "backends.mkldnn.fp32_precision": kinds[1:3]}}
+for kind in inherited.get({setting!r}.split(" = ")[0], ()):
+    assert kind.fp32_precision == "ieee", "what was inherited still is"
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_threads_that_overlap_pile_up_nothing():
+    from blindsr_env import exact as module
+
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        with exact(torch.device("cuda")):
+            noted = len(module._settings._exit_callbacks)
+            for _ in range(100):
+                with exact(torch.device("cuda")):
+                    pass
+            assert len(module._settings._exit_callbacks) == noted > 0
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
