@@ -112,7 +112,7 @@ class Agent(ABC, Generic[Config]):
                 f"config of {type(self).__name__} must be a {self.config_class.__name__}, got a {type(config).__name__}"
             )
         self.device = torch.device(device or _device_of(env))
-        self.seed = index(seed)
+        self.seed = _whole("seed", seed)
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {seed}")
         self.world = OneStepWorld(env, self.device) if env is not None else None
@@ -191,7 +191,7 @@ class Agent(ABC, Generic[Config]):
         Raises:
             ValueError: there is no environment, nothing to render, or rewards or losses are not finite.
         """
-        total_timesteps = index(total_timesteps)  # NumPy's numbers cannot be written to files
+        total_timesteps = _whole("total_timesteps", total_timesteps)
         if total_timesteps < 1:
             raise ValueError(f"total_timesteps must be at least 1, got {total_timesteps}")
         if log_interval < 1:
@@ -383,6 +383,14 @@ class Agent(ABC, Generic[Config]):
             unit=" renders",
             disable=not shown,
         )
+
+
+def _whole(name: str, value: Any) -> int:
+    """Give a whole number, of NumPy's too, as Python's own, which files can hold."""
+    try:
+        return index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number, got {value!r}") from None
 
 
 def _check_name(actor: Path) -> None:

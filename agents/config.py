@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self, get_type_hints
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -97,6 +98,7 @@ class AgentConfig:
         if expected in _WORDS:
             plain, word = _as(expected, value), _WORDS[expected]
         else:
+            value = value.tolist() if isinstance(value, np.ndarray) else value
             numbers = [_as(float, each) for each in (value if isinstance(value, list | tuple) else (value,))]
             plain, word = None if None in numbers else tuple(numbers), "a list of numbers"
         if plain is None:
@@ -106,6 +108,8 @@ class AgentConfig:
 
 def _as(expected: type, value: Any) -> Any:
     """Give a value as the type expected, or None where it is of another one, or infinite or NaN."""
+    if isinstance(value, np.number) and value.shape == ():
+        value = value.item()
     if isinstance(value, bool) or not isinstance(value, int | float) or expected in (bool, str, dict):
         return value if isinstance(value, expected) and type(value) is expected else None
     if not math.isfinite(value) or (expected is int and not isinstance(value, int)):

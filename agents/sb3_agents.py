@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import yaml
 from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -26,7 +27,7 @@ from agents.config import ABOVE_0, AgentConfig
 from agents.networks import answer
 from agents.residual import Residual, add_residual
 from agents.watch import Watch
-from agents.worlds import SHARES
+from agents.worlds import SHARES, OneStepWorld
 from generators.nearest import unknown
 
 OFF_POLICY = {"buffer_size": 20_000, "learning_starts": 0, "batch_size": 256, "train_freq": 1, "gradient_steps": -1}
@@ -99,6 +100,11 @@ class SB3Agent(Agent[SB3Config]):
     """Arguments of the library's class, where `arguments` of the config does not say otherwise."""
     policy_defaults: ClassVar[dict[str, Any]] = {}
     """What the library's class itself tells its policy."""
+
+    def check_world(self, world: OneStepWorld) -> None:
+        """Refuse environments that do not reset themselves, as the library's do."""
+        if world.env.metadata.get("autoreset_mode") is not AutoresetMode.SAME_STEP:
+            raise ValueError(f'{self.algorithm} learns where autoreset_mode="same step": make the environment with it')
 
     def setup(self) -> None:
         """Make the policy, which moves nothing yet; the predictor learns nothing."""

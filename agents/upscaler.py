@@ -77,7 +77,7 @@ class Upscaler:
             action=action,
             dtype=dtype,
             device=device,
-            split="test",
+            images=[np.zeros((256, 256, 3), np.uint8)],  # nor are scenes
         )
         self.core: BlindSRCore = env.core
         self.policy: policies.Policy | None = None if policy is None else policies.load(policy, env)
@@ -99,8 +99,9 @@ class Upscaler:
         """
         if self.policy is None and width is None:
             raise ValueError("there is no policy to choose the code: give the blur's width, or a policy to Upscaler")
-        if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
-            got = f"{photo.shape} {photo.dtype}"
+        is_array = isinstance(photo, np.ndarray)
+        if not is_array or photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or photo.size == 0:
+            got = f"{photo.shape} {photo.dtype}" if is_array else f"{type(photo).__name__}"
             raise ValueError(f"a photo is (H, W, 3) uint8, RGB, got {got}: blindsr_env.images.read gives it so")
         if width is not None:
             self.core.check_width(width)

@@ -79,6 +79,8 @@ def checked(action: Any, shape: tuple[int, ...]) -> Tensor:
             not wait for the device: CUDA itself then reports a failed assertion at a later call, and the process's CUDA
             context is lost.
     """
+    if action.is_complex() if isinstance(action, Tensor) else np.iscomplexobj(action):
+        raise ValueError(f"an action must be real numbers, got {action!r:.80}")
     if not isinstance(action, Tensor):
         try:
             action = torch.from_numpy(np.array(action, dtype=np.float32))  # a copy: the caller's array may change

@@ -19,9 +19,6 @@ from blindsr_env.patch import PatchSize
 from blindsr_env.scenes import Scenes
 from blindsr_env.scorer import MetricLike
 
-# OpenMP's threads do not live on in a forked process, such as `AsyncVectorEnv`'s, which would wait for them for ever.
-os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
-
 
 class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
     """Blind super-resolution as a one-step episode (Hui, Li, Wang, Gao, CVPR 2021).

@@ -249,18 +249,23 @@ def load(source: Source = None, split: str = "train") -> list[Photo]:
     Args:
         source: None for the built-in ones, a folder (recursive), one file, or a list of `(H, W, 3)` or `(H, W)` uint8
             arrays or `Photo`s.
-        split: which built-in photos; ignored otherwise.
+        split: which built-in photos.
 
     Returns:
         The photos, those of a folder in the order of their paths.
 
     Raises:
         ImageError: nothing usable there.
+        ValueError: another split.
         TypeError: another kind of source.
     """
+    if split not in BUILTIN:
+        raise ValueError(f"split must be 'train' or 'test', got {split!r}")
     if source is None:
         return builtin(split)
     if isinstance(source, str | os.PathLike):
+        if not os.fspath(source):
+            raise ImageError("images is an empty text: give a folder, or None for the built-in photos")
         path = Path(source)
         if path.is_dir():
             found = find(path)

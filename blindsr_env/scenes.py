@@ -56,14 +56,14 @@ class Degradation:
         if self.kernel is not None:
             checked_kernel(self.kernel, "degradation's kernel")
         if self.widths is not None:
-            widths = np.asarray(self.widths, dtype=np.float64)
+            widths = _numbers(self.widths)
             if widths.ndim != 1 or widths.size == 0 or not (np.isfinite(widths) & (widths > 0)).all():
                 raise ValueError(f"degradation's widths must be a list of numbers above 0, got {self.widths!r}")
         if self.width_range is not None:
-            bounds = np.asarray(self.width_range, dtype=np.float64)
+            bounds = _numbers(self.width_range)
             if bounds.shape != (2,) or not 0 < bounds[0] <= bounds[1] < np.inf:
                 raise ValueError(f"degradation's width_range must be 0 < low <= high, got {self.width_range!r}")
-        if not isinstance(self.noise, Real) or not 0 <= self.noise < np.inf:
+        if not isinstance(self.noise, Real) or isinstance(self.noise, bool) or not 0 <= self.noise < np.inf:
             raise ValueError(f"degradation's noise must be 0 or more grey levels, got {self.noise!r}")
 
     @classmethod
@@ -74,10 +74,8 @@ class Degradation:
             ValueError: unknown kind or field (the nearest names are listed), or a value out of range.
             TypeError: anything else.
         """
-        if value is None or value == "isotropic":
-            return cls()
-        if isinstance(value, cls):
-            return value
+        if value is None or isinstance(value, cls):
+            return value or cls()
         if isinstance(value, str):
             return cls(kind=value)
         if isinstance(value, Mapping):
@@ -86,7 +84,8 @@ class Degradation:
                 if key not in known:
                     raise ValueError(unknown("degradation field", key, known))
             return cls(**value)
-        raise TypeError(f"degradation must be a name, a dict or a Degradation, got {type(value).__name__}")
+        kernel = ": give a kernel as {'kind': 'kernel', 'kernel': ...}" if hasattr(value, "shape") else ""
+        raise TypeError(f"degradation must be a name, a dict or a Degradation, got {type(value).__name__}{kernel}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,8 +261,9 @@ class SceneSampler:
             raise ValueError(
                 f"no photo holds a crop of {self.crop[0]}x{self.crop[1]} from {tuple(corner[g].tolist())} on{what}"
             )
-        every, rows = (uniform * len(self.names)).astype(np.int64), np.arange(len(uniform))
-        rank = (uniform * held.sum(axis=1)).astype(np.int64)
+        scaled = uniform * len(self.names)
+        every, rows = scaled.astype(np.int64), np.arange(len(uniform))
+        rank = ((scaled - every) * held.sum(axis=1)).astype(np.int64)  # of what does not depend on the photo drawn
         return np.where(held[rows, every], every, np.argsort(~held, axis=1, kind="stable")[rows, rank])
 
     def _blur(
@@ -272,8 +272,9 @@ class SceneSampler:
         """Widths `(G,)`, axes `(G, 3)` and, where any kernel is no isotropic Gaussian, all kernels `(G, 21, 21)`."""
         given = fixed.get("kernel")
         if "width" in fixed or (given is None and self.degradation.kind == "isotropic"):
-            width = fixed["width"] if "width" in fixed else self._width(uniform[:, 0])
-            width = _single(width)
+            if "width" in fixed:
+                self._warn_of(fixed["width"])
+            width = _single(fixed["width"] if "width" in fixed else self._width(uniform[:, 0]))
             return width, _round(width), None
         if given is None and self.degradation.kind == "anisotropic":
             axes = np.stack([self._width(uniform[:, 0]), self._width(uniform[:, 1]), uniform[:, 2] * np.pi], axis=1)
@@ -281,7 +282,9 @@ class SceneSampler:
             width_x, width_y, angle = torch.from_numpy(axes).unbind(1)
             kernel = anisotropic(width_x, width_y, angle).numpy()
             return _moment_width(kernel), axes, kernel
-        if given is None:
+        if given is not None:
+            self._warn_of(_moment_width(given))
+        else:
             given = np.stack([checked_kernel(self.degradation.kernel, "")] * len(uniform))  # type: ignore[arg-type]
         return _moment_width(given), _round(_moment_width(given)), given
 
@@ -296,12 +299,7 @@ class SceneSampler:
         self, options: Mapping[str, Any] | None, scenes: int, known: Sequence[str] = OPTIONS
     ) -> dict[str, NDArray[Any]]:
         """Read what `options` of reset fix, for the pool's photos; see `reset_options.read`."""
-        fixed = reset_options.read(options, scenes, self.names, known)
-        if "width" in fixed:
-            self._warn_of(fixed["width"])
-        if "kernel" in fixed:
-            self._warn_of(_moment_width(fixed["kernel"]))
-        return fixed
+        return reset_options.read(options, scenes, self.names, known)
 
     def _warn_of(self, widths: ArrayLike) -> None:
         """Warn where a reward of 0 is no longer what a good code earns: of widths that the generator does not know."""
@@ -312,6 +310,14 @@ class SceneSampler:
                 "the true codes of others badly, and rewards over them are high for nothing",
                 stacklevel=2,
             )
+
+
+def _numbers(values: Any) -> NDArray[np.float64]:
+    """Give numbers as an array, an empty one where they are none."""
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        return np.empty(0)
 
 
 def _single(numbers: NDArray[np.float64]) -> NDArray[np.float64]:

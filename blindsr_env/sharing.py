@@ -145,6 +145,8 @@ def pool(source: photos.Source, split: str, device: torch.device, crop: tuple[in
         return _builtin_pool(split, device, crop)
     if not isinstance(source, str | os.PathLike):
         return _load_pool(source, split, device, crop)
+    if not os.fspath(source):
+        return _load_pool(source, split, device, crop)
     path = Path(source).resolve()
     files = photos.find(path) if path.is_dir() else [path] if path.is_file() else []
     stamps = [(file, status.st_mtime_ns, status.st_size) for file in files for status in [file.stat()]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from operator import index
@@ -172,7 +173,8 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         self._check_open()
         mask = self._reset_mask(options)
         groups = mask[:: self.repeats]
-        options = {key: value for key, value in (options or {}).items() if key != "reset_mask"}
+        if isinstance(options, Mapping):
+            options = {key: value for key, value in options.items() if key != "reset_mask"}
         fixed = self._core.sampler.fix(options, len(groups), known=(*OPTIONS, "reset_mask"))
         if self._scenes is None and not mask.all():
             raise ResetNeeded("the first reset must be of all rows: leave reset_mask out")
@@ -210,7 +212,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         assert self.action_space.shape is not None
         playing, resting = ~self._ended, self._ended
         actions = self._core.to_action(self._without(resting, actions), self.action_space.shape)
-        rewards = torch.zeros(self.num_envs, device=self.device)
+        rewards = torch.zeros(self.num_envs, dtype=torch.float32, device=self.device)
         played: dict[str, Tensor] = {}
         if playing.all():
             rewards, played = self._core.play(self._rows(), actions)
@@ -300,8 +302,13 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             ended = np.array(state["ended"], dtype=np.bool_).reshape(self.num_envs)
         except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError("the state is damaged: take a new one with state()") from error
+        before = self._streams, self._ended, self._source
         self._streams, self._ended, self._source = streams, ended, self.np_random
-        self._draw(groups)
+        try:
+            self._draw(groups)
+        except BaseException:  # as in a reset
+            self._streams, self._ended, self._source = before
+            raise
         self._show(self._rows(), None, np.zeros_like(ended))
         return self._out(self._rows().lr.clone()), self._infos((self._core.info(self._rows()), np.ones_like(ended)))
 
@@ -310,28 +317,38 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         self._window.close()
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Return an attribute of the environment, or what its method gives, once for each row."""
-        value = getattr(self, name)
+        """Return an attribute of the environment, or what its method gives, once for each row.
+
+        Raises:
+            ValueError: a method that all rows take part in at once.
+        """
+        if name in ("reset", "step", "render", "close"):
+            raise ValueError(f"the rows of a BlindSR vector environment {name} together: call its own {name}()")
+        value = self.get_attr(name)[0]
         return (value(*args, **kwargs) if callable(value) else value,) * self.num_envs
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
-        """Return an attribute of the environment once for each row."""
+        """Return an attribute of the environment once for each row; spaces are those of one row."""
+        name = f"single_{name}" if name in ("action_space", "observation_space") else name
         return (getattr(self, name),) * self.num_envs
 
     def set_attr(self, name: str, values: Any) -> None:
         """Set an attribute: one value, or a list of `num_envs` equal ones, since the rows are one object.
 
         Raises:
-            ValueError: the rows' values differ, or there are not as many as rows.
+            ValueError: the rows' values differ, there are not as many as rows, or the attribute is an argument that the
+                environment was made with.
         """
+        if name in inspect.signature(type(self)).parameters:
+            raise ValueError(f"{name} of a BlindSR vector environment stays as it was made: make another one")
         if isinstance(values, list | tuple):
-            if len(values) != self.num_envs or any(value != values[0] for value in values):
+            if len(values) != self.num_envs or not all(np.array_equal(value, values[0]) for value in values):
                 raise ValueError(f"the rows of a BlindSR vector environment share {name!r}: give one value for all")
             values = values[0]
         setattr(self, name, values)
 
     def _reset_mask(self, options: dict[str, Any] | None) -> NDArray[np.bool_]:
-        mask = (options or {}).get("reset_mask")
+        mask = options.get("reset_mask") if isinstance(options, Mapping) else None
         if mask is None:
             return np.ones(self.num_envs, dtype=np.bool_)
         mask = mask.cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
@@ -357,7 +374,10 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         else:
             if isinstance(seed, str) or not isinstance(seed, Iterable):
                 raise ValueError(f"seed must be a whole number, or a list of one for each scene, got {seed!r}")
-            seeds = [None if one is None else int(one) for one in seed]
+            try:
+                seeds = [None if one is None else index(one) for one in seed]
+            except TypeError:
+                raise ValueError(f"a list of seeds must have whole numbers or None, got {seed!r}") from None
             if len(seeds) != len(groups):
                 raise ValueError(f"a list of seeds must have one for each scene, {len(groups)}, got {len(seeds)}")
             super().reset(seed=seeds[0])

@@ -30,14 +30,18 @@ def _layers() -> Callable[[AMNet, Tensor, Tensor], Tensor]:
     return torch.compile(AMNet.layers)
 
 
-def _compile_alone() -> None:
-    """Compile without helpers: those of a process that was forked are its parent's, and would be waited for in vain."""
+def _work_alone() -> None:
+    """Work without helpers: those of a process that was forked are its parent's, and would be waited for for ever.
+
+    They are OpenMP's threads and the compiler's. A forked process computes in one thread, as PyTorch's own workers do.
+    """
+    torch.set_num_threads(1)
     config = sys.modules.get("torch._inductor.config")
     if config is not None:
         config.compile_threads = 1  # type: ignore[attr-defined]
 
 
-os.register_at_fork(after_in_child=_compile_alone)
+os.register_at_fork(after_in_child=_work_alone)
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def grow(small: AMNet, architecture: Architecture, name: str, rng: torch.Generat
             f"{architecture.width}: blocks must not become fewer, and the width must be a multiple"
         )
     with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
-        torch.manual_seed(int(torch.randint(2**62, (), generator=rng)))
+        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=rng)))
         large = AMNet(architecture, small.codec, name)
     widening = _Widening(old.width, architecture.width, rng)
     with torch.no_grad():

@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | `psnr`, `ssim` | higher is better | against the reference, on the luminance without a border of `scale` pixels |
 | `niqe` | lower is better | distance to the statistics of undistorted photos, conditioned so that float32 suffices |
-| `niqe:official` | lower is better | the same without the conditioning, in float64: MATLAB's value |
+| `niqe:official` | lower is better | the same without the conditioning, in float64: MATLAB's value of Y |
 | `grid` | lower is better | the printed pattern that gives away a hacked no-reference metric |
 | `lpips@FOLDER` | lower is better | distance to the reference as people see it; FOLDER holds the weights, see `Lpips` |
 | `pyiqa:NAME` | as pyiqa says | any metric of pyiqa; `pyiqa:NAME@FILE` with local weights |

@@ -2,7 +2,8 @@
 
 The literature takes NIQE for non-differentiable. It is so in three places only, each with an obvious slope:
 
-- Pictures and their luminance are rounded: the slope is that of the unrounded value (straight through).
+- Pictures and their luminance are rounded: the slope is that of the unrounded value (straight through). Where pictures
+  are clamped it is 0.
 - A shape is looked up in a table, as the one whose moment ratio is nearest: the slope is that of the table there.
 - Coefficients on either side of zero are counted: the slope is that of a count by a smooth step, as wide as `STEP`.
   Taken for constants, as a count is at almost every point, they put the slope of blurring wrong by two thirds.
@@ -51,7 +52,7 @@ def score(sr: Tensor, threshold: float, dtype: torch.dtype) -> Tensor:
 
 def rounded(sr: Tensor) -> Tensor:
     """Compute `luminance.rounded` with the slope of the unrounded luminance: `(N, 3, H, W)` -> `(N, H, W)`."""
-    y = luminance.luminance(sr.float())
+    y = luminance.luminance(sr.float().clamp(0, 1))
     return luminance.rounded(sr.detach()) + (y - y.detach())  # in this order the sum is exact
 
 

@@ -66,7 +66,9 @@ def test_views_and_read_only_arrays_are_photos_too(seen, recwarn):
 
 
 @pytest.mark.parametrize(
-    "wrong", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3), np.float32)], ids=str
+    "wrong",
+    ["photo.jpg", np.zeros((8, 8), np.uint8), np.zeros((0, 8, 3), np.uint8), np.zeros((8, 8, 3), np.float32)],
+    ids=lambda wrong: str(getattr(wrong, "shape", wrong)),
 )
 def test_other_arrays_are_refused(wrong):
     with pytest.raises(ValueError, match=r"a photo is \(H, W, 3\) uint8, RGB, got .*images.read gives it so"):

@@ -177,6 +177,14 @@ def test_what_is_not_fixed_fits_what_is(make, tiny_photos, options):
     assert set(image.tolist()) == possible
 
 
+def test_what_is_not_fixed_is_uniform_among_what_fits(make, photo):
+    """Two photos of four hold the crop, the first and the last."""
+    photos = [photo(130, 130, 0), photo(100, 100, 1), photo(100, 100, 2), photo(130, 130, 3)]
+    sampler = make(images=photos, patch_size=24).sampler
+    image = sampler.draw(streams(2000), sampler.fix({"crop": (30, 30)}, 2000)).image
+    assert set(image.tolist()) == {0, 3} and 900 < (image == 0).sum() < 1100
+
+
 def test_a_flip_that_does_not_fit(make):
     core, (one, two) = make(patch_size=(24, 30)), (streams(2), streams(2))
     for options, message in (
@@ -308,13 +316,16 @@ def test_widths_that_the_generator_does_not_know_bring_a_warning(make, degradati
 
 
 def test_a_fixed_width_that_the_generator_does_not_know_brings_a_warning(make):
+    def draw(sampler, options):
+        sampler.draw(streams(2), sampler.fix(options, 2))
+
     with pytest.warns(UserWarning, match="kernel widths 6 to 6 go beyond the generator's, 0.2 to 4"):
-        make().sampler.fix({"width": 6.0}, 2)
+        draw(make().sampler, {"width": 6.0})
     with pytest.warns(UserWarning, match="kernel widths 4.* to 4.* go beyond the generator's, 0.2 to 4"):  # cut off
-        make().sampler.fix({"kernel": gaussian(torch.tensor([6.0]))[0]}, 2)
+        draw(make().sampler, {"kernel": gaussian(torch.tensor([6.0]))[0]})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        make(degradation={"widths": [0.2, 4.0]}).sampler.fix({"width": [0.2, 4.0]}, 2)
+        draw(make(degradation={"widths": [0.2, 4.0]}).sampler, {"width": [0.2, 4.0]})
 
 
 def test_a_width_range_may_be_an_array(make):
@@ -328,6 +339,9 @@ def test_a_width_range_may_be_an_array(make):
         ("isotopic", "did you mean 'isotropic'"),
         ({"width": [1]}, "did you mean 'widths'"),
         ({"widths": []}, "widths must be"),
+        ({"widths": ["wide"]}, "widths must be"),
+        ({"width_range": "1,3"}, "width_range must be 0 < low <= high, got '1,3'"),
+        ({"noise": True}, "noise must be 0 or more grey levels, got True"),
         ({"widths": [1.0, -1.0]}, "above 0"),
         ({"width_range": (2, 1)}, "low <= high"),
         ({"width_range": (1, 2), "widths": [1]}, "drop the others"),

@@ -236,6 +236,19 @@ def test_only_gymnasium_itself_may_be_missing(package, passes):
     assert passes or f"No module named '{package}" in result.stderr
 
 
+NATIVE = """
+import multiprocessing
+import gymnasium, torch
+import blindsr_env
+
+torch.set_num_threads(2)
+env = gymnasium.make_vec("BlindSR-v0", num_envs=2, generator="amnet_s", metric="psnr", patch_size=24)
+env.reset(seed=0)
+child = multiprocessing.get_context("fork").Process(target=lambda: print(env.reset(seed=1)[0].shape))
+child.start()
+child.join()
+"""
+
 FORK = """
 import gymnasium, numpy as np, torch
 import blindsr_env
@@ -248,9 +261,10 @@ env.close()
 """
 
 
-def test_forked_processes_do_not_wait_for_their_parents_threads():
-    result = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0 and "(2,)" in result.stdout, result.stderr
+@pytest.mark.parametrize(("program", "shape"), [(FORK, "(2,)"), (NATIVE, "(2, 24, 24, 3)")], ids=["async", "native"])
+def test_forked_processes_do_not_wait_for_their_parents_threads(program, shape):
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0 and shape in result.stdout, result.stderr
 
 
 def test_importing_is_cheap():

@@ -153,6 +153,14 @@ def test_each_picture_has_its_own_gradient():
     torch.testing.assert_close(both[1:2], one, rtol=1e-3, atol=1e-5)
 
 
+def test_pixels_that_are_clamped_have_no_slope():
+    rng = torch.Generator().manual_seed(0)
+    sr = (1.6 * torch.rand(1, 3, 96, 192, generator=rng) - 0.3).requires_grad_()
+    (slope,) = torch.autograd.grad(metrics.get("niqe")(sr).sum(), sr)
+    clamped = (sr < 0) | (sr > 1)
+    assert clamped.any() and (slope[clamped] == 0).all() and (slope[~clamped] != 0).any()
+
+
 def test_what_is_differentiable_says_so():
     known = {name: metrics.differentiable(metrics.get(name)) for name in ("psnr", "ssim", "niqe", "grid")}
     assert all(known.values())

@@ -294,6 +294,10 @@ def test_other_arrays_are_refused(source):
 def test_other_sources_are_refused():
     with pytest.raises(TypeError, match="images must be None, a folder"):
         images.load(3)
+    with pytest.raises(ImageError, match="images is an empty text: give a folder"):
+        images.load("")
+    with pytest.raises(ValueError, match="split must be 'train' or 'test', got 'validation'"):
+        images.load([np.zeros((8, 8, 3), np.uint8)], "validation")
 
 
 def test_the_builtin_photos():

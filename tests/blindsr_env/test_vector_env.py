@@ -432,8 +432,16 @@ def test_attributes_of_rows(make):
     assert env.tag == 7
     env.set_attr("tag", 8)
     assert env.call("tag") == (8,) * N
+    env.set_attr("tag", [np.zeros(2)] * N)
     with pytest.raises(ValueError, match="share 'tag'"):
         env.set_attr("tag", [1, 2, 3, 4])
+    with pytest.raises(ValueError, match="^patch_size of a BlindSR vector environment stays as it was made: "):
+        env.set_attr("patch_size", 128)
+    assert env.get_attr("action_space") == (env.single_action_space,) * N == env.call("action_space")
+    assert env.get_attr("observation_space")[0].shape == (24, 24, 3)
+    for name in ("reset", "step", "render", "close"):
+        with pytest.raises(ValueError, match=rf"environment {name} together: call its own {name}\(\)$"):
+            env.call(name)
     assert env.device == torch.device("cpu")
 
 
@@ -534,3 +542,46 @@ def test_scenes_of_a_state_are_shown_without_an_action(make):
     played = env.render()[0]
     env.set_state(env.state())
     assert np.array_equal(env.render()[0], before) and not np.array_equal(played, before)
+
+
+def test_rows_rest_under_another_default_dtype(make):
+    env = make(2, autoreset_mode="next step", output="torch")
+    torch.set_default_dtype(torch.float64)
+    try:
+        env.reset(seed=0)
+        env.step(actions(2))
+        env.reset(options={"reset_mask": np.array([True, False])})
+        assert env.step(actions(2))[1].dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_state_that_cannot_be_set_changes_nothing(make):
+    env, other = make(), make()
+    env.reset(seed=3)
+    state = env.state()
+    for each in (env, other):
+        each.reset(seed=0)
+        each.step(actions())
+    scores = env.core.scores
+    env.core.scores = lambda *arguments: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        env.set_state(state)
+    env.core.scores = scores
+    for each in (env.step(actions()), env.step(actions())):
+        assert np.array_equal(each[0], other.step(actions())[0])
+
+
+def test_seeds_and_options_of_another_type_are_refused(make):
+    env = make(2)
+    for seeds in ([1.7, 2.2], ["1", "2"]):
+        with pytest.raises(ValueError, match="a list of seeds must have whole numbers or None"):
+            env.reset(seed=seeds)
+    with pytest.raises(ValueError, match="options must be a dict of"):
+        env.reset(options=[("image", 0)])
+    with pytest.raises(ValueError, match="an action must be real numbers"):
+        env.reset()
+        env.step(1j * actions(2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a width that is not drawn
+        env.reset(options={"reset_mask": np.array([True, False]), "width": [1.0, 9.0]})
