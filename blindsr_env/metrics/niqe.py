@@ -1,9 +1,9 @@
 """NIQE: how far a picture's local statistics are from those of undistorted photos. No reference; lower is better.
 
 Mittal, Soundararajan, Bovik, "Making a 'completely blind' image quality analyzer", IEEE Signal Processing Letters
-20(3), 2013, as the official MATLAB release computes it of a grey picture, for a whole batch at once. The picture here is
-the Y channel, 16 to 235, as super-resolution papers score it. The release itself makes colour grey by `rgb2gray`, which
-moves the scores of single photos by up to 0.14.
+20(3), 2013, as the official MATLAB release computes it of a grey picture, for a whole batch at once. The picture is the
+Y channel here, 16 to 235, as super-resolution papers score it. The release itself makes colour grey by `rgb2gray`,
+which moves the scores of single photos by up to 0.14.
 
 1. Whole blocks of 96x96 of the rounded luminance, at full and at half size (`imresize`, blocks of 48x48).
 2. MSCN coefficients: the luminance less its local mean, over its local deviation plus 1 (7x7 Gaussian of width 7/6).
