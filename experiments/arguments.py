@@ -43,39 +43,57 @@ def completed(settings: type, arguments: Sequence[str]) -> list[str]:
         The arguments with configs first, for a parser that lets later ones win: options then override configs.
 
     Raises:
-        ValueError: a word belongs to no option, or `--config` names neither a file nor a shipped config.
+        ValueError: a word belongs to no option, an option is given twice, or `--config` names neither a file nor a
+            shipped config.
     """
     hints = get_type_hints(settings)
     left = [part for argument in arguments for part in _parts(argument)]
     configs: list[str] = []
     options: list[str] = []
+    given: dict[str, str | None] = {}
     while left:
         option = left.pop(0)
         if not option.startswith("-"):
-            raise ValueError(f"{option!r} belongs to no option: write --KEY {option}")
+            raise ValueError(f"{option!r} belongs to no option: write {_as_list(given, hints, option)}")
         setting, dot, item_name = option[2:].partition(".")  # of `--images.BSD-100`, the user's own name stays
         option = option[:2] + setting.replace("-", "_") + dot + item_name
         key, hint = option.removeprefix("--"), hints.get(option.removeprefix("--"))
         value = left.pop(0) if left and not left[0].startswith("--") else None
         if value == "":
-            if NoneType not in _alternatives(hint):
+            if NoneType not in alternatives(hint):
                 raise ValueError(f"{option} is given an empty value: a shell variable that is not set?")
             value = "null"
         if key == "config":
             configs += [option] if value is None else [option, str(_config(value))]
             continue
+        if key in given and not key.endswith("+"):  # jsonargparse's `--data+ B` adds to a list
+            once = f"all its values as {option} '[A, B]'" if _takes_a_list(hint) else "it once"
+            raise ValueError(f"{option} is given twice: write {once}")
+        given[key] = value
         options.append(option)
         item = _item(hint)
         if value is not None:
             single = item is not None and not value.lstrip().startswith("[")
-            if single and (value != "null" or NoneType in _alternatives(item) and NoneType not in _alternatives(hint)):
+            if single and (value != "null" or NoneType in alternatives(item) and NoneType not in alternatives(hint)):
                 value = json.dumps([value]) if item is str else f"[{value}]"
             options.append(value)
         elif item is bool:
             options.append("[true]")
-        elif bool in _alternatives(hint):
+        elif bool in alternatives(hint):
             options.append("true")
     return configs + options
+
+
+def _as_list(given: dict[str, str | None], hints: dict[str, Any], word: str) -> str:
+    """Say how a word without an option may be written: into the list of the option before it, if that takes one."""
+    key, value = next(reversed(given.items()), ("", None))
+    if value is None or value.lstrip().startswith("[") or not _takes_a_list(hints.get(key)):
+        return f"--KEY {word}"
+    return f"--{key} '[{value}, {word}]'"
+
+
+def _takes_a_list(hint: Any) -> bool:
+    return any(get_origin(kind) in (list, tuple) for kind in alternatives(hint))
 
 
 def _parts(argument: str) -> list[str]:
@@ -95,15 +113,15 @@ def _config(name: str) -> Path:
     raise ValueError(f"no file {name}; {unknown('config', path.stem, known)}")
 
 
-def _alternatives(hint: Any) -> list[Any]:
+def alternatives(hint: Any) -> list[Any]:
     """Give the types that a hint allows."""
     if get_origin(hint) not in (Union, UnionType):
         return [hint]
-    return [each for one in get_args(hint) for each in _alternatives(one)]
+    return [each for one in get_args(hint) for each in alternatives(one)]
 
 
 def _item(hint: Any) -> Any:
     """Give the type of a list's items; None if the values are not lists, or may also be a single one or a string."""
-    kinds = _alternatives(hint)
+    kinds = alternatives(hint)
     items = [get_args(kind)[0] for kind in kinds if get_origin(kind) in (list, tuple)]
     return items[0] if items and str not in kinds and items[0] not in kinds else None

@@ -15,6 +15,7 @@ from argparse import Action
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import NoneType
 from typing import Any, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
@@ -207,7 +208,8 @@ def parse(
         ValueError: an unknown key (the nearest names are listed), a missing one or a wrong value, or a config that is
             not there; one line.
     """
-    from experiments.arguments import completed
+    from experiments.arguments import alternatives, completed
+    from experiments.options import described
 
     file = CONFIG if configs else "FILE.yaml"
     parser = ArgumentParser(
@@ -226,6 +228,10 @@ def parse(
     except ArgumentError as error:
         raise ValueError(_explain(str(error), settings)) from None
     values = {field.name: parsed[field.name] for field in fields(settings)}
+    hints = get_type_hints(settings)
+    for name, value in values.items():
+        if value is None and NoneType not in alternatives(hints[name]):  # jsonargparse lets any setting be null
+            raise ValueError(f'setting "{name}": expected {described(hints[name])}, got None')
     return settings(**values)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -61,7 +62,7 @@ def read(settings: type[S], arguments: Sequence[str]) -> S:
                 raise ValueError(f"{text} holds no settings: it should have lines of KEY: VALUE")
             values |= content
         else:
-            values[flag[2:]] = text if _is_text(hints.get(flag[2:]), text) else _yaml(flag, text)
+            values[flag[2:]] = _value(flag, text, hints.get(flag[2:]))
     known = {field.name: field for field in fields(settings)}  # type: ignore[arg-type]
     for key, value in values.items():
         if key not in known:
@@ -77,15 +78,32 @@ def read(settings: type[S], arguments: Sequence[str]) -> S:
     return settings(**values)
 
 
-def _is_text(hint: Any, text: str) -> bool:
-    """Say whether an option's text is the setting itself, whatever else it looks like: a folder may be called 007."""
+def _value(flag: str, text: str, hint: Any) -> Any:
+    """Read an option's text, as jsonargparse does: names as they are, for a folder may be called 007; the rest as YAML.
+
+    Whole numbers are decimal, while YAML takes 010 for octal.
+    """
     nothing = text.strip() in ("", "~", "null", "Null", "NULL")
-    return hint in (str, str | None) and not nothing and not text.startswith(("[", "{", "'", '"'))
+    if hint is str or hint == str | None and not nothing:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        return _yaml(flag, text)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without dates: a folder may be called 2024-01-01."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 def _yaml(where: str, text: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ValueError(f"{where} is no YAML: {' '.join(str(error).split())}") from None
 
@@ -110,14 +128,12 @@ def _convert(value: Any, hint: Any) -> Any:
             return value
         raise ValueError
     if hint is float or hint is int:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or hint is int and isinstance(value, float):
             raise TypeError
-        number = value if isinstance(value, int) else float(value)  # YAML takes 1e-3 and 1e5 for strings
-        if hint is int and not float(number).is_integer():
+        number = hint(value)  # YAML takes 1e-3 for a string
+        if isinstance(value, str) and not math.isfinite(number):
             raise ValueError
-        return hint(number)
-    if hint is str and isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)  # a folder named 7
+        return number
     if not isinstance(value, hint):
         raise TypeError
     return value

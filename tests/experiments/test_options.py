@@ -39,8 +39,7 @@ def test_shipped_configs_read_the_same(path):
         (["--data", "[a]", "--betas", "[0.9]"], 'setting "betas": expected a list, as [A, B], got [0.9]'),
         (["--data", "null"], 'setting "data": expected a list, as [A, B], got None'),
         (["--config", "amnett"], "no file amnett; unknown config 'amnett': did you mean 'amnet'"),
-        (["--data", "[a]", "--output", "null"], 'setting "output": expected str, got None'),
-        (["--data", "[a]", "--validation", "[a]"], 'setting "validation": expected str or null, got'),
+        (["--data", "[007]"], 'setting "data": expected a list, as [A, B], got [7]'),
         (["--data", "[a]", "--schedule", "cosinus"], 'setting "schedule": expected one of cosine, halving, got'),
         (["--data", "[a]", "--compile", "graphs"], 'setting "compile": expected bool or one of default, '),
         (["--data", "[a"], "--data is no YAML: while parsing a flow sequence"),
@@ -104,16 +103,82 @@ def test_nothing_is_no_folder(text):
     assert options.read(TrainGenerator, ["--data", "a", "--validation", text]).validation is None
 
 
-def test_quotes_are_not_part_of_a_name():
-    assert options.read(TrainGenerator, ["--data", "a", "--output", "'my run'"]).output == "my run"
+def what(read):
+    """Give what a parser reads, or that it refuses it."""
+    try:
+        return read()
+    except ValueError as error:
+        assert "\n" not in str(error)
+        return "refused"
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        *(("steps", "010", 10), ("steps", "0x10", 16), ("steps", "1_000", 1000), ("steps", "-3", "refused")),
+        *(("steps", "1e5", "refused"), ("steps", "5.0", "refused"), ("steps", "null", "refused")),
+        *(("patch_size", "048", 48), ("patch_size", "48.0", "refused"), ("patch_size", "[48.0, 48]", "refused")),
+        *(("learning_rate", "010", 10.0), ("learning_rate", "1e-3", 1e-3), ("learning_rate", "inf", "refused")),
+        *(("clip_norm", "inf", "refused"), ("clip_norm", ".inf", "refused"), ("soften", "1e400", "refused")),
+        *(("checkpoint_seconds", "nan", "refused"), ("validation_widths", "[nan]", "refused")),
+        *(("betas", "[.nan, 0.9]", "refused"), ("betas", "[1.5, 2]", "refused"), ("betas", "[1e-1, 0]", (0.1, 0.0))),
+        *(("output", "'x y'", "'x y'"), ("output", "null", "null"), ("output", "[a]", "[a]"), ("output", "'x", "'x")),
+        *(("validation", "~", None), ("validation", "'null'", "'null'"), ("validation", "{a", "{a")),
+        *(("data", "[a, 7]", "refused"), ("data", "[2024-01-01]", ["2024-01-01"]), ("data", "null", "refused")),
+        *(("amp", "yes", True), ("amp", "1", "refused"), ("shrink", ".5", (0.5,))),
+    ],
+)
+def test_both_read_or_refuse_the_same(key, text, value):
+    arguments = [f"--{key}={text}", *([] if key == "data" else ["--data", "a"])]
+    assert what(lambda: getattr(options.read(TrainGenerator, arguments), key)) == value
+    assert what(lambda: getattr(cli.parse(TrainGenerator, arguments, prog=""), key)) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(("output: 7", "refused"), ("output: 2024-01-01", "2024-01-01"), ("output: null", "refused")),
+        *(("steps: 5.0", "refused"), ("steps: 1e5", "refused"), ("learning_rate: .inf", "refused")),
+        *(("learning_rate: 1e-3", 1e-3), ("patch_size: 010", 8)),
+    ],
+)
+def test_both_read_or_refuse_the_same_config(tmp_path, text, value):
+    config = tmp_path / "config.yaml"
+    config.write_text(f"data: [a]\n{text}\n")
+    key, arguments = text.partition(":")[0], ["--config", str(config)]
+    assert what(lambda: getattr(options.read(TrainGenerator, arguments), key)) == value
+    assert what(lambda: getattr(cli.parse(TrainGenerator, arguments, prog=""), key)) == value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "a", "b"], "'b' belongs to no option: write --data '[a, b]'"),
+        (["--data=a", "b", "c"], "'b' belongs to no option: write --data '[a, b]'"),
+        (["--data", "a", "--patch_size", "80", "120"], "'120' belongs to no option: write --patch_size '[80, 120]'"),
+        (["--data", "[a, b]", "c"], "'c' belongs to no option: write --KEY c"),
+        (["--data", "a", "--steps", "3", "4"], "'4' belongs to no option: write --KEY 4"),
+        (["--data", "a", "--data", "b"], "--data is given twice: write all its values as --data '[A, B]'"),
+        (["--data", "a", "--batch_size", "2", "--batch-size=3"], "--batch_size is given twice: write it once"),
+    ],
+)
+def test_several_values_are_not_lost(arguments, message):
+    for read in (options.read, lambda *given: cli.parse(*given, prog="")):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            read(TrainGenerator, arguments)
+
+
+def test_a_list_may_be_added_to(tmp_path):
+    arguments = ["--data", "a", "--data+", "b", "--data+", "c"]
+    assert cli.parse(TrainGenerator, arguments, prog="").data == ["a", "b", "c"]
 
 
 def test_values_become_of_their_type():
-    arguments = ["--data", "[a, 7]", "--steps", "1e5", "--clip_norm", "2", "--betas", "[5e-1, 0]", "--output", "7"]
+    arguments = ["--data", "[a, b]", "--steps", "100000", "--clip_norm", "2", "--betas", "[5e-1, 0]", "--output", "7"]
     settings = options.read(TrainGenerator, [*arguments, "--compile", "true", "--validation_widths", "[1]"])
     assert (settings.steps, settings.clip_norm, settings.betas) == (100_000, 2.0, (0.5, 0.0))
     assert isinstance(settings.steps, int) and isinstance(settings.clip_norm, float)
-    assert (settings.data, settings.output, settings.compile) == (["a", "7"], "7", True)
+    assert (settings.data, settings.output, settings.compile) == (["a", "b"], "7", True)
     assert settings.validation is None and settings.validation_widths == (1.0,)
 
 
