@@ -74,7 +74,12 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         """Refuse invalid settings."""
         at_least(1, self, "steps", "batch_size", "halve_every", "validate_every")
+        at_least(0, self, "warmup", "checkpoint_seconds")
         sides(self.patch_size)
+        for name, value in vars(self).items():
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, float) and not math.isfinite(number):
+                    raise ValueError(f"{name} must be finite, got {value}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
         if not self.clip_norm > 0:
@@ -85,6 +90,10 @@ class TrainingSettings:
             raise ValueError(f"shrink must be factors above 0 and below 1, got {self.shrink}")
         if not self.validation_widths:
             raise ValueError("validation_widths must hold at least one kernel width")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be at least 0 and below 1, got {self.betas}")
+        if not abs(self.seed) < 2**63:
+            raise ValueError(f"seed must lie between -2**63 and 2**63, got {self.seed}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must be at least 0 and below 1, got {self.ema}")
         for name, hint in get_type_hints(type(self)).items():

@@ -290,11 +290,13 @@ def test_learning_rates():
     [
         *({"steps": 0}, {"batch_size": 0}, {"patch_size": 0}, {"halve_every": 0}, {"learning_rate": 0.0}, {"ema": 1.0}),
         *({"shrink": (0.5, 1.0)}, {"shrink": (0.0,)}, {"clip_norm": 0.0}, {"clip_norm": -1.0}, {"soften": -0.1}),
-        {"validation_widths": ()},
+        *({"validation_widths": ()}, {"validation_widths": (1.0, math.nan)}, {"learning_rate": math.inf}),
+        *({"betas": (1.5, 2.0)}, {"betas": (-0.1, 0.9)}, {"warmup": -1}, {"soften": math.inf}),
+        *({"checkpoint_seconds": -1.0}, {"checkpoint_seconds": math.nan}, {"seed": 10**20}, {"seed": -(2**63)}),
     ],
 )
 def test_impossible_settings_are_refused(change):
-    with pytest.raises(ValueError, match=f"{next(iter(change))} must (be|hold)"):
+    with pytest.raises(ValueError, match=f"{next(iter(change))} must (be|hold|lie)"):
         TrainGenerator(data=["x"], **change)
 
 
