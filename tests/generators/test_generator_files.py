@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 import generators
-from generators import CheckpointError, checkpoint
+from generators import CheckpointError, checkpoint, state_dict
 from generators.state_dict import fingerprint
 
 README = Path(__file__).parents[2] / "README.md"
@@ -209,3 +209,16 @@ def test_a_fingerprint_is_of_names_too():
     layers = [torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)]
     one, other = (torch.nn.ModuleDict(dict(zip(names, layers, strict=True))) for names in ("ab", "ac"))
     assert fingerprint(one) != fingerprint(other) and len(fingerprint(one)) == 12
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b".", b"hello world", b"<html>", b"\x80\x02X\x04\x00", b"\x80\x02X\x01\x00\x00\x00\xff."],
+)
+def test_a_damaged_state_dict_is_one_line_that_names_the_file(tmp_path, content):
+    """Whatever its pickle's remains raise: IndexError, struct.error, UnicodeDecodeError and more."""
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"weights\.pth cannot be read \(\w+\): it is damaged, or holds more") as error:
+        state_dict.read(path)
+    assert "\n" not in str(error.value)
