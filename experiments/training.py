@@ -156,11 +156,14 @@ def _resume(trainer: Trainer, folder: RunFolder) -> dict[str, float]:
     parts, metadata = resumed
     trainer.load_notes(metadata)
     parts["rng"], own = ranks.own(parts["rng"])
-    trainer.load_state(parts, metadata["step"])
-    if not own:
+    alike = parts["rng"]["stream"].shape == trainer.rng.get_state().shape  # a CPU's generator is larger than a GPU's
+    if not (own and alike):
         trainer.rng.manual_seed(ranks.seed(settings.seed + metadata["step"]))
+        parts["rng"]["stream"] = trainer.rng.get_state()
         if ranks.first:
-            print(f"the run goes on with {ranks.count} processes, not as many as before: its crops are drawn anew")
+            how = f"with {ranks.count} processes, not as many as before" if alike else "on another kind of device"
+            print(f"the run goes on {how}: its crops are drawn anew")
+    trainer.load_state(parts, metadata["step"])
     return metadata.get("figures", {})
 
 

@@ -46,6 +46,17 @@ def test_resume_is_exact(settings, tmp_path):
         assert torch.equal(tensor, state[f"ema/{name}"]), name
 
 
+def test_a_run_of_another_kind_of_device_goes_on_with_crops_drawn_anew(settings, tmp_path, capsys):
+    """As a CPU's, with the random state that a CUDA generator has."""
+    path = train_generator(settings(steps=2))
+    stream = RunFolder(path.parent).states()[-1] / "rng.safetensors"
+    _, metadata = generators.checkpoint.read(stream)
+    generators.checkpoint.save(stream, {"stream": torch.zeros(16, dtype=torch.uint8)}, metadata)
+    train_generator(settings(steps=3))
+    assert "the run goes on on another kind of device: its crops are drawn anew" in capsys.readouterr().out
+    assert last_state(path.parent)[1]["step"] == 3
+
+
 def test_a_run_leaves_config_results_and_log(settings, tmp_path, data, held_out):
     path = train_generator(settings(validation=held_out, validation_widths=(0.2, 2.0), steps=2))
     run = tmp_path / "run"
