@@ -20,6 +20,9 @@ from generators.checkpoint import CheckpointError
 
 STATE = "training-state"  # kind of checkpoint
 
+MARKS = {"outcomes": "train-gan", "arch": "train-generator", "loss": "train-predictor", "algorithm": "train-agent"}
+"""Settings by which a config tells whose it is, the first that it has, since train-gan's has train-generator's too."""
+
 
 class RunFolder:
     """Files of one run.
@@ -30,12 +33,18 @@ class RunFolder:
     Args:
         path: the folder.
         create: make the folder; false for processes that only read.
+
+    Raises:
+        OSError: the folder cannot be made.
     """
 
     def __init__(self, path: str | os.PathLike[str], create: bool = True) -> None:
         self.path = Path(path)
         if create:
-            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OSError(f"cannot make the folder {self.path} ({error.strerror}): give another output") from error
 
     def write_config(self, config: Any) -> None:
         """Write the resolved config (a dataclass) as `config.yaml`."""
@@ -46,11 +55,13 @@ class RunFolder:
         """Refuse a folder where a run of another command lies, whose config, state and results would be replaced.
 
         Raises:
-            ValueError: the folder's config has settings that `config` has not.
+            ValueError: the folder's config is another command's, or has settings that `config` has not.
+            CheckpointError: it is damaged.
         """
-        path = self.path / "config.yaml"
-        theirs = (yaml.safe_load(path.read_text()) if path.exists() else None) or {}
-        foreign = [key for key in theirs if key not in plain(config)]
+        theirs, ours = self._config(), plain(config)
+        if theirs and (its := _command(theirs)) and its != (own := _command(ours)):
+            raise ValueError(f"{self.path} holds a run of {its}, not of {own}: give another output folder")
+        foreign = [key for key in theirs if key not in ours]
         if foreign:
             raise ValueError(f"{self.path} holds another run, with {foreign[0]}: give another output folder")
 
@@ -63,19 +74,33 @@ class RunFolder:
 
         Raises:
             ValueError: it is another command's; or another setting changed, and the message names it with both values.
+            CheckpointError: the folder's config is damaged.
         """
         self.check_kind(config)
-        path = self.path / "config.yaml"
-        if not path.exists():
+        theirs = self._config()
+        if not theirs:
             return
         # A setting that an older version did not know was at its default.
-        before, now = _defaults(config) | yaml.safe_load(path.read_text()), plain(config)
+        before, now = _defaults(config) | theirs, plain(config)
         for key, value in now.items():
-            if key not in free and before.get(key) != value:
+            if key not in free and not _same(before.get(key), value):
                 raise ValueError(
                     f"the run in {self.path} was begun with {key}={before.get(key)!r}, not {value!r}: "
                     "give another output folder, or that setting"
                 )
+
+    def _config(self) -> dict[str, Any]:
+        """Read the config; empty where there is none."""
+        path = self.path / "config.yaml"
+        if not path.exists():
+            return {}
+        try:
+            content = yaml.safe_load(path.read_text())
+        except (yaml.YAMLError, UnicodeDecodeError):
+            content = None
+        if not isinstance(content, dict):
+            raise CheckpointError(f"{path} is damaged: copy it again, or remove it to go on with what is given now")
+        return content
 
     def save_state(self, step: int, parts: Mapping[str, Mapping[str, Tensor]], metadata: Mapping[str, Any]) -> None:
         """Write the training state of a step and remove all others.
@@ -179,3 +204,16 @@ class _Silent:
 def _defaults(config: Any) -> dict[str, Any]:
     """Give the defaults of a dataclass's settings that have one."""
     return {field.name: plain(field.default) for field in fields(config) if field.default is not MISSING}
+
+
+def _command(config: Mapping[str, Any]) -> str | None:
+    """Say which command a config is of."""
+    return next((command for key, command in MARKS.items() if key in config), None)
+
+
+def _same(before: Any, now: Any) -> bool:
+    """Say whether two values of a setting are equal, or name the same place: `photos/` is `./photos`."""
+    if isinstance(before, list) and isinstance(now, list):
+        return len(before) == len(now) and all(map(_same, before, now))
+    both_text = isinstance(before, str) and isinstance(now, str)
+    return before == now or both_text and os.path.realpath(before) == os.path.realpath(now)

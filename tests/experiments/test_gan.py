@@ -274,12 +274,12 @@ def test_a_run_of_l1_alone_does_not_go_on_with_it(settings, tmp_path):
     train_gan(own)
     before = last_state(tmp_path / "run")
     alike = {field.name: getattr(own, field.name) for field in dataclasses.fields(TrainGenerator)}
-    with pytest.raises(ValueError, match="holds another run, with .*: give another output folder"):
+    with pytest.raises(ValueError, match="holds a run of train-gan, not of train-generator: give another"):
         train_generator(TrainGenerator(**{**alike, "steps": 5}))
     tensors, metadata = last_state(tmp_path / "run")
     assert metadata == before[1] and any(name.startswith("discriminator/") for name in tensors)
     train_generator(TrainGenerator(**{**alike, "output": str(tmp_path / "other")}))
-    with pytest.raises(ValueError, match="give another output folder"):
+    with pytest.raises(ValueError, match="holds a run of train-generator, not of train-gan: give another"):
         train_gan(settings(output=str(tmp_path / "other"), steps=5))
 
 
@@ -288,7 +288,7 @@ def test_a_run_with_another_discriminator_is_not_resumed(settings, tmp_path):
     with pytest.raises(ValueError, match="begun with discriminator_width=4, not 8"):
         train_gan(settings(steps=1, discriminator_width=8))
     (tmp_path / "run" / "config.yaml").unlink()
-    with pytest.raises(ValueError, match="trains another discriminator: give another output folder"):
+    with pytest.raises(ValueError, match="trains another discriminator: give another"):
         train_gan(settings(steps=1, discriminator_width=8))
 
 

@@ -467,6 +467,34 @@ def test_a_run_of_before_a_setting_existed_goes_on(settings, tmp_path):
         train_generator(settings(steps=3, shrink=(0.9,)))
 
 
+def test_a_folder_may_be_named_in_other_ways_when_a_run_goes_on(settings, data, monkeypatch):
+    train_generator(settings(steps=1))
+    monkeypatch.chdir(Path(data).parent)
+    train_generator(settings(steps=2, data=[f"{data}/"]))
+    path = train_generator(settings(steps=3, data=[f"./{Path(data).name}"]))
+    with pytest.raises(ValueError, match=r"was begun with data=.*, not \['elsewhere'\]"):
+        RunFolder(path.parent).check_config(settings(data=["elsewhere"]))
+
+
+@pytest.mark.parametrize("content", [b"a: [", b"", b"- a\n", b"\xff\xfe\x00"])
+def test_a_damaged_config_is_one_line_with_a_cure(settings, content):
+    path = train_generator(settings(steps=1)).with_name("config.yaml")
+    path.write_bytes(content)
+    with pytest.raises(generators.CheckpointError, match="config.yaml is damaged: copy it again, or") as error:
+        train_generator(settings(steps=2))
+    assert "\n" not in str(error.value)
+    path.unlink()
+    train_generator(settings(steps=2))
+    assert last_state(path.parent)[1]["step"] == 2
+
+
+def test_an_output_that_is_a_file_is_refused_by_name(settings, tmp_path):
+    (tmp_path / "file").write_text("")
+    for output in (tmp_path / "file", tmp_path / "file" / "deep"):
+        with pytest.raises(OSError, match=f"^cannot make the folder {output} .*: give another output$"):
+            train_generator(settings(output=str(output)))
+
+
 def test_half_of_an_odd_batch_is_not_softened(settings):
     with pytest.raises(ValueError, match="half of the crops are softened, of an odd number, 3 a process: make it even"):
         GeneratorTrainer(settings(batch_size=3, soften=0.6))
@@ -480,9 +508,9 @@ def test_another_commands_run_is_not_replaced(settings, tmp_path, data, held_out
     train_agent(dataclasses.replace(agent, output=str(folders["agent"])))
     train_generator(settings(output=str(folders["generator"]), steps=1))
     before = {path: path.read_bytes() for folder in folders.values() for path in folder.iterdir() if path.is_file()}
-    with pytest.raises(ValueError, match="agent holds another run, with algorithm: give another output folder"):
+    with pytest.raises(ValueError, match="agent holds a run of train-agent, not of train-generator: give another"):
         train_generator(settings(output=str(folders["agent"]), steps=1))
-    with pytest.raises(ValueError, match="generator holds another run, with .*: give another output folder"):
+    with pytest.raises(ValueError, match="generator holds a run of train-generator, not of train-agent: give another"):
         train_agent(dataclasses.replace(agent, output=str(folders["generator"])))
     assert all(path.read_bytes() == content for path, content in before.items()) and len(before) > 5
 
