@@ -153,15 +153,21 @@ class RunFolder:
             raise CheckpointError(f"{states[-1]} holds no whole training state: remove it to start again")
         return parts, metadata
 
-    def log(self, write: bool = True) -> Any:
-        """Open a TensorBoard writer; a silent stand-in if this run must not write or tensorboard is not installed."""
+    def log(self, done: int, write: bool = True) -> Any:
+        """Open a TensorBoard writer; a silent stand-in if this run must not write or tensorboard is not installed.
+
+        Args:
+            done: the step that the run goes on from. What an earlier stretch, which crashed, logged of later ones is
+                shown no more.
+            write: whether to write.
+        """
         if not write:
             return _Silent()
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return _Silent()
-        return SummaryWriter(str(self.path / "tensorboard"))
+        return SummaryWriter(str(self.path / "tensorboard"), purge_step=done + 1)
 
     def finished(self, config: Any, identity: Mapping[str, Any] | None = None) -> bool:
         """Tell whether the folder holds the results of this config.

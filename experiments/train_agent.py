@@ -225,7 +225,7 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
     env = _environment(settings)
     agent = _agent(settings, config, folder, env)
     folder.write_config(settings)
-    path, log = folder.path / AGENT, folder.log()
+    path, log = folder.path / AGENT, folder.log(agent.num_timesteps)
     keeper = _Keeper(path, log, settings)
     left = settings.total_timesteps - agent.num_timesteps
     if left > 0:

@@ -64,7 +64,7 @@ def train(
         return figures
     if ranks.first:
         folder.write_config(settings)
-    log = folder.log(ranks.first)
+    log = folder.log(trainer.done, ranks.first)
     meter = _meter(trainer) if ranks.first and trainer.done < settings.steps else None
     mean_loss = torch.zeros((), device=trainer.device)
     since, saved_at, stopped = 0, time.monotonic(), False

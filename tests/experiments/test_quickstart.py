@@ -233,7 +233,7 @@ def test_a_replay_is_saved_seldom_and_at_a_stop(tmp_path, folder, tiny_checkpoin
         **dict(images=folder, generator=tiny_checkpoint, output=str(tmp_path), metric="psnr", checkpoint_seconds=0.0),
     )
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "log", lambda self: Stopping())
+        patch.setattr(RunFolder, "log", lambda self, done: Stopping())
         train_agent(settings)
     assert saved == written and agents.load(path).num_timesteps == 62
     env = BlindSRVectorEnv(2, metric="psnr", images=folder, generator=tiny_checkpoint, patch_size=settings.patch_size)

@@ -12,6 +12,7 @@ import torch
 import yaml
 from host_reads import HostReads, no_wait_for_the_gpu
 from states import assert_same_state, last_state
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch._inductor.exc import InductorError, InvalidCxxCompiler
 
 import generators
@@ -493,6 +494,20 @@ def test_an_output_that_is_a_file_is_refused_by_name(settings, tmp_path):
     for output in (tmp_path / "file", tmp_path / "file" / "deep"):
         with pytest.raises(OSError, match=f"^cannot make the folder {output} .*: give another output$"):
             train_generator(settings(output=str(output)))
+
+
+def test_what_a_crashed_stretch_logged_is_shown_no_more(settings, tmp_path, monkeypatch):
+    """Steps 3 and 4 came after the last state, and are taken again."""
+    monkeypatch.setattr("experiments.training.LOG_EVERY", 1)
+    train_generator(settings(steps=2))
+    crashed = RunFolder(tmp_path / "run").log(2)
+    for step in (3, 4):
+        crashed.add_scalar("train/loss", 99.0, step)
+    crashed.close()
+    train_generator(settings(steps=4))
+    log = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [each.step for each in log.Scalars("train/loss")] == [1, 2, 3, 4]
+    assert all(each.value < 99 for each in log.Scalars("train/loss"))
 
 
 def test_half_of_an_odd_batch_is_not_softened(settings):
