@@ -83,11 +83,11 @@ class TrainGan(TrainGenerator):
             raise ValueError(f"patch_size must be at least {least}, got {self.patch_size}")
 
     def learning_rate_at(self, step: int) -> float:
-        """G's learning rate: 0 while D learns alone, then the schedule's, with a warm-up of its own."""
+        """G's learning rate: 0 while D learns alone, then the schedule's, with a warm-up of its own in place of its."""
         if step < self.discriminator_warmup:
             return 0.0
         ramp = min(1.0, (step - self.discriminator_warmup + 1) / max(1, self.warmup))
-        return ramp * super().learning_rate_at(step)
+        return ramp * super().learning_rate_at(max(step, self.warmup))
 
     def discriminator_learning_rate_at(self, step: int) -> float:
         """D's learning rate of a step, counted from 0."""

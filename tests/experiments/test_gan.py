@@ -288,7 +288,7 @@ def test_a_run_with_another_discriminator_is_not_resumed(settings, tmp_path):
     with pytest.raises(ValueError, match="begun with discriminator_width=4, not 8"):
         train_gan(settings(steps=1, discriminator_width=8))
     (tmp_path / "run" / "config.yaml").unlink()
-    with pytest.raises(ValueError, match="trains another discriminator: give another"):
+    with pytest.raises(ValueError, match="trains another discriminator: give another output folder"):
         train_gan(settings(steps=1, discriminator_width=8))
 
 
@@ -319,6 +319,14 @@ def test_learning_rates(settings):
         d = s.discriminator_learning_rate_at(step)
         assert d == pytest.approx(3 * TrainGan.__base__.learning_rate_at(s, step))
         assert step < 14 or d == pytest.approx(3 * s.learning_rate_at(step))
+
+
+@pytest.mark.parametrize("alone", [0, 2, 4, 9])
+def test_g_warms_up_once(settings, alone):
+    """In equal steps, also where D's time alone ends amid the schedule's own warm-up."""
+    s = settings(steps=10**6, warmup=4, discriminator_warmup=alone, learning_rate=1e-4)
+    rates = [s.learning_rate_at(step) for step in range(alone, alone + 6)]
+    assert rates == pytest.approx([0.25e-4, 0.5e-4, 0.75e-4, 1e-4, 1e-4, 1e-4], rel=1e-3)
 
 
 def test_the_command(settings, tmp_path, held_out, capsys):
