@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -34,10 +35,7 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = TIMED
     # Random factors: a GPU that multiplies constants draws less power and runs faster than any training lets it.
     a, b = (torch.randn(side, side, generator=rng, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(a)
-    allowed = torch.backends.cuda.matmul.allow_tf32
-    if gpu:
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
-    try:
+    with _as_convolutions(device):
         best, end = float("inf"), time.monotonic() + seconds
         repeats = 8 if gpu else 1
         torch.matmul(a, b, out=out)  # picks its kernel
@@ -48,9 +46,29 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = TIMED
                 torch.matmul(a, b, out=out)
             _wait(device)
             best = min(best, (time.perf_counter() - start) / repeats)
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = allowed
     return 2 * side**3 / best
+
+
+@contextmanager
+def _as_convolutions(device: torch.device) -> Iterator[None]:
+    """Let float32 products on a GPU take TF32 where convolutions do, whichever of torch's two interfaces says so."""
+    if device.type != "cuda":
+        yield
+        return
+    products: Any = torch.backends.cuda.matmul
+    setting = "allow_tf32"
+    try:
+        before, wanted = products.allow_tf32, torch.backends.cudnn.allow_tf32
+    except RuntimeError:  # set by the newer interface, which the older one refuses to read
+        setting = "fp32_precision"
+        before, wanted = products.fp32_precision, torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
+        if before == torch.backends.fp32_precision:  # type: ignore[attr-defined]
+            before = "none"  # what it took from its parent, it takes again later
+    setattr(products, setting, wanted)
+    try:
+        yield
+    finally:
+        setattr(products, setting, before)
 
 
 def _wait(device: torch.device) -> None:

@@ -1,5 +1,7 @@
 """The clock of a training, and the arithmetic that it is compared with."""
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -52,6 +54,35 @@ def test_the_matmul_rate_is_what_a_matrix_product_takes():
         times.append(time.perf_counter() - start)
     assert 0.1 < rate / (2 * 512**3 / min(times)) < 10
     assert matmul_rate(CPU, torch.float32, seconds=0.1) == rate, "measured again"
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("backends.cudnn.allow_tf32 = True", True),
+        ("backends.cudnn.allow_tf32 = False", False),
+        ('backends.cuda.matmul.fp32_precision = "ieee"', True),
+        ('backends.fp32_precision, backends.cudnn.conv.fp32_precision = "tf32", "ieee"', False),
+        ('backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision = "tf32", "ieee"', False),
+    ],
+)
+def test_products_take_tf32_where_convolutions_do(setting, expected):
+    """Whichever interface says so; in a process of its own, since the older one is refused after the newer."""
+    program = f"""
+import torch
+from torch import backends
+from experiments.meter import _as_convolutions, matmul_rate
+{setting}
+before = backends.cuda.matmul.fp32_precision
+assert matmul_rate(torch.device("cpu"), torch.float32, seconds=0.01) > 0
+with _as_convolutions(torch.device("cuda")):
+    assert (backends.cuda.matmul.fp32_precision == "tf32") is {expected}
+assert (backends.cuda.matmul.fp32_precision == "tf32") == (before == "tf32")
+inherited = before == backends.fp32_precision
+backends.fp32_precision = "ieee"
+assert not inherited or backends.cuda.matmul.fp32_precision != "tf32"
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_rates(monkeypatch):
