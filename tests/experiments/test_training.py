@@ -328,8 +328,9 @@ def test_choices_are_checked(kind, change, message):
 def test_devices():
     assert pick_device("cpu") == torch.device("cpu")
     assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    with pytest.raises(ValueError, match="device must be auto, cpu or cuda, got 'gpu'"):
-        pick_device("gpu")
+    for name in ("gpu", "meta", "mps", "xpu", ""):
+        with pytest.raises(ValueError, match=f"device must be auto, cpu or cuda, got '{name}'"):
+            pick_device(name)
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="no CUDA GPU"):
             pick_device("cuda")
