@@ -99,7 +99,8 @@ def _begun(settings: TrainGenerator) -> Path | None:
 def _first(settings: TrainGenerator) -> generators.AMNet:
     """Give the initial network: untrained, or with the weights of `init`, grown if that is smaller.
 
-    A run that goes on has weights of its own, and needs `init` no more.
+    A run that goes on takes size and codec from its own checkpoint, as long as that lies beside its state, and then
+    needs `init` no more.
     """
     fresh = generators.build(settings.arch, scale=settings.scale, modulation=settings.modulation)
     if settings.init is None:

@@ -16,6 +16,7 @@ from agents import checkpoints, networks
 from agents.checkpoints import ActionMeaning
 from experiments import options
 from experiments.devices import pick_device
+from experiments.run_folder import RunFolder
 from experiments.trainer import Trainer, fuse, origin, place
 from experiments.training import record, train
 from experiments.training_settings import TrainingSettings
@@ -35,7 +36,7 @@ class TrainPredictor(TrainingSettings):
             paper's Eq. 3); `psnr`, the same with each picture's PSNR, so that soft pictures, whose errors are small,
             count as much as sharp ones; or `code`, the squared error of the code itself.
         init: checkpoint of a predictor of the same network to start from; without it, training starts from random
-            weights.
+            weights. A run that goes on needs it no more.
     """
 
     output: str = "runs/predictor"
@@ -70,17 +71,18 @@ class PredictorTrainer(Trainer):
         torch.manual_seed(settings.seed)  # torch's layers draw their first weights from the global generator
         device = pick_device(settings.device)
         network, ema = (place(networks.build(settings.network), device) for _ in range(2))
-        if settings.init is not None:
-            start = checkpoints.predictor_file(settings.init)
+        init = None if RunFolder(settings.output, create=False).states() else settings.init  # a state brings its own
+        if init is not None:
+            start = checkpoints.predictor_file(init)
             started, meaning = checkpoints.load_predictor(start)
-            checkpoints.check_meaning(f"the predictor {settings.init}", meaning, self.meaning)
+            checkpoints.check_meaning(f"the predictor {init}", meaning, self.meaning)
             if started.settings != network.settings:
                 sizes = {name: networks.build(name).settings for name in networks.PREDICTORS}
                 like = [f"give --network {name}, or " for name, of in sizes.items() if of == started.settings]
-                raise ValueError(f"{settings.init} is no {settings.network}: {''.join(like)}leave init out")
+                raise ValueError(f"{init} is no {settings.network}: {''.join(like)}leave init out")
             network, ema = (place(net, device) for net in (started, networks.restore(started.settings)))
         super().__init__(settings, network, ema, generator.scale, generator.codec.width_range)
-        if settings.init is not None:
+        if init is not None:
             self.origin = origin(start)
         else:
             typical = torch.cat([next(self._stream)[1] for _ in range(max(1, 512 // settings.batch_size))])

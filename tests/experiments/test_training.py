@@ -349,6 +349,21 @@ def test_the_predictor_trains_and_resumes(data, tmp_path, tiny_checkpoint, loss)
         train_predictor(TrainPredictor(steps=1, **base))
 
 
+def test_a_predictor_goes_on_without_the_file_that_it_began_from(data, tmp_path, tiny_checkpoint):
+    base = {"data": [data], "network": "predictor_s", "generator": tiny_checkpoint, "loss": "code", "device": "cpu"}
+    base |= {"patch_size": 8, "batch_size": 2}
+    start = train_predictor(TrainPredictor(output=str(tmp_path / "start"), steps=1, **base))
+    base |= {"init": str(start), "output": str(tmp_path / "run")}
+    path = train_predictor(TrainPredictor(steps=1, **base))
+    begun = generators.checkpoint.read(path)[1]["training"]["init"]
+    start.unlink()
+    train_predictor(TrainPredictor(steps=2, **base))
+    assert last_state(path.parent)[1]["step"] == 2
+    assert generators.checkpoint.read(path)[1]["training"]["init"] == begun
+    with pytest.raises(generators.CheckpointError, match="^no checkpoint at .*start"):
+        train_predictor(TrainPredictor(steps=2, **{**base, "output": str(tmp_path / "new")}))
+
+
 def test_a_predictor_goes_on_through_its_own_generator(data, tmp_path, tiny_checkpoint, louder):
     base = {"data": [data], "network": "predictor_s", "device": "cpu", "output": str(tmp_path / "run")}
     base |= {"patch_size": 8, "batch_size": 2}
