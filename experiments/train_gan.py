@@ -122,9 +122,7 @@ class GanTrainer(GeneratorTrainer):
     def step(self) -> Tensor:
         """Take one step of G, unless D learns alone, and one of D; give the sum of their losses, on the device."""
         settings = self.settings
-        if settings.compile:
-            torch.compiler.cudagraph_mark_step_begin()
-        hr, lr, kernel = next(self._stream)  # outside autocast: photos are degraded in float32
+        hr, lr, kernel = self._begin()
         hr = hr.contiguous(memory_format=torch.channels_last)
         alone = self.done < settings.discriminator_warmup
         terms, real, fake = self._compared(hr, lr, kernel, alone)
@@ -243,12 +241,6 @@ class GanTrainer(GeneratorTrainer):
         loss = settings.l1_weight * terms["l1"] + settings.adversarial_weight * terms["adversarial"]
         loss = loss + settings.grid_weight * terms["grid"]
         return loss + settings.perceptual_weight * terms["perceptual"] if "perceptual" in terms else loss
-
-    def _update(self, optimizer: torch.optim.Optimizer, loss: Tensor, rate: float) -> None:
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        loss.backward()
-        self.descend(optimizer)
 
 
 def train_gan(settings: TrainGan) -> Path:

@@ -97,16 +97,10 @@ class Trainer(ABC):
 
     def step(self) -> Tensor:
         """Take one optimiser step; give the loss of this process's share, still on the device."""
-        settings = self.settings
-        if settings.compile:
-            torch.compiler.cudagraph_mark_step_begin()
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate_at(self.done)
-        batch = next(self._stream)  # outside autocast: photos are degraded in float32
+        batch = self._begin()
         with self._autocast():
             loss = self.loss(*batch)
-        loss.backward()
-        self.descend(self.optimizer)
+        self._update(self.optimizer, loss, self.settings.learning_rate_at(self.done))
         self.done += 1
         self.average(self.done)
         return loss.detach()
@@ -117,8 +111,17 @@ class Trainer(ABC):
         decay = min(self.settings.ema, (1 + steps) / (10 + steps))  # short at first, while weights move fast
         torch._foreach_lerp_(self._means, self._weights, 1 - decay)
 
-    def descend(self, optimizer: torch.optim.Optimizer) -> None:
-        """Average the gradients of its parameters over the processes, clip them, take its step, drop them."""
+    def _begin(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Begin a step with its batch, outside autocast, since photos are degraded in float32."""
+        if self.settings.compile:
+            torch.compiler.cudagraph_mark_step_begin()
+        return next(self._stream)
+
+    def _update(self, optimizer: torch.optim.Optimizer, loss: Tensor, rate: float) -> None:
+        """Take an optimiser's step, by the gradients' averages over the processes, clipped; drop them."""
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss.backward()
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.ranks.average([p.grad for p in parameters if p.grad is not None])
         self.norm += nn.utils.clip_grad_norm_(parameters, self.settings.clip_norm, foreach=True)
