@@ -18,17 +18,14 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blindsr_env import rendering
+from blindsr_env import autoreset, rendering
+from blindsr_env.answers import Answers
 from blindsr_env.core import BlindSRCore, DegradationLike
 from blindsr_env.images import Source
 from blindsr_env.patch import PatchSize
 from blindsr_env.reset_options import OPTIONS
 from blindsr_env.scenes import Scenes
 from blindsr_env.scorer import MetricLike
-from generators.nearest import unknown
-
-OUTPUTS = ("numpy", "torch")
-MODES = {"same step": AutoresetMode.SAME_STEP, "next step": AutoresetMode.NEXT_STEP, "disabled": AutoresetMode.DISABLED}
 
 
 class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
@@ -110,10 +107,8 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         num_envs, repeats = _count("num_envs", num_envs), _count("repeats", repeats)
         if num_envs % repeats:
             raise ValueError(f"repeats must divide num_envs={num_envs}, got {repeats!r}")
-        if output not in OUTPUTS:
-            raise ValueError(unknown("output", output, OUTPUTS))
         self.render_mode = rendering.checked_mode(render_mode)
-        self.autoreset_mode = _mode(autoreset_mode)
+        self.autoreset_mode = autoreset.mode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
         self._core = BlindSRCore(
             metric=metric,
@@ -131,6 +126,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             compile=compile,
         )
         self.num_envs, self.repeats, self.output, self.device = num_envs, repeats, output, self._core.device
+        self._out = Answers(num_envs, output, self._core)
         self.single_observation_space = self._core.observation_space
         self.single_action_space = self._core.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -187,7 +183,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             raise
         self._ended = self._ended & ~mask
         self._show(self._rows(), self._shown[1] if self._shown else None, self._ended)
-        return self._out(self._rows().lr.clone()), self._infos((self._core.info(self._rows(mask)), mask))
+        return self._seen(), self._out.infos((self._core.info(self._rows(mask)), mask))
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Render each row's patch with its code.
@@ -217,7 +213,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         if playing.all():
             rewards, played = self._core.play(self._rows(), actions)
         elif playing.any():
-            index = self._index(playing)
+            index = self._out.index(playing)
             some, played = self._core.play(self._rows(playing), actions[index])
             rewards = rewards.index_copy(0, index, some)
 
@@ -225,9 +221,9 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             ended = self._rows()
             self._draw(playing[:: self.repeats])
             self._show(ended, actions, playing)
-            infos = self._infos((self._core.info(self._rows()), playing))
-            infos |= {"final_obs": self._out(ended.lr.clone()), "_final_obs": self._mask(playing)}
-            infos |= {"final_info": self._infos((played, playing)), "_final_info": self._mask(playing)}
+            infos = self._out.infos((self._core.info(self._rows()), playing))
+            infos |= {"final_obs": self._out.values(ended.lr.clone()), "_final_obs": self._out.mask(playing)}
+            infos |= {"final_info": self._out.infos((played, playing)), "_final_info": self._out.mask(playing)}
         else:
             parts = [(played, playing)] if playing.any() else []
             if resting.any():
@@ -235,11 +231,17 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
                 parts.append((self._core.info(self._rows(resting)), resting))
             self._ended = playing
             self._show(self._rows(), actions, playing)
-            infos = self._infos(*parts)
+            infos = self._out.infos(*parts)
         truncated = np.zeros(self.num_envs, dtype=np.bool_)
         if self.output == "numpy":
             rewards = rewards.double()
-        return self._out(self._rows().lr.clone()), self._out(rewards), self._mask(playing), self._mask(truncated), infos
+        return (
+            self._seen(),
+            self._out.values(rewards),
+            self._out.mask(playing),
+            self._out.mask(truncated),
+            infos,
+        )
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         """Draw each row: LR, SR, SR with the true code, HR, the kernels and the scores.
@@ -310,7 +312,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             self._streams, self._ended, self._source = before
             raise
         self._show(self._rows(), None, np.zeros_like(ended))
-        return self._out(self._rows().lr.clone()), self._infos((self._core.info(self._rows()), np.ones_like(ended)))
+        return self._seen(), self._out.infos((self._core.info(self._rows()), np.ones_like(ended)))
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the window."""
@@ -394,7 +396,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         origins = {g: None if fixed else dict(self._streams[g].bit_generator.state) for g in chosen}
         new = self._core.scenes([self._streams[g] for g in chosen], fixed)
         self._origins = [origins.get(g, origin) for g, origin in enumerate(self._origins or [None] * len(groups))]
-        self._scenes = new if self._scenes is None or groups.all() else self._scenes.put(self._index(groups), new)
+        self._scenes = new if self._scenes is None or groups.all() else self._scenes.put(self._out.index(groups), new)
         self._by_row = self._scenes.repeat(self.repeats)
 
     def _without(self, resting: NDArray[np.bool_], actions: Any) -> Any:
@@ -405,39 +407,13 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             return actions if actions.is_cuda else actions.masked_fill(torch.from_numpy(resting[:, None]), 0)
         return np.where(resting[:, None], np.float32(0), np.asarray(actions))
 
+    def _seen(self) -> Any:
+        """Each row's observation."""
+        return self._out.values(self._rows().lr.clone())
+
     def _rows(self, mask: NDArray[np.bool_] | None = None) -> Scenes:
         """Each row's scene, or those of the rows in the mask."""
-        return self._by_row if mask is None or mask.all() else self._by_row.take(self._index(mask))
-
-    def _index(self, mask: NDArray[np.bool_]) -> Tensor:
-        return self._core.to_device(np.flatnonzero(mask))
-
-    def _infos(self, *parts: tuple[dict[str, Tensor], NDArray[np.bool_]]) -> dict[str, Any]:
-        """Spread each part over its rows, zeros elsewhere, and add the masks."""
-        full: dict[str, Tensor] = {}
-        masks: dict[str, NDArray[np.bool_]] = {}
-        for values, mask in parts:
-            for key, value in values.items():
-                masks[key] = masks.get(key, np.zeros_like(mask)) | mask
-                if not mask.all():
-                    base = full.get(key)
-                    base = value.new_zeros((self.num_envs, *value.shape[1:])) if base is None else base
-                    value = base.index_copy(0, self._index(mask), value)
-                full[key] = value
-        infos: dict[str, Any] = {}
-        for key, value in full.items():
-            infos[key], infos["_" + key] = self._out(value), self._mask(masks[key])
-        return infos
-
-    def _out(self, x: Tensor) -> Any:
-        return x if self.output == "torch" else x.cpu().numpy()
-
-    def _mask(self, mask: NDArray[np.bool_]) -> Any:
-        if self.output == "numpy":
-            return mask.copy()
-        if mask.all() or not mask.any():
-            return torch.full((self.num_envs,), bool(mask[0]), device=self.device)
-        return self._core.to_device(mask.copy())
+        return self._by_row if mask is None or mask.all() else self._by_row.take(self._out.index(mask))
 
     def _show(self, scenes: Scenes, actions: Tensor | None, played: NDArray[np.bool_]) -> None:
         """Remember what `render` is to draw."""
@@ -471,14 +447,3 @@ def _count(name: str, value: Any) -> int:
     if count < 1:
         raise ValueError(f"{name} must be a whole number above 0, got {value!r}")
     return count
-
-
-def _mode(value: AutoresetMode | str) -> AutoresetMode:
-    """Read an autoreset mode: a member, its value ("SameStep"), or its name in words ("same step", "same_step")."""
-    if isinstance(value, AutoresetMode):
-        return value
-    known = {name.replace(" ", ""): mode for name, mode in MODES.items()}
-    word = str(value).lower().replace(" ", "").replace("_", "").replace("-", "")
-    if word not in known:
-        raise ValueError(unknown("autoreset mode", value, MODES))
-    return known[word]
