@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -106,8 +107,12 @@ def page(settings: Demo) -> Any:
         with gradio.Tab("Upscale a photo"):
             with gradio.Row():
                 with gradio.Column(scale=1):
-                    photo = gradio.Image(
-                        type="numpy", image_mode="RGBA", label="a small, blurred photo", sources=["upload", "clipboard"]
+                    photo = gradio.Image(  # the file itself: Pillow makes 16-bit grey white
+                        type="filepath",
+                        image_mode=None,
+                        format="png",
+                        label="a small, blurred photo",
+                        sources=["upload", "clipboard"],
                     )
                     number = gradio.State(0)
                     ours = gradio.Button("take one of ours")
@@ -125,7 +130,7 @@ def page(settings: Demo) -> Any:
             )
             known.change(lambda known: gradio.update(interactive=known), [known], [width], api_visibility="private")
             start.click(
-                lambda photo, way, known, width: upscaled(photo, way, width if known else None, settings.device),
+                lambda path, way, known, width: upscaled(path, way, width if known else None, settings.device),
                 [photo, way, known, width],
                 pair,
                 api_name="upscale",
@@ -152,23 +157,25 @@ def page(settings: Demo) -> Any:
 
 
 def upscaled(
-    photo: Picture | None, way: str, width: float | None, device: str = "auto"
+    path: str | Path | None, way: str, width: float | None, device: str = "auto"
 ) -> tuple[Picture, Picture] | None:
     """Upscale a photo by bicubic interpolation, and by a generator.
 
     Args:
-        photo: `(H, W, 3)` uint8, or `(H, W, 4)`, which is laid on white; None where there is none yet.
+        path: of the photo, see `blindsr_env.images.read`; None where there is none yet.
         way: a key of `WAYS`.
         width: of the kernel, pixels of the result, if it is known; a policy chooses otherwise.
         device: `auto`, `cpu` or `cuda`.
 
     Returns:
         Both `(4 H, 4 W, 3)` uint8.
+
+    Raises:
+        ImageError: the photo cannot be read.
     """
-    if photo is None:
+    if path is None:
         return None
-    if photo.shape[2] == 4:
-        photo = images.on_white(photo[..., :3], photo[..., 3:])
+    photo = images.read(path)
     long = max(photo.shape[:2])
     if long > LARGEST:
         size = [max(1, round(side * LARGEST / long)) for side in photo.shape[1::-1]]

@@ -2,18 +2,26 @@
 
 import builtins
 
+import cv2
 import numpy as np
 import pytest
 
 from agents import policies
+from blindsr_env import images
 from experiments import cli, upscale
 from experiments.demo import AGENTS, WAYS, Demo, demo, environment, page, played, rewards, sample, shown, upscaled
 
 SETTINGS = Demo(generator="amnet_s", device="cpu")
 
 
-def test_photos_become_four_times_as_wide_and_high(photo, monkeypatch):
-    lr = photo(20, 30, 0)
+@pytest.fixture
+def lr(photo, tmp_path):
+    """The file of a photo of 30x20."""
+    images.write(tmp_path / "lr.png", photo(20, 30, 0))
+    return str(tmp_path / "lr.png")
+
+
+def test_photos_become_four_times_as_wide_and_high(lr, monkeypatch):
     plain, sr = upscaled(lr, "fast: amnet_s", None, "cpu")
     assert plain.shape == sr.shape == (80, 120, 3) and sr.dtype == np.uint8
     _, sharper = upscaled(lr, "fast: amnet_s", 3.5, "cpu")
@@ -71,9 +79,9 @@ def test_any_metric_pays(photo):
     assert "** psnr. The true width" in said
 
 
-def test_what_is_transparent_lies_on_white(photo):
-    lr = np.dstack([photo(20, 30, 0), np.zeros((20, 30), np.uint8)])
-    plain, sr = upscaled(lr, "fast: amnet_s", 1.0, "cpu")
+def test_what_is_transparent_lies_on_white(photo, tmp_path):
+    cv2.imwrite(str(tmp_path / "clear.png"), np.dstack([photo(20, 30, 0), np.zeros((20, 30), np.uint8)]))
+    plain, sr = upscaled(tmp_path / "clear.png", "fast: amnet_s", 1.0, "cpu")
     assert plain.min() == 255 and sr.mean() > 250
 
 
@@ -95,20 +103,23 @@ def test_unknown_names_are_said_before_the_page_opens():
         demo(Demo(generator="amnet_x", device="cpu"))
 
 
-def test_the_page_answers(photo, tmp_path):
+def test_the_page_answers(lr, photo, tmp_path):
     pytest.importorskip("gradio")
-    import cv2
     from gradio_client import Client, handle_file
 
     blocks = page(SETTINGS)
     _, address, _ = blocks.launch(prevent_thread_lock=True, quiet=True)
     try:
         client = Client(address, verbose=False)
-        cv2.imwrite(str(tmp_path / "lr.png"), photo(20, 30, 0)[..., ::-1])
-        pair = client.predict(handle_file(tmp_path / "lr.png"), "fast: amnet_s", True, 1.0, api_name="/upscale")
-        served = [cv2.imread(path)[..., ::-1] for path in pair]
-        expected = upscaled(photo(20, 30, 0), "fast: amnet_s", 1.0, "cpu")
-        assert all(np.array_equal(*both) for both in zip(served, expected, strict=True))  # to the last bit
+        grey = photo(20, 30, 0)[..., 0]
+        cv2.imwrite(str(tmp_path / "grey.png"), grey.astype(np.uint16) * 257)  # 16 bits
+        for path in (lr, str(tmp_path / "grey.png")):
+            pair = client.predict(handle_file(path), "fast: amnet_s", True, 1.0, api_name="/upscale")
+            served = [images.read(each) for each in pair]
+            expected = upscaled(path, "fast: amnet_s", 1.0, "cpu")
+            assert all(np.array_equal(*both) for both in zip(served, expected, strict=True))  # to the last bit
+        assert served[0].std() > 10
+        assert np.array_equal(images.read(client.predict(api_name="/sample")), sample(SETTINGS, 0))
         _, said = client.predict(1.8, api_name="/play")
         assert "Reward" in said
         assert "Scene 1" in client.predict(api_name="/scene")[1]
