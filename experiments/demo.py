@@ -122,9 +122,9 @@ def page(settings: Demo) -> Any:
                         low, high, value=OURS, step=0.1, label="width, pixels of the result", interactive=False
                     )
                     start = gradio.Button("upscale", variant="primary")
-                pair = gradio.ImageSlider(
-                    label="bicubic | four times as wide and high", type="numpy", format="png", scale=2
-                )
+                with gradio.Column(scale=2):
+                    pair = gradio.ImageSlider(label="bicubic | rendered", type="numpy", format="png")
+                    sizes = gradio.Markdown()
             ours.click(
                 lambda number: (sample(settings, number), number + 1), [number], [photo, number], api_name="sample"
             )
@@ -132,7 +132,7 @@ def page(settings: Demo) -> Any:
             start.click(
                 lambda path, way, known, width: upscaled(path, way, width if known else None, settings.device),
                 [photo, way, known, width],
-                pair,
+                [pair, sizes],
                 api_name="upscale",
             )
         with gradio.Tab("Be the agent"):
@@ -158,7 +158,7 @@ def page(settings: Demo) -> Any:
 
 def upscaled(
     path: str | Path | None, way: str, width: float | None, device: str = "auto"
-) -> tuple[Picture, Picture] | None:
+) -> tuple[tuple[Picture, Picture] | None, str]:
     """Upscale a photo by bicubic interpolation, and by a generator.
 
     Args:
@@ -168,23 +168,29 @@ def upscaled(
         device: `auto`, `cpu` or `cuda`.
 
     Returns:
-        Both `(4 H, 4 W, 3)` uint8.
+        Both pictures, `(4 H, 4 W, 3)` uint8, and what became of the photo's size.
 
     Raises:
         ImageError: the photo cannot be read.
     """
     if path is None:
-        return None
+        return None, ""
     photo = images.read(path)
+    said = _size(photo)
     long = max(photo.shape[:2])
     if long > LARGEST:
         size = [max(1, round(side * LARGEST / long)) for side in photo.shape[1::-1]]
         photo = np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        said += f", **shrunk to {_size(photo)}** (`blindsr upscale` renders larger photos as they are),"
     generator, policy = WAYS[way]
     upscaler = Upscaler(policy if width is None else None, generator, device=pick_device(device))
     sr = upscaler(photo, width)
     plain = cv2.resize(photo, sr.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-    return np.asarray(plain, dtype=np.uint8), sr
+    return (np.asarray(plain, dtype=np.uint8), sr), f"{said} to {_size(sr)}"
+
+
+def _size(picture: Picture) -> str:
+    return "{1}x{0}".format(*picture.shape)
 
 
 def sample(settings: Demo, number: int) -> Picture:

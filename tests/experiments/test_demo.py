@@ -22,13 +22,14 @@ def lr(photo, tmp_path):
 
 
 def test_photos_become_four_times_as_wide_and_high(lr, monkeypatch):
-    plain, sr = upscaled(lr, "fast: amnet_s", None, "cpu")
-    assert plain.shape == sr.shape == (80, 120, 3) and sr.dtype == np.uint8
-    _, sharper = upscaled(lr, "fast: amnet_s", 3.5, "cpu")
+    (plain, sr), said = upscaled(lr, "fast: amnet_s", None, "cpu")
+    assert plain.shape == sr.shape == (80, 120, 3) and sr.dtype == np.uint8 and said == "30x20 to 120x80"
+    (_, sharper), _ = upscaled(lr, "fast: amnet_s", 3.5, "cpu")
     assert np.abs(sharper.astype(float) - sr).mean() > 0.5
-    assert upscaled(None, "fast: amnet_s", None, "cpu") is None
+    assert upscaled(None, "fast: amnet_s", None, "cpu") == (None, "")
     monkeypatch.setattr("experiments.demo.LARGEST", 16)
-    assert upscaled(lr, "fast: amnet_s", 1.0, "cpu")[1].shape == (44, 64, 3)
+    (_, sr), said = upscaled(lr, "fast: amnet_s", 1.0, "cpu")
+    assert sr.shape == (44, 64, 3) and "30x20, **shrunk to 16x11**" in said and said.endswith(" to 64x44")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -81,7 +82,7 @@ def test_any_metric_pays(photo):
 
 def test_what_is_transparent_lies_on_white(photo, tmp_path):
     cv2.imwrite(str(tmp_path / "clear.png"), np.dstack([photo(20, 30, 0), np.zeros((20, 30), np.uint8)]))
-    plain, sr = upscaled(tmp_path / "clear.png", "fast: amnet_s", 1.0, "cpu")
+    (plain, sr), _ = upscaled(tmp_path / "clear.png", "fast: amnet_s", 1.0, "cpu")
     assert plain.min() == 255 and sr.mean() > 250
 
 
@@ -114,11 +115,11 @@ def test_the_page_answers(lr, photo, tmp_path):
         grey = photo(20, 30, 0)[..., 0]
         cv2.imwrite(str(tmp_path / "grey.png"), grey.astype(np.uint16) * 257)  # 16 bits
         for path in (lr, str(tmp_path / "grey.png")):
-            pair = client.predict(handle_file(path), "fast: amnet_s", True, 1.0, api_name="/upscale")
+            pair, said = client.predict(handle_file(path), "fast: amnet_s", True, 1.0, api_name="/upscale")
             served = [images.read(each) for each in pair]
-            expected = upscaled(path, "fast: amnet_s", 1.0, "cpu")
+            expected, _ = upscaled(path, "fast: amnet_s", 1.0, "cpu")
             assert all(np.array_equal(*both) for both in zip(served, expected, strict=True))  # to the last bit
-        assert served[0].std() > 10
+        assert served[0].std() > 10 and said == "30x20 to 120x80"
         assert np.array_equal(images.read(client.predict(api_name="/sample")), sample(SETTINGS, 0))
         _, said = client.predict(1.8, api_name="/play")
         assert "Reward" in said
