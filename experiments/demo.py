@@ -78,7 +78,12 @@ def demo(settings: Demo) -> None:
     blocks = page(settings).queue(default_concurrency_limit=1)
     try:
         blocks.launch(
-            server_name=settings.host, server_port=settings.port, footer_links=[], prevent_thread_lock=True, quiet=True
+            server_name=settings.host,
+            server_port=settings.port,
+            show_error=True,  # of a file that is no picture Pillow complains before we see it
+            footer_links=[],
+            prevent_thread_lock=True,
+            quiet=True,
         )
     except OSError as error:
         where = "7860 to 7959" if settings.port is None else str(settings.port)
@@ -102,6 +107,13 @@ def page(settings: Demo) -> Any:
     except ImportError as error:
         raise ImportError("the page needs gradio: pip install 'blindsr[demo]'") from error
     low, high = environment(settings).core.codec.width_range
+
+    def answered(path: str | None, way: str, known: bool, width: float) -> Any:
+        try:
+            return upscaled(path, way, width if known else None, settings.device)
+        except images.ImageError as error:  # the visitor's name of the photo, not where it lies here
+            raise gradio.Error(str(error).replace(str(path), Path(str(path)).name), print_exception=False) from error
+
     with gradio.Blocks(title="blindsr") as blocks:
         gradio.Markdown("# Blind super-resolution")
         with gradio.Tab("Upscale a photo"):
@@ -129,12 +141,7 @@ def page(settings: Demo) -> Any:
                 lambda number: (sample(settings, number), number + 1), [number], [photo, number], api_name="sample"
             )
             known.change(lambda known: gradio.update(interactive=known), [known], [width], api_visibility="private")
-            start.click(
-                lambda path, way, known, width: upscaled(path, way, width if known else None, settings.device),
-                [photo, way, known, width],
-                [pair, sizes],
-                api_name="upscale",
-            )
+            start.click(answered, [photo, way, known, width], [pair, sizes], api_name="upscale")
         with gradio.Tab("Be the agent"):
             gradio.Markdown(ABOUT)
             seed = gradio.State(0)

@@ -120,6 +120,10 @@ def test_the_page_answers(lr, photo, tmp_path):
             expected, _ = upscaled(path, "fast: amnet_s", 1.0, "cpu")
             assert all(np.array_equal(*both) for both in zip(served, expected, strict=True))  # to the last bit
         assert served[0].std() > 10 and said == "30x20 to 120x80"
+        cut = tmp_path / "cut.png"
+        cut.write_bytes((tmp_path / "lr.png").read_bytes()[:200])
+        with pytest.raises(Exception, match="^cut.png is not a readable image: convert it"):
+            client.predict(handle_file(cut), "fast: amnet_s", True, 1.0, api_name="/upscale")
         assert np.array_equal(images.read(client.predict(api_name="/sample")), sample(SETTINGS, 0))
         _, said = client.predict(1.8, api_name="/play")
         assert "Reward" in said
