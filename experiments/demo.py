@@ -40,6 +40,12 @@ OURS = 1.8
 LARGEST = 512
 """LR pixels on the long side of what the page renders; larger photos are shrunk first."""
 
+UPLOAD = "50mb"
+"""Largest file that the page takes."""
+
+KEPT = 3600
+"""Seconds for which visitors' photos and pictures are kept; the end of the server removes them, too."""
+
 ABOUT = """A photo was blurred by a Gaussian kernel that you do not know, and shrunk four times. Choose a width: the
 network renders with that kernel, and your reward is how much better the metric likes the picture than that with the
 true kernel. 0 is as good as the truth. Then see what those earn who look at the photo and choose 15 numbers."""
@@ -80,6 +86,7 @@ def demo(settings: Demo) -> None:
         blocks.launch(
             server_name=settings.host,
             server_port=settings.port,
+            max_file_size=UPLOAD,
             show_error=True,  # of a file that is no picture Pillow complains before we see it
             footer_links=[],
             prevent_thread_lock=True,
@@ -114,7 +121,7 @@ def page(settings: Demo) -> Any:
         except images.ImageError as error:  # the visitor's name of the photo, not where it lies here
             raise gradio.Error(str(error).replace(str(path), Path(str(path)).name), print_exception=False) from error
 
-    with gradio.Blocks(title="blindsr") as blocks:
+    with gradio.Blocks(title="blindsr", delete_cache=(KEPT // 6, KEPT)) as blocks:
         gradio.Markdown("# Blind super-resolution")
         with gradio.Tab("Upscale a photo"):
             with gradio.Row():

@@ -1,6 +1,11 @@
 """The web page: what its two halves compute, and, where gradio is there, the page itself over HTTP."""
 
 import builtins
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,6 +15,8 @@ from agents import policies
 from blindsr_env import images
 from experiments import cli, upscale
 from experiments.demo import AGENTS, WAYS, Demo, demo, environment, page, played, rewards, sample, shown, upscaled
+
+ROOT = Path(__file__).parents[2]
 
 SETTINGS = Demo(generator="amnet_s", device="cpu")
 
@@ -130,3 +137,27 @@ def test_the_page_answers(lr, photo, tmp_path):
         assert "Scene 1" in client.predict(api_name="/scene")[1]
     finally:
         blocks.close()
+
+
+def test_ctrl_c_removes_what_visitors_left(lr, tmp_path):
+    pytest.importorskip("gradio")
+    import httpx
+    from gradio_client import Client, handle_file
+
+    command = [sys.executable, "-m", "experiments.cli", "demo", "--generator", "amnet_s", "--device", "cpu"]
+    environment = {**os.environ, "GRADIO_TEMP_DIR": str(tmp_path / "cache")}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            address = process.stdout.readline().split()[4]
+            client = Client(address, verbose=False)
+            client.predict(handle_file(lr), "fast: amnet_s", True, 1.0, api_name="/upscale")
+            assert len([path for path in (tmp_path / "cache").rglob("*") if path.is_file()]) >= 3
+            (tmp_path / "text.png").write_text("no picture")
+            with pytest.raises(Exception, match="cannot identify image file"):
+                client.predict(handle_file(tmp_path / "text.png"), "fast: amnet_s", True, 1.0, api_name="/upscale")
+            large = httpx.post(f"{address}gradio_api/upload", files={"files": bytes(51 * 2**20)}, timeout=60)
+            assert large.status_code == 413
+        finally:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
