@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +59,8 @@ class Demo:
 
     Attributes:
         host: address to listen at; `0.0.0.0` lets other machines in.
-        port: port to listen at; null takes the first free one from 7860.
+        port: port to listen at; null takes the first free one from 7860, or from the environment variable
+            GRADIO_SERVER_PORT.
         generator: generator that renders where you are the agent: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`,
             `amgan_s`), a checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see
             `generators.load`).
@@ -78,9 +81,10 @@ def demo(settings: Demo) -> None:
     Raises:
         ValueError: unknown names.
         ImportError: gradio is not installed.
-        OSError: the port is taken.
+        OSError: the host is not this machine's, or the port is taken.
     """
     environment(settings)  # what cannot be is said before the page opens
+    _check_address(settings.host, settings.port)
     blocks = page(settings).queue(default_concurrency_limit=1)
     try:
         blocks.launch(
@@ -93,13 +97,25 @@ def demo(settings: Demo) -> None:
             quiet=True,
         )
     except OSError as error:
-        where = "7860 to 7959" if settings.port is None else str(settings.port)
-        raise OSError(f"no free port at {settings.host} in {where}: give another --port") from error
+        raise OSError(f"no free port at {settings.host}: give another --port") from error
     print(f"the page is at {blocks.local_url} (Ctrl-C ends it)", flush=True)
     try:
         threading.Event().wait()
     finally:
         blocks.close(verbose=False)
+
+
+def _check_address(host: str, port: int | None) -> None:
+    """Raise an OSError that says why nothing can listen at an address: gradio takes every reason for a taken port."""
+    try:
+        family, *_, address = socket.getaddrinfo(host.strip("[]"), port or 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gradio: one who has just left is no one
+            probe.bind(address)
+    except OSError as error:
+        of_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        where, cure = (f"{host}:{port}", "another --port") if of_port else (host, "--host an address of this machine")
+        raise OSError(f"cannot listen at {where} ({error.strerror}): give {cure}") from error
 
 
 def page(settings: Demo) -> Any:

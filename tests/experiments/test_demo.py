@@ -3,6 +3,7 @@
 import builtins
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,19 @@ def test_without_gradio_it_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(builtins, "__import__", without)
     assert cli.main(["demo", "--generator", "amnet_s", "--device", "cpu"]) == 2
     assert "pip install 'blindsr[demo]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "message"),
+    [
+        ("127.0.0.1", "taken", r"at 127.0.0.1:\d+ \(Address already in use\): give another --port"),
+        ("192.0.2.1", None, r"at 192.0.2.1 \(Cannot assign .*\): give --host an address of this machine"),
+        ("no.such.host.invalid", None, r"at no.such.host.invalid \(.*\): give --host an address of this machine"),
+    ],
+)
+def test_why_nothing_can_listen_is_said(host, port, message):
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(OSError, match=message):
+        demo(Demo(generator="amnet_s", device="cpu", host=host, port=port and other.getsockname()[1]))
 
 
 def test_unknown_names_are_said_before_the_page_opens():
