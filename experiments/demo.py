@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from agents import policies
 from agents.checkpoints import shipped_predictor
+from agents.interruption import Interruption
 from agents.upscaler import Upscaler
 from blindsr_env import images
 from blindsr_env.env import BlindSREnv
@@ -76,7 +77,7 @@ class Demo:
 
 
 def demo(settings: Demo) -> None:
-    """Serve the page until Ctrl-C.
+    """Serve the page until Ctrl-C or SIGTERM.
 
     Raises:
         ValueError: unknown names.
@@ -100,7 +101,9 @@ def demo(settings: Demo) -> None:
         raise OSError(f"no free port at {settings.host}: give another --port") from error
     print(f"the page is at {blocks.local_url} (Ctrl-C ends it)", flush=True)
     try:
-        threading.Event().wait()
+        with Interruption() as stop:  # a SIGTERM would end us at once otherwise, with visitors' files still there
+            while not stop.requested:
+                time.sleep(0.2)
     finally:
         blocks.close(verbose=False)
 

@@ -153,7 +153,7 @@ def test_the_page_answers(lr, photo, tmp_path):
         blocks.close()
 
 
-def test_ctrl_c_removes_what_visitors_left(lr, tmp_path):
+def test_the_end_removes_what_visitors_left(lr, tmp_path):
     pytest.importorskip("gradio")
     import httpx
     from gradio_client import Client, handle_file
@@ -172,6 +172,6 @@ def test_ctrl_c_removes_what_visitors_left(lr, tmp_path):
             large = httpx.post(f"{address}gradio_api/upload", files={"files": bytes(51 * 2**20)}, timeout=60)
             assert large.status_code == 413
         finally:
-            process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 130
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 143
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
