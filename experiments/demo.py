@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from agents import policies
@@ -19,10 +20,15 @@ from agents.checkpoints import shipped_predictor
 from agents.interruption import Interruption
 from agents.upscaler import Upscaler
 from blindsr_env import images
+from blindsr_env.degradation import degrade
 from blindsr_env.env import BlindSREnv
+from blindsr_env.kernels import WIDTH_RANGE, gaussian_profile
 from experiments.devices import pick_device
 
 Picture = NDArray[np.uint8]
+
+SCALE = 4
+"""Of all `WAYS`."""
 
 WAYS: dict[str, tuple[str, str]] = {
     "faithful: amnet": ("amnet", "predictor"),
@@ -157,15 +163,17 @@ def page(settings: Demo) -> Any:
                     way = gradio.Dropdown(list(WAYS), value=next(iter(WAYS)), label="how")
                     known = gradio.Checkbox(label="the blur's width is known")
                     width = gradio.Slider(
-                        low, high, value=OURS, step=0.1, label="width, pixels of the result", interactive=False
+                        *WIDTH_RANGE[SCALE],
+                        value=OURS,
+                        step=0.1,
+                        label="width, pixels of the result",
+                        interactive=False,
                     )
                     start = gradio.Button("upscale", variant="primary")
                 with gradio.Column(scale=2):
                     pair = gradio.ImageSlider(label="bicubic | rendered", type="numpy", format="png")
                     sizes = gradio.Markdown()
-            ours.click(
-                lambda number: (sample(settings, number), number + 1), [number], [photo, number], api_name="sample"
-            )
+            ours.click(lambda number: (sample(number), number + 1), [number], [photo, number], api_name="sample")
             known.change(lambda known: gradio.update(interactive=known), [known], [width], api_visibility="private")
             start.click(answered, [photo, way, known, width], [pair, sizes], api_name="upscale")
         with gradio.Tab("Be the agent"):
@@ -226,12 +234,14 @@ def _size(picture: Picture) -> str:
     return "{1}x{0}".format(*picture.shape)
 
 
-def sample(settings: Demo, number: int) -> Picture:
+def sample(number: int) -> Picture:
     """Degrade a held-out photo of the package, `(h, w, 3)` uint8, for visitors who have none; they come in turn."""
-    core = environment(settings).core
     photos = images.builtin("test")
-    seen = core.whole(photos[number % len(photos)].pixels, [OURS]).lr
-    return seen[0].cpu().numpy()
+    photo = photos[number % len(photos)].pixels
+    height, width = (side - side % SCALE for side in photo.shape[:2])
+    hr = torch.from_numpy(photo[:height, :width].copy()).permute(2, 0, 1)[None].float() / 255  # (1, 3, H, W)
+    lr = degrade(hr, gaussian_profile(torch.tensor([OURS], dtype=torch.float64)), SCALE)
+    return (lr[0] * 255).round().byte().permute(1, 2, 0).numpy()
 
 
 def environment(settings: Demo, action: str = "width") -> BlindSREnv:

@@ -12,10 +12,26 @@ import cv2
 import numpy as np
 import pytest
 
+import generators
 from agents import policies
 from blindsr_env import images
+from blindsr_env.kernels import WIDTH_RANGE
 from experiments import cli, upscale
-from experiments.demo import AGENTS, WAYS, Demo, demo, environment, page, played, rewards, sample, shown, upscaled
+from experiments.demo import (
+    AGENTS,
+    OURS,
+    SCALE,
+    WAYS,
+    Demo,
+    demo,
+    environment,
+    page,
+    played,
+    rewards,
+    sample,
+    shown,
+    upscaled,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,6 +60,8 @@ def test_photos_become_four_times_as_wide_and_high(lr, monkeypatch):
 def test_every_way_is_one_of_upscale(way):
     generator, policy = WAYS[way]
     upscale.Upscale(images=".", generator=generator, policy=policy)
+    network = generators.load(generator)
+    assert (network.scale, network.codec.width_range) == (SCALE, WIDTH_RANGE[SCALE]), "what the page's slider offers"
 
 
 def test_the_true_width_earns_nothing_and_far_ones_cost_psnr():
@@ -78,8 +96,10 @@ def test_where_codes_are_others_nobody_plays_along(monkeypatch):
 
 
 def test_photos_of_ours_come_in_turn():
-    photos = [sample(SETTINGS, number) for number in range(5)]
-    assert all(each.dtype == np.uint8 and each.shape[2] == 3 for each in photos)
+    photos = [sample(number) for number in range(5)]
+    core = environment(SETTINGS).core
+    for each, photo in zip(photos, images.builtin("test"), strict=False):
+        assert np.array_equal(each, core.whole(photo.pixels, [OURS]).lr[0].numpy())
     assert np.array_equal(photos[0], photos[4]) and photos[0].shape != photos[1].shape
 
 
@@ -145,7 +165,7 @@ def test_the_page_answers(lr, photo, tmp_path):
         cut.write_bytes((tmp_path / "lr.png").read_bytes()[:200])
         with pytest.raises(Exception, match="^cut.png is not a readable image: convert it"):
             client.predict(handle_file(cut), "fast: amnet_s", True, 1.0, api_name="/upscale")
-        assert np.array_equal(images.read(client.predict(api_name="/sample")), sample(SETTINGS, 0))
+        assert np.array_equal(images.read(client.predict(api_name="/sample")), sample(0))
         _, said = client.predict(1.8, api_name="/play")
         assert "Reward" in said
         assert "Scene 1" in client.predict(api_name="/scene")[1]
