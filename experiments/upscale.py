@@ -111,7 +111,7 @@ def upscale(settings: Upscale) -> list[Path]:
     pairs = targets(settings, output, core.scale)
     if settings.width is not None:
         core.check_width(settings.width)
-    note = None if output.suffix.lower() in images.SUFFIXES else Provenance(output)
+    note = None if _is_file(output) else Provenance(output)
     how = _how(settings, core)
     entries = {target: {"photo": str(source.resolve()), **how} for source, target in pairs}
     if note is not None and not settings.overwrite:
@@ -156,7 +156,7 @@ def targets(settings: Upscale, output: Path, scale: int) -> list[tuple[Path, Pat
             not be overwritten; or `output` cannot be.
     """
     source = Path(settings.images)
-    one_file = output.suffix.lower() in images.SUFFIXES
+    one_file = _is_file(output)
     if source.is_dir():
         if one_file:
             raise ValueError(f"output {output} is one picture, {source} a folder of photos: give a folder")
@@ -190,6 +190,10 @@ def targets(settings: Upscale, output: Path, scale: int) -> list[tuple[Path, Pat
         if picture.exists() and not source.is_dir() and not settings.overwrite:
             raise ValueError(f"{picture} is there already: give another output, or --overwrite to render it again")
     return list(zip(found, pictures, strict=True))
+
+
+def _is_file(output: Path) -> bool:
+    return output.suffix.lower() in images.SUFFIXES and not output.is_dir()
 
 
 def _stale(source: Path, target: Path) -> bool:

@@ -301,6 +301,14 @@ def test_one_photo_may_name_its_file_and_grey_stays_grey(tmp_path, tiny_checkpoi
     assert path.name == "sharp.png" and picture.shape == (32, 44, 3) and (picture == picture[..., :1]).all()
 
 
+def test_a_folder_may_be_called_as_pictures_are(photos, tmp_path, tiny_checkpoint):
+    (tmp_path / "o.png").mkdir()
+    common = dict(output=str(tmp_path / "o.png"), generator=tiny_checkpoint, device="cpu")
+    upscale(Upscale(images=str(photos / "a.png"), **common))
+    upscale(Upscale(images=str(photos), **common))
+    assert sorted(path.name for path in (tmp_path / "o.png").iterdir()) == ["a_x4.png", "deep", "made_by.json"]
+
+
 def fail_on_b(monkeypatch, error):
     """Let the rendering of b.png, whose height is 9, fail."""
     render = BlindSRCore.render
