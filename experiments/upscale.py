@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,9 @@ class Upscale:
     Attributes:
         images: a low-resolution photo, or a folder of them. Transparent photos are laid on white; 16-bit photos become
             8-bit.
-        output: folder for the pictures, which are called `NAME_x4.png`; or, for a single photo, the picture's file.
-            Without it, a folder in `upscaled/` named after the generator and the policy.
+        output: folder for the pictures, which are called `NAME_x4.png`, with the photo's ending in NAME where two
+            photos differ in nothing else; or, for a single photo, the picture's file. Without it, a folder in
+            `upscaled/` named after the generator and the policy.
         overwrite: render pictures again that already exist. Otherwise those of a folder's photos are kept, so that the
             same command continues where it was stopped. `made_by.json` records what made them.
         policy: what chooses the code: `predictor`, `mean-code`, a shipped agent (`amgan_rl`, `amgan_rl_niqe`,
@@ -87,9 +89,9 @@ def upscale(settings: Upscale) -> list[Path]:
 
     Raises:
         ImageError: there is no photo, or some could not be read.
-        ValueError: unknown names; a width that no kernel of the generator has; two photos, or a photo and a picture
-            that is there already, would share a file; pictures are there that something else made; or some photos were
-            too large for the memory. All other photos are rendered all the same.
+        ValueError: unknown names; a width that no kernel of the generator has; a photo and a picture that is there
+            already would share a file; pictures are there that something else made; or some photos were too large for
+            the memory. All other photos are rendered all the same.
         CheckpointError: a file that cannot be used.
     """
     chooser = settings.policy or "predictor"
@@ -152,8 +154,8 @@ def targets(settings: Upscale, output: Path, scale: int) -> list[tuple[Path, Pat
 
     Raises:
         ImageError: there is no photo.
-        ValueError: two photos would become one file, or a photo itself; one photo's picture is there already and may
-            not be overwritten; or `output` cannot be.
+        ValueError: a photo would become a photo itself; one photo's picture is there already and may not be
+            overwritten; or `output` cannot be.
     """
     source = Path(settings.images)
     one_file = _is_file(output)
@@ -174,13 +176,11 @@ def targets(settings: Upscale, output: Path, scale: int) -> list[tuple[Path, Pat
         )
     if not one_file and output.exists() and not output.is_dir():
         raise ValueError(f"output {output} is a file: give a folder, or a name that ends in .png")
-    pictures = [output if one_file else output / name.with_name(f"{name.stem}_x{scale}.png") for name in names]
-    by_target: dict[Path, Path] = {}
+    taken = Counter([*names, *(name.with_suffix("") for name in names)])
+    stems = [name if taken[name.with_suffix("")] > 1 else name.with_suffix("") for name in names]  # a.png, a.bmp
+    pictures = [output if one_file else output / stem.with_name(f"{stem.name}_x{scale}.png") for stem in stems]
     photos = {path.resolve() for path in found}
     for path, picture in zip(found, pictures, strict=True):
-        other = by_target.setdefault(picture, path)
-        if other != path:
-            raise ValueError(f"{other} and {path} would both become {picture}: rename one")
         if picture.exists() and picture.samefile(path):
             raise ValueError(f"the picture of {path} would replace it: give another output")
         if picture.resolve() in photos:

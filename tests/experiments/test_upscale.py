@@ -142,10 +142,16 @@ def test_nothing_is_overwritten_unasked(photos, tmp_path, tiny_checkpoint, photo
     assert images.read(own).shape == (80, 132, 3)
     with pytest.raises(ValueError, match="the picture of .*a.png would replace it"):
         upscale(Upscale(images=str(photos / "a.png"), output=str(photos / "a.png"), overwrite=True, **common))
-    images.write(photos / "a.bmp", photo(6, 6, 0))
-    with pytest.raises(ValueError, match=r"a.bmp and .*a.png would both become .*a_x4.png: rename one"):
-        upscale(Upscale(images=str(photos), output=str(tmp_path / "out"), **common))
-    assert not (tmp_path / "out").exists()
+
+
+def test_photos_that_differ_in_their_endings_keep_them(photos, tmp_path, tiny_checkpoint, photo):
+    for name, size in (("a.bmp", (6, 6)), ("a.png.bmp", (7, 7))):
+        images.write(photos / name, photo(*size, 0))
+    common = dict(generator=tiny_checkpoint, device="cpu")
+    written = upscale(Upscale(images=str(photos), output=str(tmp_path / "out"), **common))
+    names = [path.relative_to(tmp_path / "out").as_posix() for path in written]
+    assert names == ["a.bmp_x4.png", "a.png_x4.png", "a.png.bmp_x4.png", "deep/b_x4.png"]
+    assert [images.read(path).shape[0] for path in written] == [24, 80, 28, 36]
 
 
 def test_a_stopped_folder_goes_on(photos, tmp_path, tiny_checkpoint, capsys):
