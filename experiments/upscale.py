@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from agents import policies
+from agents.part import parted
 from agents.upscaler import Upscaler, check_blind, check_tile
 from blindsr_env import images
 from blindsr_env.core import BlindSRCore, dtype_of
@@ -222,5 +223,8 @@ def _how(settings: Upscale, core: BlindSRCore) -> dict[str, Any]:
 
 
 def _plain(name: str) -> str:
-    """Give a policy's name as one that a folder can have, without where its file lies."""
-    return Path(name).name.removesuffix(".safetensors").replace(":", "_").replace(" ", "_")
+    """Give a policy's name as one that a folder can have; of a file, after its run's folder: all are `agent`."""
+    whole = parted(name)[0]
+    path = Path(whole)
+    plain = f"{path.absolute().parent.name}_{path.stem}" if path.suffix == ".safetensors" else path.name
+    return (plain + name.removeprefix(whole)).replace(":", "_").replace(" ", "_")

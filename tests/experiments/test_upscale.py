@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -284,6 +285,19 @@ def test_an_agent_brings_its_generator_and_names_its_folder(tmp_path, photo, mon
     with pytest.warns(UserWarning, match="amgan_rl_s learned what amgan_s's pictures are worth, amnet_s renders here"):
         (other,) = upscale(Upscale(images="a.png", policy="amgan_rl_s", generator="amnet_s", device="cpu"))
     assert other.as_posix() == "upscaled/amnet_s_amgan_rl_s/a_x4.png"
+
+
+def test_folders_tell_the_agents_of_two_runs_apart(tmp_path, photo, tiny_checkpoint, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images.write(tmp_path / "a.png", photo(8, 9, 0))
+    for run in ("runs/a", "runs/b"):
+        Path(run).mkdir(parents=True)
+        DDPG(BlindSREnv(metric="psnr", generator=tiny_checkpoint)).save(f"{run}/agent.safetensors")
+    folders = []
+    for policy in ("a/agent.safetensors", "b/agent.safetensors", "b/agent.safetensors@0.5", "b", "b@0.50"):
+        settings = Upscale(images="a.png", policy=f"runs/{policy}", generator=tiny_checkpoint, device="cpu")
+        folders.append(upscale(settings)[0].parent.name)
+    assert folders == ["tiny_a_agent", "tiny_b_agent", "tiny_b_agent@0.5", "tiny_b", "tiny_b@0.50"]
 
 
 def test_an_agent_whose_generator_does_not_ship_needs_its_file(tmp_path, photo, tiny_checkpoint):
