@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from agents import policies
+from agents.checkpoints import SHIPPED_PREDICTOR
 from agents.part import parted
 from agents.upscaler import Upscaler, check_blind, check_tile
 from blindsr_env import images
@@ -209,11 +210,13 @@ def _how(settings: Upscale, core: BlindSRCore) -> dict[str, Any]:
     """Say what pictures are made by: other generators, policies or widths make others."""
     policy = None if settings.width is not None else settings.policy or "predictor"
     file = policies.file_of(policy) if policy else None
+    in_part = policy is not None and parted(policy)[1] is not None
     return {
         "generator": core.generator.name,
         "weights": getattr(core.generator, "fingerprint", None),
         "policy": policy,
         "policy_file": digests.of_file(file) if file else policy and digests.of_policy(policy),
+        **({"predictor_file": digests.of_file(SHIPPED_PREDICTOR)} if in_part else {}),  # where its way begins
         "width": settings.width,
         "action": settings.action,
         "tile": settings.tile,

@@ -300,6 +300,18 @@ def test_folders_tell_the_agents_of_two_runs_apart(tmp_path, photo, tiny_checkpo
     assert folders == ["tiny_a_agent", "tiny_b_agent", "tiny_b_agent@0.5", "tiny_b", "tiny_b@0.50"]
 
 
+def test_a_policy_in_part_depends_on_the_predictor(photos, tmp_path, tiny_checkpoint, monkeypatch):
+    path = tmp_path / "mine.safetensors"
+    DDPG(BlindSREnv(metric="psnr", generator=tiny_checkpoint)).save(path)
+    common = dict(images=str(photos), generator=tiny_checkpoint, device="cpu")
+    for policy, output in ((f"{path}@0.5", "part"), (str(path), "whole")):
+        assert len(upscale(Upscale(**common, policy=policy, output=str(tmp_path / output)))) == 2
+    monkeypatch.setattr("experiments.upscale.SHIPPED_PREDICTOR", path)
+    assert upscale(Upscale(**common, policy=str(path), output=str(tmp_path / "whole"))) == []
+    with pytest.raises(ValueError, match="made by other settings .predictor_file "):
+        upscale(Upscale(**common, policy=f"{path}@0.5", output=str(tmp_path / "part")))
+
+
 def test_an_agent_whose_generator_does_not_ship_needs_its_file(tmp_path, photo, tiny_checkpoint):
     env = BlindSREnv(metric="psnr", generator=tiny_checkpoint)
     DDPG(env).save(tmp_path / "mine.safetensors")
