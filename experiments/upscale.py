@@ -18,7 +18,7 @@ from blindsr_env import images
 from blindsr_env.core import BlindSRCore, dtype_of
 from experiments import digests
 from experiments.devices import pick_device
-from experiments.provenance import Provenance
+from experiments.provenance import NOTE, Provenance
 from generators.tiles import TILE
 
 UNWRITTEN = {".avif", ".gif", ".heic", ".jp2", ".jxl", ".pbm", ".pgm", ".ppm", ".tga"}
@@ -31,7 +31,7 @@ class Upscale:
 
     Attributes:
         images: a low-resolution photo, or a folder of them. Transparent photos are laid on white; 16-bit photos become
-            8-bit.
+            8-bit. Folders in it that hold a `made_by.json` are left out: pictures made before.
         output: folder for the pictures, which are called `NAME_x4.png`, with the photo's ending in NAME where two
             photos differ in nothing else; or, for a single photo, the picture's file. Without it, a folder in
             `upscaled/` named after the generator and the policy.
@@ -124,6 +124,8 @@ def upscale(settings: Upscale) -> list[Path]:
     kept = len(pairs) - len(todo)
     known = f"{chooser} chooses the code" if settings.width is None else f"the kernel's {chosen_by} is known"
     print(f"{core.generator.name} renders, {known}; pictures go to {output}")
+    if unseen := left_out(Path(settings.images)):
+        print(f"left out: {unseen}")
     if kept:
         print(f"{kept} of {len(pairs)} pictures are there already and kept: --overwrite renders them again")
     cure = "cut it in parts" if settings.tile is not None else "leave tiles in"
@@ -164,9 +166,11 @@ def targets(settings: Upscale, output: Path, scale: int) -> list[tuple[Path, Pat
     if source.is_dir():
         if one_file:
             raise ValueError(f"output {output} is one picture, {source} a folder of photos: give a folder")
-        if output.resolve().is_relative_to(source.resolve()):
-            raise ValueError(f"output {output} lies in the folder of photos: give another one")
-        found = images.find(source)
+        found = [path for path in images.find(source) if not _made(source, path)]
+        if not found:
+            raise images.ImageError(f"{source} holds only pictures made before, by {NOTE} beside them: give photos")
+        if any(path.parent.resolve().is_relative_to(output.resolve()) for path in found):
+            raise ValueError(f"output {output} holds photos of {source}: give another one")
         names = [path.relative_to(source) for path in found]
     elif source.is_file():
         found, names = [source], [Path(source.name)]
@@ -192,6 +196,27 @@ def targets(settings: Upscale, output: Path, scale: int) -> list[tuple[Path, Pat
         if picture.exists() and not source.is_dir() and not settings.overwrite:
             raise ValueError(f"{picture} is there already: give another output, or --overwrite to render it again")
     return list(zip(found, pictures, strict=True))
+
+
+def left_out(folder: Path) -> str:
+    """Say how many files of a folder are not taken for photos, and why; "" where all are."""
+    made, endings = 0, Counter[str]()
+    for path in folder.rglob("*"):
+        if not path.is_file() or any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
+        if _made(folder, path):
+            made += path.name != NOTE
+        elif path.suffix.lower() not in images.SUFFIXES and path.name != NOTE:
+            endings[path.suffix.lower() or "without an ending"] += 1
+    others = ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items()))
+    said = [f"{others} (photos end in {', '.join(sorted(images.SUFFIXES))})"] if others else []
+    said += [f"{made} in folders with a {NOTE} (pictures made before)"] if made else []
+    return "; ".join(said)
+
+
+def _made(folder: Path, path: Path) -> bool:
+    """Say whether a file lies in a folder of pictures below another folder: an output, or one of its folders."""
+    return any((folder / above / NOTE).is_file() for above in list(path.relative_to(folder).parents)[:-1])
 
 
 def _is_file(output: Path) -> bool:

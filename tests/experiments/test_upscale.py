@@ -341,6 +341,28 @@ def test_a_folder_may_be_called_as_pictures_are(photos, tmp_path, tiny_checkpoin
     assert sorted(path.name for path in (tmp_path / "o.png").iterdir()) == ["a_x4.png", "deep", "made_by.json"]
 
 
+def test_pictures_may_go_into_the_folder_of_photos(photos, tiny_checkpoint, monkeypatch, capsys):
+    """As those of the default output do where one stands in that folder; they are no photos of the next run."""
+    monkeypatch.chdir(photos)
+    common = dict(images=".", generator=tiny_checkpoint, device="cpu")
+    first = upscale(Upscale(**common))
+    assert [path.as_posix() for path in first] == [f"upscaled/tiny_predictor/{name}_x4.png" for name in ("a", "deep/b")]
+    assert "left out" not in capsys.readouterr().out
+    assert upscale(Upscale(**common)) == [] and len(upscale(Upscale(**common, width=2.0))) == 2
+    assert "left out: 2 in folders with a made_by.json (pictures made before)\n" in capsys.readouterr().out
+    assert len(upscale(Upscale(**common | dict(images="upscaled/tiny_width_2", output="again")))) == 2, "if asked for"
+    with pytest.raises(images.ImageError, match="upscaled holds only pictures made before"):
+        upscale(Upscale(**common | dict(images="upscaled")))
+
+
+def test_files_that_are_no_photos_are_told(photos, tmp_path, tiny_checkpoint, capsys):
+    for name in ("c.HEIC", "deep/d.heic", "deep/notes", ".hidden.txt", ".thumbnails/e.gif"):
+        (photos / name).parent.mkdir(exist_ok=True)
+        (photos / name).touch()
+    upscale(Upscale(images=str(photos), output=str(tmp_path / "out"), generator=tiny_checkpoint, device="cpu"))
+    assert "left out: 2 .heic, 1 without an ending (photos end in .bmp, " in capsys.readouterr().out
+
+
 def fail_on_b(monkeypatch, error):
     """Let the rendering of b.png, whose height is 9, fail."""
     render = BlindSRCore.render
@@ -387,7 +409,8 @@ def test_a_picture_that_could_not_be_replaced_is_not_said_to_be(photos, tmp_path
         (["--images", "{photos}", "--policy", "true-code"], "'true-code' cannot choose for a photo alone"),
         (["--images", "{photos}", "--policy", "predicter"], "unknown policy 'predicter': did you mean 'predictor'"),
         (["--images", "{photos}", "--width", "-1"], "width must lie in 0.2 to 4, as tiny's kernels do, got -1"),
-        (["--images", "{photos}", "--output", "{photos}/out"], "lies in the folder of photos"),
+        (["--images", "{photos}", "--output", "{photos}"], "holds photos of "),
+        (["--images", "{photos}", "--output", "{photos}/deep"], "photos/deep holds photos of "),
         (["--images", "{photos}/none.png"], "no image at"),
         (["--images", "{photos}", "--output", "one.png"], "is one picture, "),
         (["--images", "{photos}", "--output", "{photos}/../file"], "is a file: give a folder"),
