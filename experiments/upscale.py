@@ -18,7 +18,7 @@ from blindsr_env import images
 from blindsr_env.core import BlindSRCore, dtype_of
 from experiments import digests
 from experiments.devices import pick_device
-from experiments.provenance import NOTE, Provenance
+from experiments.provenance import NOTE, Provenance, identity
 from generators.tiles import TILE
 
 UNWRITTEN = {".avif", ".gif", ".heic", ".jp2", ".jxl", ".pbm", ".pgm", ".ppm", ".tga"}
@@ -35,8 +35,9 @@ class Upscale:
         output: folder for the pictures, which are called `NAME_x4.png`, with the photo's ending in NAME where two
             photos differ in nothing else; or, for a single photo, the picture's file. Without it, a folder in
             `upscaled/` named after the generator and the policy.
-        overwrite: render pictures again that already exist. Otherwise those of a folder's photos are kept, so that the
-            same command continues where it was stopped. `made_by.json` records what made them.
+        overwrite: render pictures again that already exist. Otherwise those of a folder's photos are kept, unless the
+            photo was changed, so that the same command continues where it was stopped. `made_by.json` records what made
+            them.
         policy: what chooses the code: `predictor`, `mean-code`, a shipped agent (`amgan_rl`, `amgan_rl_niqe`,
             `amgan_rl_s`), the file or run folder of a predictor or an agent, or `module:function` of your own.
             `NAME@0.5` goes half of the way from the prediction to what NAME chooses. Without it, `predictor`.
@@ -117,17 +118,20 @@ def upscale(settings: Upscale) -> list[Path]:
         core.check_width(settings.width)
     note = None if _is_file(output) else Provenance(output)
     how = _how(settings, core)
-    entries = {target: {"photo": str(source.resolve()), **how} for source, target in pairs}
-    if note is not None and not settings.overwrite:
-        note.check(entries)
-    todo = {target: source for source, target in pairs if settings.overwrite or _stale(source, target)}
-    kept = len(pairs) - len(todo)
+    photos = {target: source for source, target in pairs}
+    folder = Path(settings.images) if Path(settings.images).is_dir() else Path(settings.images).parent
+    entries = {
+        target: {"photo": identity(source, source.relative_to(folder).as_posix()), **how}
+        for target, source in photos.items()
+    }
+    kept = set[Path]() if note is None or settings.overwrite else note.kept(entries, photos)
+    todo = {target: source for target, source in photos.items() if target not in kept}
     known = f"{chooser} chooses the code" if settings.width is None else f"the kernel's {chosen_by} is known"
     print(f"{core.generator.name} renders, {known}; pictures go to {output}")
     if unseen := left_out(Path(settings.images)):
         print(f"left out: {unseen}")
     if kept:
-        print(f"{kept} of {len(pairs)} pictures are there already and kept: --overwrite renders them again")
+        print(f"{len(kept)} of {len(pairs)} pictures are there already and kept: --overwrite renders them again")
     cure = "cut it in parts" if settings.tile is not None else "leave tiles in"
     failed = []
     coming = {target: entries[target] for target in todo}
@@ -221,14 +225,6 @@ def _made(folder: Path, path: Path) -> bool:
 
 def _is_file(output: Path) -> bool:
     return output.suffix.lower() in images.SUFFIXES and not output.is_dir()
-
-
-def _stale(source: Path, target: Path) -> bool:
-    """Say whether a photo's picture is not there, or the photo was changed, or put in its place, after it was made."""
-    if not target.exists():
-        return True
-    photo, picture = source.stat(), target.stat()
-    return photo.st_mtime > picture.st_mtime or photo.st_ctime > picture.st_ctime  # a copy may keep its mtime
 
 
 def _how(settings: Upscale, core: BlindSRCore) -> dict[str, Any]:

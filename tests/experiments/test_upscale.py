@@ -175,9 +175,9 @@ def test_pictures_that_something_else_made_are_not_kept(photos, tmp_path, tiny_c
     out = tmp_path / "out"
     common = dict(images=str(photos), output=str(out), generator=tiny_checkpoint, device="cpu")
     first = [path.read_bytes() for path in upscale(Upscale(**common))]
-    elsewhere = shutil.copytree(photos, tmp_path / "elsewhere")
+    images.write(tmp_path / "elsewhere" / "a.png", np.zeros((5, 6, 3), np.uint8))
     others = {
-        f"photo {photos.resolve()}/a.png, not {elsewhere.resolve()}/a.png": dict(images=str(elsewhere)),
+        "another photo called a.png": dict(images=str(tmp_path / "elsewhere")),
         "policy predictor, not mean-code": dict(policy="mean-code"),
         "width None, not 2.0": dict(width=2.0),
         "weights ": dict(generator=louder),
@@ -226,6 +226,26 @@ def test_a_kill_leaves_no_picture_with_anothers_entry(photos, tmp_path, tiny_che
     assert all(entry["width"] == 2.0 for each in noted for entry in each.values())
 
 
+def test_a_kill_leaves_a_changed_photo_to_be_rendered(photos, tmp_path, photo, tiny_checkpoint, monkeypatch):
+    """Whether its picture was replaced by then or not."""
+    common = dict(images=str(photos), output=str(tmp_path / "out"), generator=tiny_checkpoint, device="cpu")
+    first = upscale(Upscale(**common))
+    images.write(photos / "a.png", photo(7, 5, 0))
+
+    def spied(path, pixels):
+        write(path, pixels)
+        noted.append((tmp_path / "out" / "made_by.json").read_text())
+
+    write, noted = images.write, [(tmp_path / "out" / "made_by.json").read_text()]
+    with monkeypatch.context() as context:
+        context.setattr(images, "write", spied)
+        assert upscale(Upscale(**common)) == first[:1]
+    for killed in noted:
+        (tmp_path / "out" / "made_by.json").write_text(killed)
+        assert upscale(Upscale(**common)) == first[:1]
+    assert upscale(Upscale(**common)) == []
+
+
 def test_a_photo_that_took_anothers_place_is_rendered(photos, tmp_path, photo, tiny_checkpoint):
     common = dict(images=str(photos), output=str(tmp_path / "out"), generator=tiny_checkpoint, device="cpu")
     first = upscale(Upscale(**common))
@@ -234,6 +254,46 @@ def test_a_photo_that_took_anothers_place_is_rendered(photos, tmp_path, photo, t
     os.utime(old, (1e9, 1e9))
     shutil.copy2(old, photos / "a.png")  # keeps the date of 2001
     assert upscale(Upscale(**common)) == first[:1] and images.read(first[0]).shape == (28, 20, 3)
+
+
+def test_a_photo_from_the_future_is_rendered_once(photos, tmp_path, tiny_checkpoint):
+    common = dict(images=str(photos), output=str(tmp_path / "out"), generator=tiny_checkpoint, device="cpu")
+    os.utime(photos / "a.png", (4e9, 4e9))
+    first = upscale(Upscale(**common))
+    assert upscale(Upscale(**common)) == []
+    os.utime(photos / "a.png", (3e9, 3e9))
+    assert upscale(Upscale(**common)) == first[:1]
+
+
+def test_folders_may_move_and_the_note_does_not_tell_where_they_were(photos, tmp_path, photo, tiny_checkpoint):
+    common = dict(generator=tiny_checkpoint, device="cpu")
+    upscale(Upscale(images=str(photos), output=str(tmp_path / "out"), **common))
+    moved = photos.rename(tmp_path / "moved")
+    out = (tmp_path / "out").rename(tmp_path / "elsewhere")
+    assert upscale(Upscale(images=str(moved), output=str(out), **common)) == []
+    images.write(moved / "a.png", photo(7, 5, 0))
+    (changed,) = upscale(Upscale(images=str(moved), output=str(out), **common))
+    assert changed == out / "a_x4.png" and images.read(changed).shape == (28, 20, 3)
+    assert str(tmp_path) not in (out / "made_by.json").read_text()
+
+
+def test_older_notes_hold_the_path_of_a_photo(photos, tmp_path, tiny_checkpoint):
+    out = tmp_path / "out"
+    common = dict(images=str(photos), output=str(out), generator=tiny_checkpoint, device="cpu")
+    first = upscale(Upscale(**common))
+    note = json.loads((out / "made_by.json").read_text())
+    for name, path in (("a_x4.png", "a.png"), ("deep/b_x4.png", "deep/b.png")):
+        note[name]["photo"] = str(photos.resolve() / path)
+    older = json.dumps(note)
+    (out / "made_by.json").write_text(older)
+    assert upscale(Upscale(**common)) == [] and str(photos) not in (out / "made_by.json").read_text()
+    (out / "made_by.json").write_text(older)
+    later = first[1].stat().st_mtime + 10
+    os.utime(photos / "deep" / "b.png", (later, later))
+    assert upscale(Upscale(**common)) == first[1:]
+    (out / "made_by.json").write_text(older)
+    with pytest.raises(ValueError, match="another photo called a.png"):
+        upscale(Upscale(**common | dict(images=str(shutil.copytree(photos, tmp_path / "copy")))))
 
 
 def test_odd_names_stop_nothing(photos, tmp_path, photo, tiny_checkpoint):
