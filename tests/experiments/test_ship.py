@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import generators
+from blindsr_env import images
 from experiments import ship
 from experiments.ship import Ship
 from generators import checkpoint
@@ -79,6 +80,22 @@ def test_no_file_is_replaced(tiny_checkpoint, data, tmp_path):
         with pytest.raises(ValueError, match="g.safetensors exists already: give another --output, or remove it"):
             ship.ship(settings(source, data, tmp_path))
     assert target.read_bytes() == Path(tiny_checkpoint).read_bytes()
+
+
+@pytest.mark.parametrize("widths", [(), (1.0, 9.0), (0.1,)])
+def test_widths_are_those_of_the_network(tiny_checkpoint, data, tmp_path, widths):
+    with pytest.raises(ValueError, match="widths must be at least one, each in 0.2 to 4 as tiny's kernels are, got"):
+        ship.ship(settings(tiny_checkpoint, data, tmp_path, widths=widths))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_photo_too_small_is_named(tiny_checkpoint, photo, tmp_path):
+    for name, side in (("a", 12), ("deep/b", 11)):
+        images.write(tmp_path / "photos" / f"{name}.png", photo(side, 30, 0))
+        if side == 12:
+            ship.ship(settings(tiny_checkpoint, str(tmp_path / "photos"), tmp_path)).unlink()
+    with pytest.raises(images.ImageError, match="deep/b of 30x11 is too small to blur: .* at least 12"):
+        ship.ship(settings(tiny_checkpoint, str(tmp_path / "photos"), tmp_path))
 
 
 def test_what_does_not_fit(tiny_checkpoint, data, tmp_path, monkeypatch):
