@@ -94,11 +94,6 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
     agent = learn(training, folder)
     print("3/3 scoring the agent on the same scenes", flush=True)
     after = held_out.score(agent)
-    pictures = [  # the first scene of each photo
-        draw(folder.path / "pictures" / f"{name}.png", held_out, row, before, after)
-        for row, name in enumerate(held_out.photos)
-    ]
-    extremes(folder.path / "extremes.png", held_out, after, "scenes of the highest and of the lowest reward")
     by_photo = over_photos(after.reward - before.reward, held_out.photo)
     figures = {
         "timesteps": agent.num_timesteps,
@@ -114,6 +109,11 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
     }
     results = folder.write_results(figures, labels.short(asdict(settings)), settings.seed)
     print(report(figures, settings))
+    pictures = [  # the first scene of each photo
+        draw(folder.path / "pictures" / f"{name}.png", held_out, row, before, after)
+        for row, name in enumerate(held_out.photos)
+    ]
+    extremes(folder.path / "extremes.png", held_out, after, "scenes of the highest and of the lowest reward")
     print(f"agent, log, figures and {len(pictures) + 1} pictures: {results.parent}/")
     return figures
 

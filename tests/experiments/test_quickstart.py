@@ -73,6 +73,17 @@ def test_quickstart_writes_all_that_it_promises(tmp_path, folder, other_folder, 
     assert "6 held-out scenes of 3 photos" in printed and "interval over photos" in printed
 
 
+def test_results_do_not_depend_on_pictures(tmp_path, folder, other_folder, tiny_checkpoint, monkeypatch, capsys):
+    def full(*arguments):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("experiments.quickstart.comparison", full)
+    common = dict(images=folder, held_out=other_folder, output=str(tmp_path), generator=tiny_checkpoint, device="cpu")
+    with pytest.raises(OSError, match="No space"):
+        quickstart(Quickstart(renders=16, scenes=3, patch_size=64, **common))
+    assert (tmp_path / "results.json").exists() and "after minus before" in capsys.readouterr().out
+
+
 def test_held_out_scenes_are_the_same_each_time_and_spread_over_photos(folder, tiny_checkpoint):
     class Zero:
         def predict(self, observation, info=None):
