@@ -98,7 +98,6 @@ def demo(settings: Demo) -> None:
             server_name=settings.host,
             server_port=settings.port,
             max_file_size=UPLOAD,
-            show_error=True,  # of a file that is no picture Pillow complains before we see it
             footer_links=[],
             prevent_thread_lock=True,
             quiet=True,
@@ -173,6 +172,16 @@ def page(settings: Demo) -> Any:
                 with gradio.Column(scale=2):
                     pair = gradio.ImageSlider(label="bicubic | rendered", type="numpy", format="png")
                     sizes = gradio.Markdown()
+            opened = photo.preprocess
+
+            def opens(payload: Any) -> Any:
+                try:
+                    return opened(payload)
+                except Exception as error:  # what Pillow does not know: gradio would tell where it lies here
+                    what = f"{payload.orig_name or 'the photo'} cannot be opened"
+                    raise gradio.Error(f"{what}: give a PNG or a JPEG", print_exception=False) from error
+
+            photo.preprocess = opens  # for a subclass gradio would write a .pyi beside this file
             ours.click(lambda number: (sample(number), number + 1), [number], [photo, number], api_name="sample")
             known.change(lambda known: gradio.update(interactive=known), [known], [width], api_visibility="private")
             start.click(answered, [photo, way, known, width], [pair, sizes], api_name="upscale")
