@@ -162,7 +162,6 @@ def train_agent(settings: TrainAgent) -> Path:
     begun = start(settings, held_out.env)
     before = None if begun is None else held_out.score(begun).figures(settings.seed)
     played = held_out.score(agent)
-    extremes(folder.path / "extremes.png", held_out, played, "scenes of the highest and of the lowest reward")
     scored = played.figures(settings.seed)
     photos = f"{scored['scenes']} scenes of {Interval(**scored['reward']).count} photos"
     earlier = "" if before is None else f"before {Interval(**before['reward'])}, "
@@ -175,9 +174,10 @@ def train_agent(settings: TrainAgent) -> Path:
         title, unit = labels.in_units(name)
         shown.append(f"{title} {Interval(**gain).times(unit)}")
     print(f"with it, gained over the true code: {'; '.join(shown)}")
-    print(f"agent, log, figures and extremes.png: {folder.path}/")
     figures = {"timesteps": agent.num_timesteps, "photos": held_out.photos, "before": before, **scored}
     folder.write_results(figures, settings, settings.seed, identity(settings))
+    extremes(folder.path / "extremes.png", held_out, played, "scenes of the highest and of the lowest reward")
+    print(f"agent, log, figures and extremes.png: {folder.path}/")
     return path
 
 
