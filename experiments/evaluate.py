@@ -85,6 +85,8 @@ class Evaluate:
             raise ValueError("give generator or generators, not both")
         if self.images in ({}, []) or self.generators == [] or not self.tiles or not self.self_ensemble:
             raise ValueError("give at least one generator, one folder of photos, one way of tiles and of self_ensemble")
+        labels.distinct(labels.of_policies(self.policies), "policy")
+        labels.distinct([str(width) for width in self.widths], "width")
         labels.distinct([str(tile) for tile in self.tiles], "tile")
         labels.distinct([str(each) for each in self.self_ensemble], "self_ensemble")
         if isinstance(self.images, list):
@@ -119,10 +121,7 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
         ValueError: unknown names, photos or files that cannot be used, something given twice, generators of several
             scales, or no generator where policies learned on different ones.
     """
-    seeds = {name: recipes.by_label(name, recipes.files(recipe)) for name, recipe in settings.recipes.items()}
-    settings = _with_generator(settings, seeds)
-    ways = _ways(settings)
-    sets = {name: images.load(folder, split="test") for name, folder in settings.sets.items()}
+    settings, seeds, ways, sets = _checked(settings)
     config = labels.short(asdict(settings))
     identity = {} if settings.output is None else _identity(settings, seeds)
     output = ResultsFile(settings.output, config, settings.seed, identity)
@@ -131,8 +130,9 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     compared: list[dict[str, Any]] = []
     figures: dict[str, Any] = {}
     for way in ways:
-        actors, zeta = _actors(way, settings, seeds), zeta_of(way.env.core)
+        zeta = zeta_of(way.env.core)
         for title, photos in sets.items():
+            actors = _actors(way, settings, seeds)  # anew: a set's random actions do not hang on the sets before it
             scores = scored(
                 way.env.core, photos, settings.widths, actors, seed=settings.seed, title=f"{way.name}, {title}"
             )
@@ -160,15 +160,7 @@ def check(settings: Evaluate) -> None:
     Raises:
         ValueError: see `evaluate`.
     """
-    seeds = {name: recipes.by_label(name, recipes.files(recipe)) for name, recipe in settings.recipes.items()}
-    sets = [images.load(folder, split="test") for folder in settings.sets.values()]
-    settings = _with_generator(settings, seeds)
-    for way in _ways(settings):
-        for width in settings.widths:
-            way.env.core.check_width(width)
-        for photo in (each for photos in sets for each in photos):
-            check_size(way.env.core, photo)
-        _actors(way, settings, seeds)
+    _checked(settings)
 
 
 Seeds = Mapping[str, Mapping[str, str]]
@@ -190,6 +182,21 @@ class _Way:
     name: str
     against: str | None
     env: BlindSREnv
+
+
+def _checked(settings: Evaluate) -> tuple[Evaluate, Seeds, list[_Way], dict[str, list[images.Photo]]]:
+    """Load what is compared, and refuse what does not fit: settings with a generator, recipes, generators, photos."""
+    seeds = {name: recipes.by_label(name, recipes.files(recipe)) for name, recipe in settings.recipes.items()}
+    sets = {name: images.load(folder, split="test") for name, folder in settings.sets.items()}
+    settings = _with_generator(settings, seeds)
+    ways = _ways(settings)
+    for way in ways:
+        for width in settings.widths:
+            way.env.core.check_width(width)
+        for photo in (each for photos in sets.values() for each in photos):
+            check_size(way.env.core, photo)
+        _actors(way, settings, seeds)
+    return settings, seeds, ways, sets
 
 
 def _with_generator(settings: Evaluate, seeds: Seeds) -> Evaluate:
@@ -276,11 +283,11 @@ def table_of_differences(found: list[dict[str, Any]]) -> str:
 
 def _actors(way: _Way, settings: Evaluate, seeds: Seeds) -> dict[str, policies.Policy]:
     """Give the policies beside the true code, by what the results call them: files by their last parts."""
-    named = dict(zip(labels.of_policies(settings.policies), settings.policies, strict=True))
+    named = [*zip(labels.of_policies(settings.policies), settings.policies, strict=True)]
+    agents = [each for files in seeds.values() for each in files.items()]
+    labels.distinct([label for label, _ in named + agents], "policy or seed of a recipe")
     actors: dict[str, policies.Policy] = {}
-    for label, name in named.items():
+    for label, name in named:
         if name != "true-code":
             actors[label] = policies.load(name, way.env, predictor=settings.predictor, seed=settings.seed)
-    for files in seeds.values():
-        actors |= {label: policies.load(file, way.env) for label, file in files.items()}
-    return actors
+    return actors | {label: policies.load(file, way.env) for label, file in agents}

@@ -102,6 +102,22 @@ def test_a_predictor_file_is_a_policy(folder, tiny_checkpoint, tiny_generator, t
     assert np.isfinite(figures["policies"]["predictor.safetensors"]["psnr"]["mean"])
 
 
+def test_a_policy_called_as_a_recipes_agent_is_not_taken_for_it(folder, tiny_checkpoint, tiny_generator, tmp_path):
+    meaning = checkpoints.ActionMeaning.of_generator(tiny_generator)
+    places = [str(tmp_path / place / "predictor.safetensors") for place in ("sac/0", "td3/0", "other")]
+    for place in places:
+        checkpoints.save_predictor(place, networks.build("predictor_s"), meaning, {})
+    settings = Evaluate(
+        policies=tuple(str(tmp_path / place) for place in ("sac/0", "td3/0")),
+        recipes={"sac": places[2:]},
+        images=str(folder),
+        generator=tiny_checkpoint,
+        output=None,
+    )
+    with pytest.raises(ValueError, match="policy or seed of a recipe 'sac/0' is given twice"):
+        evaluate(settings)
+
+
 def test_a_folder_called_as_a_built_in_policy_is_not_taken_for_it(folder, tiny_checkpoint, tiny_generator, tmp_path):
     meaning = checkpoints.ActionMeaning("code", 4, tiny_generator.codec.fingerprint, "tiny")
     network = networks.build("predictor_s")
@@ -120,6 +136,27 @@ def test_photos_too_small_for_the_metric_are_named(tmp_path, photo, tiny_checkpo
     images.write(tmp_path / "small.png", photo(60, 60, 0))
     with pytest.raises(images.ImageError, match="small is 60x60"):
         evaluate(Evaluate(images=str(tmp_path), metrics=("niqe",), generator=tiny_checkpoint, output=None))
+
+
+def test_what_does_not_fit_is_refused_before_the_first_picture(folder, photo, tiny_checkpoint, tmp_path, monkeypatch):
+    from experiments import evaluate as module
+
+    monkeypatch.setattr(module, "scored", lambda *_, **__: pytest.fail("it scored"))
+    images.write(tmp_path / "small" / "small.png", photo(60, 60, 0))
+    settings = dict(policies=("true-code",), metrics=("niqe",), generator=tiny_checkpoint, output=None, device="cpu")
+    with pytest.raises(images.ImageError, match="small is 60x60"):
+        evaluate(Evaluate(images=[str(folder), str(tmp_path / "small")], **settings))
+
+
+def test_a_sets_random_actions_do_not_hang_on_the_sets_before_it(folder, photo, tiny_checkpoint, tmp_path):
+    images.write(tmp_path / "more" / "q.png", photo(90, 110, 5))
+    settings = dict(policies=("random",), widths=(2.0,), metrics=("psnr",), generator=tiny_checkpoint, device="cpu")
+    alone, both = (
+        evaluate(Evaluate(images=places, output=None, **settings))
+        for places in (str(tmp_path / "more"), [str(folder), str(tmp_path / "more")])
+    )
+    first, second = (found["policies"]["random"]["psnr"]["scores"] for found in (alone, both["sheets"][1]))
+    assert first == second
 
 
 def test_unknown_policy_lists_the_nearest(tiny_checkpoint, folder):
@@ -310,6 +347,8 @@ def test_generators_of_other_scales_are_not_compared(tiny_checkpoint, twice, fol
         ({"images": []}, "at least one"),
         ({"widths": ()}, "at least one"),
         ({"images": ["/data/Set5", "/data/Set5/"]}, "the folder of photos 'Set5' is given twice"),
+        ({"policies": ("predictor", "predictor")}, "the policy 'predictor' is given twice"),
+        ({"widths": (1.3, 2.0, 1.3)}, "the width '1.3' is given twice"),
     ],
 )
 def test_impossible_settings(settings, message):
