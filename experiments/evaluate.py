@@ -147,8 +147,9 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
                 base = next(each for each in sheets if (each["set"], each["generator"]) == (title, way.against))
                 compared += differences([base, sheet], zeta, settings.seed)
             figures = {"sheets": sheets, "differences": compared} if len(sheets) > 1 else sheet
-            output.keep(figures, whole=len(sheets) == len(ways) * len(sets))
-    print(table_of_differences(compared), end="")
+            if whole := len(sheets) == len(ways) * len(sets):
+                print(table_of_differences(compared), end="", flush=True)
+            output.keep(figures, whole=whole)
     if output.path is not None:
         print(f"written to {output.path}")
     return figures

@@ -138,13 +138,14 @@ def hack(settings: Hack) -> dict[str, Any]:
             difference = _difference(held[0], first_space, scored[0], scored[-1], settings.seed)
             figures["differences"].append({"generator": name, "against": names[0], **difference})
         galleries.append((name, shown))
-        if output.keep(figures, whole=len(scored) == len(names)) and output.path is not None:
+        if whole := len(scored) == len(names):
+            print(offsets.page([figures]), end="", flush=True)  # before they are written: a disk may be full
+        if output.keep(figures, whole=whole) and output.path is not None:
             for of, pictures in galleries:
                 picture = output.path.with_name(f"{output.path.stem}_{of.replace(' ', '_').replace('/', '_')}.png")
                 gallery(picture, pictures, f"{of}: one constant on the true code, learned for {figures['metric']}")
                 print(f"picture: {picture}", flush=True)
             galleries.clear()
-    print(offsets.page([figures]), end="")
     print(f"written to {output.path}")
     return figures
 

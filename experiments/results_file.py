@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ IDLE = ("cuda_graphs",)
 
 LATER: dict[str, Any] = {"tiles": [None], "self_ensemble": [False], "views": 1, "compile": False}
 """What older results files, which lack these settings, were made with."""
+
+
+class _Tried(Exception):
+    """Ends a write that was only to show that it is possible."""
 
 
 class ResultsFile:
@@ -36,6 +41,9 @@ class ResultsFile:
         config: settings, files by their names.
         seed: the random seed of the run.
         identity: digests of the files that the config names, see `experiments.digests`.
+
+    Raises:
+        OSError: the file's folder cannot be made or written to: better known before the work than after it.
     """
 
     def __init__(
@@ -44,6 +52,9 @@ class ResultsFile:
         self._given, self._config, self._seed, self._identity = path, config, seed, identity
         self.path = None if path is None else vacant(path, config, identity)
         self._written = False
+        if self.path is not None:
+            with suppress(_Tried), atomic_write(self.path):
+                raise _Tried  # so that nothing is written
 
     def keep(self, figures: Mapping[str, Any], *, whole: bool) -> bool:
         """Write what has been measured so far; say whether it was written.

@@ -131,9 +131,9 @@ def search(settings: Search) -> dict[str, Any]:
     device = pick_device(settings.device)
     generator = settings.generator or policies.generator_of(settings.starts, device) or GENERATOR
     settings = replace(settings, generator=generator)
-    held_out = _held_out(settings)
     identity = {} if settings.output is None else _identity(settings)  # of the files as they are now
     output = ResultsFile(settings.output, labels.short(asdict(settings)), settings.seed, identity)
+    held_out = _held_out(settings)
     views = [held_out.turned(flip) for flip in range(1, settings.views)]
     unseen = [held_out.turned(flip) for flip in UNSEEN]
     # The same scenes count everywhere: those in which the true code has a score on all views.
@@ -156,8 +156,9 @@ def search(settings: Search) -> dict[str, Any]:
         runs[label] = _Run(begun, held_out.score(_Chosen(action)), curve, *elsewhere)
         if all(each in runs for each in ALWAYS):  # the best of both is what others are measured by
             figures = _figures(settings, held_out, valid, runs)
-            output.keep(figures, whole=len(runs) == len(names))
-    print(table(figures))
+            if whole := len(runs) == len(names):
+                print(table(figures))  # before they are written: a full disk should not take them along
+            output.keep(figures, whole=whole)
     if output.path is not None:
         plot(output.path.with_suffix(".png"), figures)
         print(f"written to {output.path} and {output.path.with_suffix('.png')}")

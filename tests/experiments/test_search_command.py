@@ -130,6 +130,24 @@ def test_what_does_not_fit_is_refused_before_the_first_search(settings, monkeypa
         search(settings(action="width"))
 
 
+def test_a_place_that_cannot_be_written_to_is_known_before_the_first_render(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_held_out", lambda *_: pytest.fail("it rendered"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="cannot write into the folder .*/file/out"):
+        search(settings(output=str(tmp_path / "file" / "out" / "search.json")))
+
+
+def test_the_table_is_printed_also_where_it_cannot_be_written(settings, monkeypatch, capsys):
+    def full(self, figures, *, whole):
+        if whole:
+            raise OSError("no space left on device")
+
+    monkeypatch.setattr(module.ResultsFile, "keep", full)
+    with pytest.raises(OSError, match="no space"):
+        search(settings())
+    assert "mean-code" in capsys.readouterr().out
+
+
 def test_the_generator_can_be_compiled(settings, compiled):
     plain, fused = (search(settings(budgets=(1,), output=None, compile=each)) for each in (False, True))
     assert len(compiled) == 1 and plain["starts"] == fused["starts"]
