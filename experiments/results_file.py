@@ -181,9 +181,11 @@ def environment() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """Give the commit of the source tree, with `+` if it has changes; None outside a git checkout."""
-    root = Path(__file__).resolve().parent.parent
+    """Give the commit of the source tree, with `+` if it has changes; None outside a git checkout of it."""
+    file = Path(__file__).resolve()
+    root = file.parent.parent
     try:
+        _git(root, "ls-files", "--error-unmatch", str(file))  # installed within a user's checkout, it is not of it
         revision = _git(root, "rev-parse", "--short=12", "HEAD")
         return revision + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):

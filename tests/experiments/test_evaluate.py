@@ -3,6 +3,7 @@
 import importlib
 import json
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -13,6 +14,7 @@ import generators
 from agents import checkpoints, networks
 from agents.checkpoints import SHIPPED_AGENTS
 from blindsr_env import degradation, images, kernels, metrics
+from experiments import results_file
 from experiments.evaluate import Evaluate, evaluate, table_of_differences
 from experiments.results_file import vacant, write_results
 from experiments.scoring import differences
@@ -382,6 +384,26 @@ def test_results_files_get_their_ending_and_settings_that_change_nothing_do_not_
     assert vacant(tmp_path / "mine", {"a": 1} | later) == tmp_path / "mine.json"
     assert vacant(tmp_path / "mine", {"a": 1, "tiles": (64,)}) == tmp_path / "mine_2.json"
     assert vacant(tmp_path / "mine", {"a": 2}) == tmp_path / "mine_2.json"
+
+
+def test_the_commit_is_that_of_this_source_and_not_of_a_checkout_around_it(tmp_path, monkeypatch):
+    place = tmp_path / "experiments" / "results_file.py"
+    place.parent.mkdir()
+    place.write_text("")
+    (tmp_path / "own.py").write_text("")
+    who = ["-c", "user.name=me", "-c", "user.email=me@example.org"]
+
+    def git(*arguments):
+        subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)
+
+    git("init")
+    git("add", "own.py")
+    git("commit", "-m", "theirs")
+    monkeypatch.setattr(results_file, "__file__", str(place))
+    assert results_file.commit() is None
+    git("add", ".")
+    git("commit", "-m", "ours")
+    assert len(results_file.commit()) == 12
 
 
 def test_results_of_other_files_of_the_same_name_are_not_replaced(tmp_path):
