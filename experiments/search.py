@@ -95,8 +95,11 @@ class Search:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse invalid budgets, counts and widths."""
+        """Refuse invalid budgets, counts and widths, and a start given twice."""
         at_least(0, self, "seed")
+        if self.population < 2 or self.population % 2:
+            raise ValueError(f"population must be an even number of 2 or more, got {self.population}")
+        labels.distinct(labels.of_policies(self.starts), "start")
         if not self.budgets or min(self.budgets) < 1 or list(self.budgets) != sorted(set(self.budgets)):
             raise ValueError(f"budgets must be rising numbers of renders, 1 or more, got {list(self.budgets)}")
         at_least(1, self, "scenes")

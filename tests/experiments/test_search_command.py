@@ -137,6 +137,11 @@ def test_a_place_that_cannot_be_written_to_is_known_before_the_first_render(sett
         search(settings(output=str(tmp_path / "file" / "out" / "search.json")))
 
 
+def test_a_population_is_refused_before_the_first_render(settings):
+    with pytest.raises(ValueError, match="population must be an even number of 2 or more, got 0"):
+        settings(population=0)
+
+
 def test_the_table_is_printed_also_where_it_cannot_be_written(settings, monkeypatch, capsys):
     def full(self, figures, *, whole):
         if whole:
@@ -301,6 +306,7 @@ def test_nothing_won_has_no_share(settings, monkeypatch):
         (["--starts", "[predicter]"], "unknown policy 'predicter': did you mean 'predictor'"),
         (["--metric", "niqe+0.1*pnsr"], "unknown metric 'pnsr': did you mean 'psnr'"),
         (["--population", "3"], "population must be an even number"),
+        (["--starts", "[mean-code, mean-code]"], "the start 'mean-code' is given twice: give each once"),
         (["--views", "5"], "views must be 1 to 4, got 5"),
     ],
 )
