@@ -20,13 +20,17 @@ SHOWN = 3
 def extremes(path: Path, held_out: HeldOut, scored: Scored, title: str) -> None:
     """Draw the best and the worst scenes, one row each: LR, SR, SR with the true code, HR, and both kernels.
 
+    Scenes without a reward are neither; where none has one, nothing is drawn.
+
     Args:
         path: PNG to write.
         held_out: the scenes.
         scored: what the policy made of them.
         title: of the whole picture.
     """
-    order = np.argsort(np.nan_to_num(scored.reward, nan=0.0))[::-1]  # best first
+    order = np.argsort(-scored.reward)[: np.count_nonzero(~np.isnan(scored.reward))]  # best first; NaN comes last
+    if not order.size:
+        return
     rows = order if len(order) <= 2 * SHOWN else np.concatenate([order[:SHOWN], order[-SHOWN:]])
     gallery(path, [_row(held_out, int(row), scored) for row in rows], title)
 

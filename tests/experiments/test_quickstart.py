@@ -117,7 +117,14 @@ def test_extremes_are_the_best_and_the_worst(folder, tiny_checkpoint, tmp_path, 
     drawn = []
     monkeypatch.setattr("experiments.extremes.gallery", lambda path, rows, title: drawn.extend(rows))
     extremes(tmp_path / "e.png", held_out, scored, "")
-    assert [row["HR"][1] for row in drawn] == [f"reward {r:+.2f}" for r in (7, 5, 4, np.nan, -1, -6)]
+    assert [row["HR"][1] for row in drawn] == [f"reward {r:+.2f}" for r in (7, 5, 4, 2, -1, -6)]
+    drawn.clear()
+    scored.reward[:5] = np.nan
+    extremes(tmp_path / "e.png", held_out, scored, "")
+    assert [row["HR"][1] for row in drawn] == [f"reward {r:+.2f}" for r in (5, 4, -1)], "not one without a score"
+    scored.reward[:] = np.nan
+    extremes(tmp_path / "e.png", held_out, scored, "")
+    assert len(drawn) == 3
 
 
 @pytest.mark.parametrize("algorithm", ["ddpg", "group-pg", "pathwise", "sb3-ppo"])
