@@ -196,6 +196,8 @@ def hacking(results: list[Result], settings: Plot) -> Any:
 
 def _draw_hack(panels: list[Any], metric: str, entries: dict[str, dict[str, Any]]) -> None:
     """Draw one metric's row: `entries` are generators by name, as in results files."""
+    from matplotlib.ticker import LogFormatter
+
     spaces = list(dict.fromkeys(space for entry in entries.values() for space in entry["actions"]))
     for s, space in enumerate(spaces):
         there = [(g, entry["actions"][space]) for g, entry in enumerate(entries.values()) if space in entry["actions"]]
@@ -206,6 +208,9 @@ def _draw_hack(panels: list[Any], metric: str, entries: dict[str, dict[str, Any]
             axes.bar(at, [one["mean"] for one in found], 0.8 / len(spaces), yerr=ends, label=space, capsize=2)
         panels[2].bar(at, [1e3 * each["scores"]["grid"] for _, each in there], 0.8 / len(spaces), label=space)
     panels[2].set_yscale("log")  # a printed grid is a hundred times the photo's own
+    # Plain numbers: what a log axis writes by itself is a formula, which `literally` would spell out.
+    panels[2].yaxis.set_major_formatter("{x:g}")
+    panels[2].yaxis.set_minor_formatter(LogFormatter())
     for g, entry in enumerate(entries.values()):
         line = {"color": "k", "ls": "--", "label": "true code" if g == 0 else None}
         panels[2].plot([g - 0.4, g + 0.4], [1e3 * entry["true_code"]["grid"]] * 2, **line)

@@ -125,6 +125,9 @@ def test_hacking_has_a_bar_a_generator_and_space():
     assert heights == [[1.5] * 3, [-0.5] * 3, [7.0] * 3]
     centres = [bar.get_x() + bar.get_width() / 2 for bar in figure.axes[0].patches]
     np.testing.assert_allclose(centres, [-0.2, 0.8, 0.2])
+    figure.draw_without_rendering()
+    ticks = [label.get_text() for which in ("major", "minor") for label in figure.axes[2].get_yticklabels(which=which)]
+    assert "0.1" in ticks and not any("$" in tick for tick in ticks)
 
 
 def test_hacking_has_a_row_a_metric_and_tells_files_apart():
