@@ -22,9 +22,7 @@ from experiments.held_out import check_common, check_size
 from experiments.intervals import Interval
 from experiments.results_file import ResultsFile
 from experiments.scoring import differences, scored, zeta_of
-
-BUILT_IN = "built-in"
-"""What the set of held-out photos in the package is called."""
+from experiments.sheets import BUILT_IN
 
 
 @dataclass(frozen=True, kw_only=True)

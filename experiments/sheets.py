@@ -51,8 +51,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments import evaluate, paper
+from experiments import paper
 from generators.nearest import unknown
+
+BUILT_IN = "built-in"
+"""What the set of held-out photos in the package is called."""
 
 SETS = ("Set5", "Set14", "BSD100")
 """In the paper's order; other sets follow."""
@@ -153,7 +156,7 @@ def sheets(results: Iterable[Result]) -> list[Sheet]:
     for result in results:
         figures = result.figures
         for sheet in figures.get("sheets", [figures] if "policies" in figures else []):
-            title = sheet.get("set") or result.config.get("images") or evaluate.BUILT_IN
+            title = sheet.get("set") or result.config.get("images") or BUILT_IN
             count, all_of_it = len(sheet.get("photos", ())), paper.PHOTOS.get(title)
             if count and all_of_it and count != all_of_it:  # some photos of a set are not to stand beside the paper's
                 title = f"{title} ({count} of {all_of_it} photos)"
