@@ -21,6 +21,12 @@ from generators.nearest import unknown
 SIDE = 3.2
 """Inches of a panel."""
 
+COLUMN = 40
+"""Names in a legend's column."""
+
+LINES = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
+"""Each goes with the ten colours, so that fifty curves of a panel differ."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
@@ -120,7 +126,7 @@ def price(results: list[Result], settings: Plot) -> Any:
     points = {title: prices.points(found) for title, found in by_set.items()}
     direct = len(points) == 1 and all(len(each) <= prices.DIRECT for each in points.values())
     figure, panels = _panels(len(points), side=1.3 * SIDE)
-    looks: dict[str, int] = {}
+    looks: prices.Looks = {}
     for axes, (title, every) in zip(panels, points.items(), strict=True):
         prices.draw(axes, title, every, looks, direct)
     named = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
@@ -134,16 +140,21 @@ def price(results: list[Result], settings: Plot) -> Any:
         "shares of the way from the prediction to what an agent chooses": {"ls": "-"},
     }
     handles = {label: Line2D([], [], color="0.35", **look) for label, look in about.items()}  # type: ignore[arg-type]
-    where = "outside lower center" if direct else "outside right center"
-    figure.set_figwidth(800 / figure.dpi if direct else figure.get_figwidth() + SIDE)
     every_handle = {**named, **handles}
-    figure.set_figheight(max(figure.get_figheight(), 0.5 + 0.16 * len(every_handle)))
-    figure.legend(every_handle.values(), every_handle.keys(), fontsize=7.5, loc=where)
     if direct:
+        figure.set_figwidth(800 / figure.dpi)
+        figure.legend(every_handle.values(), every_handle.keys(), fontsize=7.5, loc="outside lower center")
         FigureCanvasAgg(figure)
         figure.draw_without_rendering()  # fixes the layout, so that labels know where points lie
         ((axes, every),) = zip(panels, points.values(), strict=True)
         prices.label(axes, every, looks)
+    else:
+        columns = 1 + len(every_handle) // COLUMN
+        figure.set_figwidth(figure.get_figwidth() + columns * (0.6 + 0.06 * max(map(len, every_handle))))
+        figure.set_figheight(max(figure.get_figheight(), 0.5 + 0.16 * -(-len(every_handle) // columns)))
+        figure.legend(
+            every_handle.values(), every_handle.keys(), fontsize=7.5, loc="outside right center", ncols=columns
+        )
     return figure
 
 
@@ -160,18 +171,26 @@ def learning(results: list[Result], settings: Plot) -> Any:
                     raise ValueError(f"two files have different learning curves of {label}: rename one recipe")
     if not panels_of:
         return None
-    figure, panels = _panels(len(panels_of), side=1.3 * SIDE)
+    # One below another, and legends beside them: a reward may have dozens of curves.
+    heights = [max(SIDE, 0.8 + 0.16 * len(found)) for found in panels_of.values()]
+    longest = max(len(label) for found in panels_of.values() for label in found)
+    figure, panels = _panels(1, len(panels_of))
+    figure.set_size_inches(1.5 * SIDE + 1 + 0.06 * longest, sum(heights))
+    panels[0].get_gridspec().set_height_ratios(heights)
     for axes, (title, found) in zip(panels, panels_of.items(), strict=True):
-        for label, curve in found.items():
+        for number, (label, curve) in enumerate(found.items()):
             by_seed = np.array(curve["by_seed"], dtype=np.float64)  # (seeds, renders), NaN where nothing was logged
             there = np.isfinite(by_seed).all(axis=0)
             at, by_seed = np.array(curve["renders"])[there], by_seed[:, there]
-            (line,) = axes.plot(
-                at, by_seed.mean(axis=0), label=f"{label}, {len(by_seed)} seed{'s' * (len(by_seed) > 1)}"
-            )
+            name = f"{label}, {len(by_seed)} seed{'s' * (len(by_seed) > 1)}"
+            (line,) = axes.plot(at, by_seed.mean(axis=0), ls=LINES[number // 10 % len(LINES)], label=name)
             axes.fill_between(at, by_seed.min(axis=0), by_seed.max(axis=0), color=line.get_color(), alpha=0.15)
         axes.set(title=f"{title}, while training", xlabel="renders")
-        axes.legend(fontsize=6)
+        ends = [curve["renders"][-1] for curve in found.values()]
+        if max(ends) > 10 * min(ends):  # or one long run would leave the others a hair's breadth
+            axes.set_xscale("log")
+            _plain(axes.xaxis)
+        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
@@ -196,8 +215,6 @@ def hacking(results: list[Result], settings: Plot) -> Any:
 
 def _draw_hack(panels: list[Any], metric: str, entries: dict[str, dict[str, Any]]) -> None:
     """Draw one metric's row: `entries` are generators by name, as in results files."""
-    from matplotlib.ticker import LogFormatter
-
     spaces = list(dict.fromkeys(space for entry in entries.values() for space in entry["actions"]))
     for s, space in enumerate(spaces):
         there = [(g, entry["actions"][space]) for g, entry in enumerate(entries.values()) if space in entry["actions"]]
@@ -208,9 +225,7 @@ def _draw_hack(panels: list[Any], metric: str, entries: dict[str, dict[str, Any]
             axes.bar(at, [one["mean"] for one in found], 0.8 / len(spaces), yerr=ends, label=space, capsize=2)
         panels[2].bar(at, [1e3 * each["scores"]["grid"] for _, each in there], 0.8 / len(spaces), label=space)
     panels[2].set_yscale("log")  # a printed grid is a hundred times the photo's own
-    # Plain numbers: what a log axis writes by itself is a formula, which `literally` would spell out.
-    panels[2].yaxis.set_major_formatter("{x:g}")
-    panels[2].yaxis.set_minor_formatter(LogFormatter())
+    _plain(panels[2].yaxis)
     for g, entry in enumerate(entries.values()):
         line = {"color": "k", "ls": "--", "label": "true code" if g == 0 else None}
         panels[2].plot([g - 0.4, g + 0.4], [1e3 * entry["true_code"]["grid"]] * 2, **line)
@@ -224,12 +239,12 @@ def _draw_hack(panels: list[Any], metric: str, entries: dict[str, dict[str, Any]
 
 def searches(results: list[Result], settings: Plot) -> Any:
     """Reward against renders per image: a panel per run."""
-    runs = [result.figures for result in results if result.figures.get("kind") == "search"]
+    runs = [result for result in results if result.figures.get("kind") == "search"]
     if not runs:
         return None
     figure, panels = _panels(len(runs), side=1.5 * SIDE)
-    for axes, figures in zip(panels, runs, strict=True):
-        findings.draw(axes, figures)
+    for axes, run in zip(panels, runs, strict=True):
+        findings.draw(axes, run.figures, run.config.get("images"))
     return figure
 
 
@@ -260,6 +275,14 @@ def _sheets(results: list[Result], settings: Plot) -> list[Sheet]:
 
 def _shown(name: str, settings: Plot) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in settings.policies)
+
+
+def _plain(axis: Any) -> None:
+    """Give a log axis plain numbers: what it writes by itself is a formula, which `literally` would spell out."""
+    from matplotlib.ticker import LogFormatter
+
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(LogFormatter())
 
 
 def _panels(count: int, rows: int = 1, side: float = SIDE) -> tuple[Any, list[Any]]:

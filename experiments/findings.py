@@ -5,6 +5,7 @@ The figures are those of `experiments.search`; `experiments.sheets` says how the
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ import numpy as np
 from experiments import labels
 from experiments.intervals import Interval
 from experiments.pictures import literally
+from experiments.sheets import BUILT_IN
 from generators.atomic import atomic_write
 
 ALWAYS = ("true-code", "predictor")
 """Starts of every run: the better of their two searches in a scene is its best known code, normalised score 1."""
+
+TITLE = 66
+"""Letters in a line of a chart's title."""
 
 BLIND = ("mean-code", "random")
 """Starts that know nothing about their scene."""
@@ -75,27 +80,29 @@ def _on_unseen(figures: dict[str, Any], wide: int) -> list[str]:
 
 
 @literally()
-def plot(path: Path, figures: dict[str, Any]) -> None:
+def plot(path: Path, figures: dict[str, Any], photos: str | None) -> None:
     """Draw reward against renders per image.
 
     Args:
         path: PNG to write.
         figures: of `search`.
+        photos: name of the set; None of the built-in one.
     """
     from matplotlib.figure import Figure  # half a second to import, and only pictures need it
 
     figure = Figure(figsize=(6.4, 4.2), dpi=130, layout="constrained")
-    draw(figure.add_subplot(), figures)
+    draw(figure.add_subplot(), figures, photos)
     with atomic_write(path) as partial:
         figure.savefig(partial)
 
 
-def draw(axes: Any, figures: dict[str, Any]) -> None:
+def draw(axes: Any, figures: dict[str, Any], photos: str | None) -> None:
     """Draw reward against renders per image, a line for each start; dotted, what a policy gains by itself.
 
     Args:
         axes: Matplotlib's, to draw on.
         figures: of `search`.
+        photos: name of the set; None of the built-in one.
     """
     for index, (name, of) in enumerate(figures["starts"].items()):
         mean, low, high = (np.array([entry[key] for entry in of["reward"]]) for key in ("mean", "low", "high"))
@@ -110,13 +117,21 @@ def draw(axes: Any, figures: dict[str, Any]) -> None:
     axes.minorticks_off()
     axes.set_xlabel("renders per image")
     axes.set_ylabel(f"reward over the true code ({figures['metric']})")
-    axes.set_title(
-        f"{figures['generator']}, {figures['action']}: best code found, mean and 95% interval over photos"
-        + _views(figures),
-        fontsize=9,
-    )
+    axes.set_title(textwrap.fill(_about(figures, photos), TITLE), fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
+
+
+def _about(figures: dict[str, Any], photos: str | None) -> str:
+    """Say what a panel shows; older files lack the patch and the widths."""
+    patch, widths = figures.get("patch_size", ""), figures.get("widths")
+    sides = " x ".join(map(str, patch if isinstance(patch, list | tuple) else [patch] * 2))
+    scenes = "" if patch == "" else ", whole photos" if patch is None else f", patches of {sides}"
+    scenes += f", widths {', '.join(f'{width:g}' for width in widths)}" if widths else ""
+    return (
+        f"{figures['generator']}, {figures['action']}, {len(figures['photos'])} photos of {photos or BUILT_IN}"
+        f"{scenes}: best code found, mean and 95% interval over photos{_views(figures)}"
+    )
 
 
 def _views(figures: dict[str, Any]) -> str:

@@ -18,8 +18,14 @@ from experiments.sheets import Sheet
 DIRECT = 16
 """Up to so many points are labelled in the chart itself; more would hide one another, so a legend names them."""
 
-MARKERS = "osD^vPX"
-"""Their number has no factor in common with that of the ten colours, so that seventy pairs differ."""
+MARKERS = "osD^vPX<>*p"
+"""Their number has no factor in common with that of the ten colours, so that 110 pairs differ."""
+
+GREY = "0.35"
+"""Of the policies that agents start from, which only markers tell apart."""
+
+Looks = dict[str, tuple[str, str]]
+"""Colour and marker by name."""
 
 START = "predictor"
 """The policy that agents start from: share 0 of the way to what an agent chooses."""
@@ -79,14 +85,14 @@ def points(sheets: Sequence[Sheet]) -> list[Point]:
     return list(found.values())
 
 
-def draw(axes: Any, title: str, every: Sequence[Point], looks: dict[str, int], direct: bool) -> None:
+def draw(axes: Any, title: str, every: Sequence[Point], looks: Looks, direct: bool) -> None:
     """Draw one set: a colour for each agent, its shares joined from the prediction on, 95% intervals as bars.
 
     Args:
         axes: Matplotlib's, to draw on.
         title: name of the set.
         every: points of the set.
-        looks: numbers of the agents drawn before, which keep colour and marker; new ones are added.
+        looks: of the agents drawn before, which keep theirs; new ones are added.
         direct: whether agents are labelled in the chart, by `label`; otherwise a legend has to name them.
     """
     kinds = list(dict.fromkeys(point.where for point in every))
@@ -96,8 +102,11 @@ def draw(axes: Any, title: str, every: Sequence[Point], looks: dict[str, int], d
         ways.setdefault(point.name, []).append(point)
     for name, own in ways.items():
         own = sorted(own, key=lambda point: point.share)
-        number = looks.setdefault(name, len(looks))
-        colour, marker = _colour(own[0], looks), "o" if direct else MARKERS[number % len(MARKERS)]
+        if name not in looks:
+            start = all(point.share == 0 for point in own)
+            number = sum((colour == GREY) == start for colour, _ in looks.values())
+            looks[name] = (GREY if start else f"C{number % 10}", MARKERS[number % len(MARKERS)])
+        colour, marker = looks[name][0], "o" if direct else looks[name][1]
         if len(own) > 1:
             way = [starts[own[0].where], *own] if own[0].where in starts else own
             axes.plot(*zip(*(point.at for point in way), strict=True), color=colour, lw=1.3, alpha=0.7, zorder=2)
@@ -122,7 +131,7 @@ def draw(axes: Any, title: str, every: Sequence[Point], looks: dict[str, int], d
     axes.margins(0.06, 0.1)
 
 
-def label(axes: Any, every: Sequence[Point], looks: dict[str, int]) -> None:
+def label(axes: Any, every: Sequence[Point], looks: Looks) -> None:
     """Write labels beside the points, each where it hides least.
 
     Args:
@@ -140,7 +149,7 @@ def label(axes: Any, every: Sequence[Point], looks: dict[str, int]) -> None:
     taken = [_box(x - 4 * unit, y - 4 * unit, x + 4 * unit, y + 4 * unit) for x, y in at.values()]
     taken += [text.get_window_extent(renderer) for text in axes.texts]
     lines = [bar for point in every for bar in _bars(axes, point, unit)] + _along(axes, unit)
-    wanted = [(point.at, point.label, _colour(point, looks)) for point in every]
+    wanted = [(point.at, point.label, looks[point.name][0]) for point in every]
     # Long texts first: a share finds a place more easily.
     for place, words, colour in sorted([*wanted, ((0.0, 0.0), TRUE_CODE, "k")], key=lambda each: -len(each[1])):
         best = None
@@ -169,11 +178,6 @@ def label(axes: Any, every: Sequence[Point], looks: dict[str, int]) -> None:
                 text.remove()
         assert best is not None
         taken.append(best[2])
-
-
-def _colour(point: Point, looks: dict[str, int]) -> str:
-    number = looks[point.name]
-    return "0.35" if point.share == 0 else f"C{(number + number // 10) % 10}"
 
 
 def _box(left: float, bottom: float, right: float, top: float) -> Any:

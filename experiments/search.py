@@ -163,7 +163,7 @@ def search(settings: Search) -> dict[str, Any]:
                 print(table(figures))  # before they are written: a full disk should not take them along
             output.keep(figures, whole=whole)
     if output.path is not None:
-        plot(output.path.with_suffix(".png"), figures)
+        plot(output.path.with_suffix(".png"), figures, labels.short(settings.images))
         print(f"written to {output.path} and {output.path.with_suffix('.png')}")
     return figures
 

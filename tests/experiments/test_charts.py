@@ -1,6 +1,7 @@
 """Charts from made-up results: the figures drawn are those of the files."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -82,6 +83,20 @@ def test_a_policy_of_several_files_is_one_point_and_the_eleventh_has_another_mar
     assert f"other, code: {name}" in other.axes[0].get_legend_handles_labels()[1]
 
 
+def test_no_two_policies_of_a_price_chart_look_alike():
+    agent, true = SHEET["policies"]["agent"], {"true-code": SHEET["policies"]["true-code"]}
+    shared = true | {"predictor": agent}
+    sheets = [
+        {**SHEET, "generator": f"g{i}", "policies": shared | {f"p{i}.{j}": agent for j in range(8)}} for i in range(9)
+    ]
+    figure = charts.price([result(sheet) for sheet in sheets], Plot())
+    (axes,) = figure.axes
+    assert len({(point.get_marker(), point.get_color()) for point in shown(axes)}) == len(shown(axes)) == 81
+    figure.draw_without_rendering()
+    assert figure.legends[0].get_window_extent().x0 > axes.get_tightbbox().x1
+    assert figure.legends[0].get_window_extent().y0 > 0, "all of it is there"
+
+
 def test_price_joins_the_shares_of_an_agent_from_the_prediction_and_labels_them():
     def at(psnr, niqe):
         return {"psnr": entry([31.0] * 3, psnr), "niqe": entry([4.5] * 3, niqe)}
@@ -148,11 +163,21 @@ def test_hacking_has_a_row_a_metric_and_tells_files_apart():
 def test_search_has_a_line_a_start_and_its_policy_alone_dotted():
     start = {"reward": [interval(0.5), interval(1.0)], "curve": [0.5, 0.7, 1.0]}
     figures = {"kind": "search", "generator": "g", "action": "code", "metric": "niqe", "budgets": [1, 3]}
-    figures["starts"] = {"true-code": start, "agent.safetensors": start}
+    figures |= {"photos": ["a", "b"], "starts": {"true-code": start, "agent.safetensors": start}}
     (axes,) = charts.searches([result(figures)], Plot()).axes
     lines = {line.get_label(): line for line in axes.lines}
     assert lines["search from agent.safetensors"].get_xydata().tolist() == [[1, 0.5], [2, 0.7], [3, 1.0]]
     assert lines["agent.safetensors alone"].get_linestyle() == ":" and "true-code alone" not in lines
+    crops = {**figures, "patch_size": [72, 96], "widths": [0.2, 1.3], "views": 4}
+    whole = {**figures, "patch_size": None, "widths": [0.2, 1.3, 2.6]}
+    runs = [Result("a.json", crops, {"images": "Set5"}), Result("b.json", whole, {}), Result("c.json", crops, {})]
+    figure = charts.searches(runs, Plot())
+    titles = [axes.get_title().replace("\n", " ") for axes in figure.axes]
+    assert "g, code, 2 photos of Set5, patches of 72 x 96, widths 0.2, 1.3: best" in titles[0]
+    assert "2 photos of built-in, whole photos, widths 0.2, 1.3, 2.6: best" in titles[1]
+    figure.draw_without_rendering()
+    boxes = [axes.title.get_window_extent() for axes in figure.axes]
+    assert not any(one.overlaps(other) for one, other in zip(boxes, boxes[1:], strict=False))
 
 
 def test_other_scales_do_not_stand_beside_the_paper():
@@ -176,6 +201,23 @@ def test_files_are_written_for_what_is_there(tmp_path, capsys):
 
 def test_nothing_to_draw():
     assert all(draw([result({"timesteps": 3})], Plot()) is None for draw in charts.CHARTS.values())
+
+
+def test_dozens_of_learning_curves_differ_beside_a_legend_that_hides_none():
+    def recipe(renders):
+        curve = {"metric": "niqe", "generator": "g", "renders": [10.0, renders], "by_seed": [[0.0, 1.0]]}
+        return {"agents": ["agent"], "metrics": {}, "curves": {"reward": curve}}
+
+    many = {**SHEET, "recipes": {f"recipe {i}": recipe(1e3 if i else 1e5) for i in range(45)}}
+    figure = charts.learning([result(many)], Plot())
+    (axes,) = figure.axes
+    assert len({(str(line._dash_pattern), line.get_color()) for line in axes.lines}) == 45
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # layout given up
+        figure.draw_without_rendering()
+    legend, whole = axes.get_legend().get_window_extent(), figure.bbox
+    assert legend.x0 >= axes.get_window_extent().x1 and legend.y0 > whole.y0 and legend.x1 < whole.x1
+    assert axes.get_xscale() == "log" and not any("$" in tick.get_text() for tick in axes.get_xticklabels())
 
 
 def test_learning_curves_and_prices_of_recipes():
