@@ -113,14 +113,14 @@ def true_code(results: list[Result], settings: Plot) -> Any:
 
 
 def price(results: list[Result], settings: Plot) -> Any:
-    """NIQE gain against PSNR change, both over the true code: a panel per set, a point per policy."""
+    """NIQE gain against PSNR change, both over the true code: a panel per set and widths, a point per policy."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.lines import Line2D
 
     by_set: dict[str, list[Sheet]] = {}
     for sheet in _sheets(results, settings):
         if {"niqe", "psnr"} <= set(sheet.policies["true-code"]) and len(sheet.policies) > 1:
-            by_set.setdefault(sheet.set, []).append(sheet)
+            by_set.setdefault(sheet.title, []).append(sheet)
     if not by_set:
         return None
     points = {title: prices.points(found) for title, found in by_set.items()}

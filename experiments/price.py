@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from agents.part import parted
+from agents.part import MARK
 from experiments import paper
 from experiments.intervals import Interval
+from experiments.ranking import Entry, ranked
 from experiments.sheets import Sheet
 
 DIRECT = 16
@@ -41,6 +44,7 @@ class Point:
     Attributes:
         where: generator and action space.
         name: of the policy or recipe, without its share; behind generator and action space if the chart has several.
+        title: the same with the number of seeds, or which ones where others of the recipe stand beside them.
         share: of the way from the prediction to what it chooses, 0 to 1.
         seeds: how many agents are behind it.
         psnr: PSNR change, dB.
@@ -49,6 +53,7 @@ class Point:
 
     where: tuple[str, str]
     name: str
+    title: str
     share: float
     seeds: int
     psnr: Interval
@@ -65,24 +70,43 @@ class Point:
         if 0 < self.share < 1:
             near = Fraction(self.share).limit_denominator(8)
             return f"{near}" if abs(near - self.share) < 1e-9 else f"{self.share:g}"
-        return self.name if self.seeds == 1 else f"{self.name}, {self.seeds} seeds"
+        return self.title
 
 
 def points(sheets: Sequence[Sheet]) -> list[Point]:
-    """Take the points out of the sheets of one set; what stands in several of them is taken once."""
+    """Take the points out of the sheets of one set at the same widths; what stands in several of them is taken once.
+
+    Of a recipe the most seeds are taken. Where another file has other seeds, or a policy has its name, seeds are named.
+    """
     several = len({(sheet.generator, sheet.action) for sheet in sheets}) > 1
-    found: dict[tuple[str, float], Point] = {}
-    for sheet in sheets:
-        singles = [(name, 1, of_metric) for name, of_metric in sheet.singles.items()]
-        recipes = [(name, len(of["agents"]), of["metrics"]) for name, of in sheet.recipes.items()]
-        for name, seeds, of_metric in singles + recipes:
-            whole, share = parted(name)
-            share = 0.0 if whole == START else 1.0 if share is None else share
-            psnr, niqe = (Interval(**of_metric[metric]["gain"]) for metric in ("psnr", "niqe"))
-            called = f"{sheet.generator}, {sheet.action}: {whole}" if several else whole
-            point = Point((sheet.generator, sheet.action), called, share, seeds, psnr, niqe)
-            found.setdefault((called, share), point)
-    return list(found.values())
+    every = [entry for entry in ranked(sheets, "niqe") if "psnr" in entry.gains]
+    every = [entry for entry in every if not any(_fewer(entry, other) for other in every)]
+    alike = Counter((entry.board, entry.policy) for entry in every)
+    found = []
+    for entry in every:
+        entry = replace(entry, named=alike[entry.board, entry.policy] > 1)
+        name, share = _parted(entry.policy) if entry.agents is None else (entry.policy, 1.0)
+        name = entry.title if entry.agents is not None and entry.named else name
+        before = f"{entry.generator}, {entry.action}: " if several else ""
+        where, count = (entry.generator, entry.action), len(entry.agents or (name,))
+        psnr, niqe = entry.gains["psnr"], entry.gains["niqe"]
+        found.append(Point(where, before + name, before + entry.title, share, count, psnr, niqe))
+    return found
+
+
+def _fewer(entry: Entry, other: Entry) -> bool:
+    """Say whether a recipe's seeds are some of those of another entry of the same recipe."""
+    same = (entry.board, entry.policy) == (other.board, other.policy)
+    return same and None not in (entry.agents, other.agents) and set(entry.agents or ()) < set(other.agents or ())
+
+
+def _parted(policy: str) -> tuple[str, float]:
+    """Give a policy's name without its share, and that: 1 where it goes all of the way."""
+    whole, mark, end = policy.rpartition(MARK)
+    with suppress(ValueError):
+        if mark and 0 <= float(end) <= 1:
+            return whole, 0.0 if whole == START else float(end)
+    return policy, 0.0 if policy == START else 1.0
 
 
 def draw(axes: Any, title: str, every: Sequence[Point], looks: Looks, direct: bool) -> None:

@@ -110,6 +110,12 @@ class Sheet:
     references: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def title(self) -> str:
+        """The set, with the widths where they are not the paper's: means over others do not compare."""
+        widths = f", widths {', '.join(f'{width:g}' for width in self.widths)}"
+        return self.set + ("" if self.widths == paper.WIDTHS else widths)
+
+    @property
     def singles(self) -> dict[str, Any]:
         """The policies, other than the true code, that are not seeds of a recipe."""
         seeds = {agent for recipe in self.recipes.values() for agent in recipe["agents"]}

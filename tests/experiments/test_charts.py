@@ -83,6 +83,55 @@ def test_a_policy_of_several_files_is_one_point_and_the_eleventh_has_another_mar
     assert f"other, code: {name}" in other.axes[0].get_legend_handles_labels()[1]
 
 
+def test_other_widths_have_a_panel_of_their_own_without_the_papers_line():
+    narrow = {**SHEET, "widths": [2.6]}
+    narrow["policies"] = {
+        "true-code": {"psnr": entry([31.9]), "niqe": entry([5.0])},
+        "agent": {"psnr": entry([31.0], -3.0), "niqe": entry([4.5], 0.9)},
+    }
+    of_paper, other = charts.price([result(SHEET), result(narrow)], Plot()).axes
+    assert [point.get_xydata().tolist() for axes in (of_paper, other) for point in shown(axes)] == [
+        [[-1.0, 0.5]],
+        [[-3.0, 0.9]],
+    ]
+    assert "on Set5 " in of_paper.get_title() and "on Set5, widths 2.6 " in other.get_title()
+    dashed = [any(line.get_linestyle() == "--" for line in axes.lines) for axes in (of_paper, other)]
+    assert dashed == [True, False]
+
+
+def seeded(name, seeds, gain):
+    gains = {"niqe": {"gain": interval(gain)}, "psnr": {"gain": interval(-0.2)}}
+    agents = [f"{name}/{seed}" for seed in seeds]
+    policies = {"true-code": SHEET["policies"]["true-code"]} | {agent: SHEET["policies"]["agent"] for agent in agents}
+    return result({**SHEET, "policies": policies, "recipes": {name: {"agents": agents, "metrics": gains}}})
+
+
+def test_a_recipe_is_drawn_with_the_most_of_its_seeds():
+    files = [seeded("r", (0, 1), 0.3), seeded("r", (0, 1, 2), 0.4)]
+    for results in (files, files[::-1]):
+        (axes,) = charts.price(results, Plot(policies=("r",))).axes
+        assert [point.get_ydata()[0] for point in shown(axes)] == [0.4]
+        assert "r, 3 seeds" in {text.get_text() for text in axes.texts}
+
+
+def test_other_seeds_and_a_policy_of_a_recipes_name_are_told_apart():
+    agent = {"true-code": SHEET["policies"]["true-code"], "r": SHEET["policies"]["agent"]}
+    files = [seeded("r", (0, 1), 0.3), seeded("r", (2, 3), 0.4), result({**SHEET, "policies": agent})]
+    (axes,) = charts.price(files, Plot(policies=("r",))).axes
+    assert {text.get_text() for text in axes.texts} >= {"r, seeds 0, 1", "r, seeds 2, 3", "r"}
+    assert len({point.get_color() for point in shown(axes)}) == 3
+    assert not [line for line in axes.lines if len(line.get_xdata()) > 2], "no shares of one agent"
+
+
+def test_names_are_no_shares(tmp_path, monkeypatch):
+    agent = SHEET["policies"]["agent"]
+    sheet = {**SHEET, "policies": {"true-code": SHEET["policies"]["true-code"], "sac@3": agent, "rl@0.5": agent}}
+    (tmp_path / "rl@0.5").touch()
+    monkeypatch.chdir(tmp_path)
+    (axes,) = charts.price([seeded("ddpg@28000", (0, 1), 0.3), result(sheet)], Plot()).axes
+    assert {text.get_text() for text in axes.texts} >= {"ddpg@28000, 2 seeds", "sac@3", "1/2"}
+
+
 def test_no_two_policies_of_a_price_chart_look_alike():
     agent, true = SHEET["policies"]["agent"], {"true-code": SHEET["policies"]["true-code"]}
     shared = true | {"predictor": agent}
