@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -161,14 +162,22 @@ def price(results: list[Result], settings: Plot) -> Any:
 def learning(results: list[Result], settings: Plot) -> Any:
     """Learning curves, mean and range over seeds: a panel per reward, and one for the critics' sign agreement."""
     panels_of: dict[str, dict[str, dict[str, Any]]] = {}
+    seeds: dict[tuple[str, str], set[str]] = {}
     for sheet in _sheets(results, settings):
         for name, recipe in sheet.recipes.items():
             for what, curve in recipe.get("curves", {}).items():
                 title = f"reward, {curve['metric']}" if what == "reward" else what.replace("_", " ")
                 label = f"{curve['generator']}, {sheet.action}: {name}"
-                # Every set's sheet holds the same curve.
-                if panels_of.setdefault(title, {}).setdefault(label, curve) != curve:
-                    raise ValueError(f"two files have different learning curves of {label}: rename one recipe")
+                found, own = panels_of.setdefault(title, {}), set(recipe["agents"])
+                before = seeds.setdefault((title, label), own)
+                # Every set's sheet holds the same curve; another file may hold it of more seeds.
+                if found.setdefault(label, curve) == curve or own < before:
+                    continue
+                if not before < own:
+                    what = f"two files have different learning curves of {label}, the first is drawn: rename one recipe"
+                    warnings.warn(what, stacklevel=2)
+                    continue
+                found[label], seeds[title, label] = curve, own
     if not panels_of:
         return None
     # One below another, and legends beside them: a reward may have dozens of curves.

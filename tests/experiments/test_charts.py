@@ -288,6 +288,14 @@ def test_learning_curves_and_prices_of_recipes():
     assert point.get_xydata().tolist() == [[-0.2, 0.7]]  # the recipe, and not its seeds
     assert point.get_markerfacecolor() == point.get_color(), "filled: several seeds"
     assert charts.learning([Result("a.json", SHEET, {})], Plot()) is None
-    other = {**recipe, "curves": {"reward": {**curve, "by_seed": [[0.0, 0.0, 0.0]]}}}
-    with pytest.raises(ValueError, match="different learning curves of amgan, code: ours"):
-        charts.learning([*results, Result("b.json", {**SHEET, "recipes": {"ours": other}}, {})], Plot())
+    nothing = {"reward": {**curve, "by_seed": [[0.0, 0.0, 0.0]] * 2}}
+    other = Result("b.json", {**SHEET, "recipes": {"ours": {**recipe, "curves": nothing}}}, {})
+    with pytest.warns(UserWarning, match="different learning curves of amgan, code: ours, the first is drawn"):
+        (axes,) = charts.learning([*results, other], Plot()).axes
+    assert axes.lines[0].get_xydata().tolist() == [[10.0, 1.0], [30.0, 3.0]]
+    three = {"reward": {**curve, "by_seed": [*curve["by_seed"], [4.0, 4.0, 6.0]]}}
+    more = {**recipe, "agents": [*recipe["agents"], "agent/2"], "curves": three}
+    both = [*results, Result("c.json", {**SHEET, "recipes": {"ours": more}}, {})]
+    for found in (both, both[::-1]):
+        (axes,) = charts.learning(found, Plot()).axes
+        assert axes.lines[0].get_xydata().tolist() == [[10.0, 2.0], [30.0, 4.0]], "that of more seeds, unremarked"
