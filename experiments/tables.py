@@ -38,6 +38,9 @@ BOLD = "Bold: the interval lies above 0."
 """What bold print means, here and nowhere anything else."""
 
 
+LAYERS = {"amlayer": "AMLayer", "adain": "AdaIN"}
+"""Layers of Table 4, and what it calls them."""
+
 SCORES = {"psnr": "PSNR, dB", "ssim": "SSIM", "niqe": "NIQE", "lpips": "LPIPS", "grid": "grid, 1e-3"}
 """Metrics of the table of generators, and what columns call them."""
 
@@ -120,20 +123,20 @@ def table4(results: list[Result]) -> str:
     rows = []
     for result in results:
         every = result.figures.get("sheets", [])
-        layer = {sheet["generator"]: sheet["architecture"].get("modulation") for sheet in every}
-        if not {"amlayer", "adain"} <= set(layer.values()):
+        layer = {sheet["generator"]: sheet.get("architecture", {}).get("modulation") for sheet in every}
+        if not set(LAYERS) <= set(layer.values()):
             continue
         differences = {(each["set"], each["generator"]): each for each in result.figures["differences"]}
         for sheet in of_the_paper([result]):
             psnr, ssim = (sheet.mean(metric, paper.ADAIN_WIDTH) for metric in ("psnr", "ssim"))
-            if psnr is None:
+            if psnr is None or layer[sheet.generator] not in LAYERS:  # other networks may be in the run
                 continue
             difference = differences.get((sheet.set, sheet.generator))
             paired = ""
             if difference is not None:
                 by_width = difference["policies"]["true-code"]["psnr"]["by_width"]
                 paired = f"{Interval(**by_width[sheet.widths.index(paper.ADAIN_WIDTH)])} over {difference['against']}"
-            kind = {"amlayer": "AMLayer", "adain": "AdaIN"}[layer[sheet.generator]]
+            kind = LAYERS[layer[sheet.generator]]
             rows.append(
                 [sheet.set, sheet.generator, kind, f"{psnr:.2f}", "" if ssim is None else f"{ssim:.4f}", paired]
             )
@@ -162,7 +165,7 @@ def niqe_gains(results: list[Result]) -> str:
         rows.append([entry.set, entry.generator, entry.action, entry.title, _marked(entry.gains["niqe"]), less, *costs])
     return _document(
         "NIQE gains over the true kernel's code",
-        f"Means over whole photos at kernel widths {', '.join(f'{width:g}' for width in paper.WIDTHS)}. A gain is the "
+        f"Means over whole photos at kernel widths {_listed(paper.WIDTHS)}. A gain is the "
         "improvement over the same generator's picture with the true kernel's code; positive is better. Policies are "
         "ranked within each generator and action space; the paper's row comes first in each set.\n\n"
         f"{INTERVALS} {BOLD}",
@@ -178,7 +181,7 @@ def recipes(results: list[Result]) -> str:
         for name, recipe in sheet.recipes.items():
             for metric, entry in recipe["metrics"].items():
                 called, unit = labels.in_units(metric)
-                place = [sheet.set, sheet.generator, sheet.action, name]
+                place = [sheet.set, sheet.generator, sheet.action, _widths(sheet.widths), name]
                 by_width = "; ".join(_marked(_interval(each, unit)) for each in entry["gain_by_width"])
                 gain = _marked(_interval(entry["gain"], unit)) + _broken(entry)
                 gains.append([*place, str(len(recipe["agents"])), called, gain, by_width])
@@ -189,13 +192,14 @@ def recipes(results: list[Result]) -> str:
                     differences.append([*place, other, " / ".join(map(str, seeds)), called, shown])
     about = (
         "A recipe is a way to train; its seeds are agents that differ only in their random seed. Means over whole "
-        f"photos; gains over the true kernel's code, positive is better.\n\n{INTERVALS} {BOLD}"
+        f"photos and kernel widths, {_listed(paper.WIDTHS)} where no others are named; gains over the true kernel's "
+        f"code, positive is better.\n\n{INTERVALS} {BOLD}"
     )
     paired = (
         "Gain of the recipe minus that of the other one, paired by photo; intervals and bold as above. Where one of "
         "the two has a single seed, the interval contains no variance between its seeds, and nothing is bold."
     )
-    place, against = ["set", "generator", "action space", "recipe"], ["compared with", "seeds"]
+    place, against = ["set", "generator", "action space", "widths", "recipe"], ["compared with", "seeds"]
     parts = (
         _document("Recipes", about, [*place, "seeds", "metric", "gain", "gain at each width"], gains),
         _document("Recipes compared", paired, [*place, *against, "metric", "difference"], differences, "##"),
@@ -249,7 +253,7 @@ def metrics(results: list[Result]) -> str:
     return _document(
         "Generators by every metric",
         "The true kernel's code, mean over whole photos and the kernel widths "
-        f"{', '.join(f'{width:g}' for width in paper.WIDTHS)}. PSNR and SSIM: higher is better; the others: lower is "
+        f"{_listed(paper.WIDTHS)}. PSNR and SSIM: higher is better; the others: lower is "
         "better. LPIPS is SqueezeNet's.",
         ["set", "pictures", *SCORES.values()],
         [[*key, *rows[key]] for key in places],
@@ -263,6 +267,7 @@ def comparison(results: list[Result]) -> str:
             each["set"],
             each["generator"],
             each["against"],
+            _widths(each.get("widths", ())),
             metric + _broken(entry),
             str(_interval(entry, labels.in_units(metric)[1])),
         ]
@@ -273,10 +278,10 @@ def comparison(results: list[Result]) -> str:
     ]
     return _document(
         "Generators compared",
-        "Gain of one generator over another, both with the true kernel's code: mean over whole photos and all kernel "
-        "widths of the run, paired by photo, with a 95% interval over photos. Positive is better (lower NIQE, higher "
-        "PSNR); grid is in thousandths.",
-        ["set", "generator", "compared with", "metric", "gain"],
+        "Gain of one generator over another, both with the true kernel's code: mean over whole photos and kernel "
+        f"widths, {_listed(paper.WIDTHS)} where no others are named, paired by photo, with a 95% interval over photos. "
+        "Positive is better (lower NIQE, higher PSNR); grid is in thousandths.",
+        ["set", "generator", "compared with", "widths", "metric", "gain"],
         rows,
     )
 
@@ -338,6 +343,15 @@ def _score(entry: dict[str, Any] | None, metric: str) -> str:
 def _broken(entry: dict[str, Any]) -> str:
     """Say how many pictures are left out, if any."""
     return f" ({entry['broken']} pictures broken and left out)" if entry.get("broken") else ""
+
+
+def _widths(widths: Iterable[float]) -> str:
+    """Name kernel widths other than the paper's: means over these stand beside others."""
+    return "" if tuple(widths) == paper.WIDTHS else _listed(widths)
+
+
+def _listed(widths: Iterable[float]) -> str:
+    return ", ".join(f"{width:g}" for width in widths)
 
 
 def _each(values: Iterable[float], sign: str = "") -> list[str]:

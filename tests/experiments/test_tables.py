@@ -167,8 +167,10 @@ def test_table4_pairs_the_layers_at_its_width(make):
         "set": "Set5",
         "generator": "amnet_adain",
         "against": "amnet",
+        "widths": list(widths),
         "policies": {"true-code": {"psnr": psnr}},
     }
+    sheets.append(sheet("Set5", "srmdnf", [31.9, 31.8], widths, modulation=None))
     made = make(both={"sheets": sheets, "differences": [difference]})
     rows = made["table4"]
     check_layout(rows)
@@ -176,7 +178,8 @@ def test_table4_pairs_the_layers_at_its_width(make):
     assert rows[2] == ["Set5", "amnet", "AMLayer", "31.50", ""]
     paired = "-0.300 [-0.310, -0.280] over amnet"
     assert rows[3] == ["Set5", "amnet_adain", "AdaIN", "31.20", paired]
-    assert made["generators"][2] == ["Set5", "amnet_adain", "amnet", "psnr", "-0.100 [-0.110, -0.080]"]
+    assert len(rows) == 4, "a network with neither layer is none of the table's"
+    assert made["generators"][2] == ["Set5", "amnet_adain", "amnet", "1.3, 1.8", "psnr", "-0.100 [-0.110, -0.080]"]
 
 
 def test_niqe_gains_beside_the_papers(make):
@@ -245,6 +248,10 @@ def test_recipes_stand_for_their_seeds(make):
     ]
     assert rows[1][5] == "grid, 1e-3" and rows[0][7].count(";") == 2
     assert [row[3:] for row in rows[4:]] == [["b", "a", "2 / 2", "niqe", "**+0.200 [+0.190, +0.220]**"]]
+    narrow = sheet("Set5", "amgan", [31.0], widths=(1.8,), **{"a/0": {}, "a/1": {}}) | {"recipes": one["recipes"]}
+    rows = make(agents=one, narrow=narrow)["recipes"]
+    assert rows[0][3:5] == ["widths", "recipe"] and {row[3] for row in rows if row[4] == "a"} == {"", "1.8"}
+    (make.folder / "narrow.json").unlink()
     one["recipes"]["a"]["agents"] = ["a/0"]
     one["recipes"]["lr 1e-3 | wide"] = recipe(0.2, a=interval(0.2))
     rows = [row for row in make(agents=one)["recipes"] if row[0] == "Set5"]
