@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -88,7 +89,7 @@ def write_results(
 
     Args:
         path: the file.
-        figures: plain values.
+        figures: plain values; numbers that are not finite become null.
         config: settings, files by their names.
         seed: the random seed of the run.
         identity: digests of the files that the config names, see `experiments.digests`.
@@ -104,7 +105,16 @@ def write_results(
         "commit": commit(),
     }
     with atomic_write(path) as partial:
-        partial.write_text(json.dumps(content, indent=1, default=str) + "\n")
+        partial.write_text(json.dumps(_in_standard(content), indent=1, default=str, allow_nan=False) + "\n")
+
+
+def _in_standard(value: Any) -> Any:
+    """Give null for numbers that are not finite: JSON has none, and many readers refuse Python's NaN."""
+    if isinstance(value, Mapping):
+        return {key: _in_standard(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_in_standard(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def vacant(path: str | os.PathLike[str], config: Any, identity: Mapping[str, Any] | None = None) -> Path:

@@ -40,11 +40,14 @@ Scenes take one photo after another, in the order of `photos`; means are of the 
 An interval is `mean`, `low`, `high` (95%) and `count`, the number of independent values. Those of 10 to 49 photos in
 `experiments/results` were bootstrapped first and made Student's on 2026-11-27, from the scores in the files; those in
 `references` and `price`, whose scores no file holds, are bootstraps still.
+
+Numbers that are not finite, as the ends of one photo's interval, are null; older files hold NaN.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -52,6 +55,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import paper
+from experiments.intervals import Interval
 from generators.nearest import unknown
 
 BUILT_IN = "built-in"
@@ -63,6 +67,9 @@ SETS = ("Set5", "Set14", "BSD100")
 SAME, SAME_SHARE = 0.01, 0.05
 """Two files may differ in the same figure by this much, and by this share of it: threads, devices and releases sum in
 another order, which changes the rounding of pictures, and NIQE sees it."""
+
+NUMBERS = ("mean", "low", "high", "mean_by_width", "scores", "true_code", "curve")
+"""Keys of numbers and lists of them: JSON has no NaN, so files hold null there."""
 
 PLACES = "blindsr evaluate, blindsr hack or blindsr search"
 """What writes figures for tables and charts."""
@@ -134,22 +141,62 @@ def read(places: Sequence[str] | str) -> list[Result]:
         places: files, or folders whose `*.json` are read in the order of their names.
 
     Raises:
-        ValueError: a file is missing, or holds no results.
+        ValueError: a file is missing, holds no results, or is damaged.
+
+    Warns:
+        UserWarning: a run was cut short; or a file in a folder holds no results, and is passed over.
     """
     found = []
     for place in [places] if isinstance(places, str) else places:
         path = Path(place)
-        for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
+        for file in sorted(filter(Path.is_file, path.glob("*.json"))) if path.is_dir() else [path]:
+            content: Any = None
             try:
-                content = json.loads(file.read_text())
+                content = json.loads(file.read_text(), object_hook=_with_nan)
+                figures, config = dict(content["figures"]), dict(content["config"])
+                _check_layout(figures)
                 if not content.get("whole", True):
                     warnings.warn(f"{file} is of a run that was cut short: run it again", stacklevel=2)
-                found.append(Result("/".join(file.parts[-2:]), dict(content["figures"]), dict(content["config"])))
+                found.append(Result("/".join(file.parts[-2:]), figures, config))
             except OSError:
                 raise ValueError(f"no results file at {file}: check the path") from None
             except (ValueError, KeyError, TypeError, AttributeError):
-                raise ValueError(f"{file} holds no results of a blindsr command: remove it, or run it again") from None
+                if not path.is_dir() or (isinstance(content, dict) and {"figures", "config"} <= set(content)):
+                    what = f"{file} holds no results of a blindsr command: remove it, or run it again"
+                    raise ValueError(what) from None
+                warnings.warn(f"{file} holds no results of a blindsr command: it is passed over", stacklevel=2)
     return found
+
+
+def _with_nan(entry: dict[str, Any]) -> dict[str, Any]:
+    """Give NaN back for the null of numbers; elsewhere null stays."""
+    return {key: _numbers(value) if key in NUMBERS else value for key, value in entry.items()}
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    return math.nan if value is None else value
+
+
+def _check_layout(figures: dict[str, Any]) -> None:
+    """Take out of figures what tables and charts will: a KeyError, TypeError or ValueError where it is not there."""
+    for sheet in _sheets_of(figures):
+        _ = sheet["generator"], sheet["policies"]["true-code"]
+        for entry in (entry for of_metric in sheet["policies"].values() for entry in of_metric.values()):
+            _ = Interval(**entry["gain"]), dict(zip(sheet["widths"], entry["mean_by_width"], strict=True))
+        for recipe in sheet.get("recipes", {}).values():
+            _ = [*recipe["agents"]], [Interval(**entry["gain"]) for entry in recipe["metrics"].values()]
+    if figures.get("kind") == "hack":
+        _ = figures["metric"], [(entry["true_code"], entry["actions"]) for entry in figures["generators"].values()]
+    if figures.get("kind") == "search":
+        _ = [dict(zip(figures["budgets"], of["reward"], strict=True)) for of in figures["starts"].values()]
+
+
+def _sheets_of(figures: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(figures.get("sheets", [figures] if "policies" in figures else []))
 
 
 def sheets(results: Iterable[Result]) -> list[Sheet]:
@@ -161,7 +208,7 @@ def sheets(results: Iterable[Result]) -> list[Sheet]:
     found = []
     for result in results:
         figures = result.figures
-        for sheet in figures.get("sheets", [figures] if "policies" in figures else []):
+        for sheet in _sheets_of(figures):
             title = sheet.get("set") or result.config.get("images") or BUILT_IN
             count, all_of_it = len(sheet.get("photos", ())), paper.PHOTOS.get(title)
             if count and all_of_it and count != all_of_it:  # some photos of a set are not to stand beside the paper's

@@ -236,6 +236,16 @@ def test_a_run_cut_short_keeps_what_it_has_but_not_in_place_of_a_whole_one(tmp_p
     assert nowhere.path is None and not nowhere.keep({"n": 7}, whole=True)
 
 
+def test_results_are_standard_json(tmp_path):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    nan, high = float("nan"), float("inf")
+    write_results(tmp_path / "r.json", {"low": nan, "scores": [[1.0, high]], "count": 1}, {"a": 1}, seed=0)
+    content = json.loads((tmp_path / "r.json").read_text(), parse_constant=refuse)
+    assert content["figures"] == {"low": None, "scores": [[1.0, None]], "count": 1}
+
+
 def test_results_that_cannot_be_written_keep_the_old_ones(tmp_path):
     path = tmp_path / "results.json"
     write_results(path, {"psnr": 30.0}, {"a": 1}, seed=0)

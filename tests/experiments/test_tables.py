@@ -308,6 +308,44 @@ def test_hacking(make):
     assert rows[0][2] == "grid, 1e-3 gain" and rows[2][2] == "+0.150 [+0.100, +0.200]"
 
 
+def test_what_is_not_ours_in_a_folder_is_passed_over(make):
+    (make.folder / "c.json").mkdir()
+    for name, text in (("made_by.json", '{"a.png": {"figures": 1}}'), ("list.json", "[1]"), ("cut.json", "{")):
+        (make.folder / name).write_text(text)
+    with pytest.warns(UserWarning) as warned:
+        made = make(a=sheet("Set5", "amnet", [32.0, 32.1, 32.2]))
+    assert ["Set5", "amnet, ours"] in [row[:2] for row in made["table1"]]
+    said = [str(each.message) for each in warned if "passed over" in str(each.message)]
+    assert [message.split("/")[-1].split()[0] for message in said] == ["cut.json", "list.json", "made_by.json"]
+
+
+@pytest.mark.parametrize("lost", ["generator", "widths", "policies", "gain", "width", "recipe"])
+def test_a_damaged_results_file_is_named(tmp_path, capsys, lost):
+    damaged = sheet("Set5", "amnet", [32.0, 32.1, 32.2])
+    if lost in damaged:
+        del damaged[lost]
+    psnr = damaged.get("policies", {"true-code": {"psnr": {}}})["true-code"]["psnr"]
+    if lost == "gain":
+        del psnr["gain"]
+    if lost == "width":
+        psnr["mean_by_width"].pop()
+    if lost == "recipe":
+        damaged["recipes"] = {"r": {"agents": ["r/0"], "metrics": {"psnr": {}}}}
+    figures = {"sheets": [damaged], "differences": []}
+    (tmp_path / "a.json").write_text(json.dumps({"figures": figures, "config": {}}))
+    for place in (tmp_path, tmp_path / "a.json"):
+        assert cli.main(["tables", "--results", str(place), "--output", "null"]) == 2
+        assert "a.json holds no results of a blindsr command: remove it, or run it again" in capsys.readouterr().err
+
+
+def test_null_is_read_as_a_number_that_is_none(make):
+    agent = {"niqe": entry([4.0] * 3, 0.4)}
+    agent["niqe"]["gain"] |= {"low": None, "high": None}
+    one = sheet("Set5", "amgan", [31.0] * 3, agent=agent)
+    one["policies"]["true-code"] |= {"niqe": entry([5.0] * 3)}
+    assert make(a=one)["niqe_gains"][3][4] == "+0.400 [?]"
+
+
 def test_mistakes_are_named(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "list.json").write_text("[1]")
