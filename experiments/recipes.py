@@ -47,7 +47,9 @@ def files(recipe: Recipe) -> list[str]:
     places = [Path(place) for place in recipe]
     if isinstance(recipe, str):
         base = Path(recipe)
-        matches = sorted(Path(base.anchor).glob(str(base.relative_to(base.anchor))))
+        matches = [base]  # also where its name has brackets, which are a pattern otherwise
+        if not base.exists():
+            matches = sorted(Path(base.anchor).glob(str(base.relative_to(base.anchor))))
         places = [place for place in matches if place.is_dir() or place.suffix == ".safetensors"]
         places = [place for place in places if not place.name.endswith(".replay.safetensors")]  # lie beside agents
     found = [place / AGENT if place.is_dir() else place for place in places]

@@ -124,7 +124,20 @@ def test_patterns_match_runs_and_files(tmp_path, monkeypatch):
     assert recipes.files([str(tmp_path / "run_1"), found[2]]) == found[1:]
 
 
-def test_no_agents_are_named(tmp_path):
+def test_a_folder_with_brackets_in_its_name_is_no_pattern(tmp_path, monkeypatch):
+    for name in ("run[1]", "run1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "agent.safetensors").touch()
+    monkeypatch.setattr(recipes, "_check_alike", lambda found: None)
+    assert recipes.files(str(tmp_path / "run[1]")) == [str(tmp_path / "run[1]" / "agent.safetensors")]
+    assert recipes.files(str(tmp_path / "run[12]")) == [str(tmp_path / "run1" / "agent.safetensors")]
+
+
+def test_no_agents_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for recipe in (".", "", "/"):
+        with pytest.raises(ValueError, match="no agent at"):
+            recipes.files(recipe)
     for recipe in (str(tmp_path / "none_*"), []):
         with pytest.raises(ValueError, match="nothing at"):
             recipes.files(recipe)
