@@ -44,6 +44,7 @@ class ResultsFile:
         identity: digests of the files that the config names, see `experiments.digests`.
 
     Raises:
+        ValueError: the path is a folder.
         OSError: the file's folder cannot be made or written to: better known before the work than after it.
     """
 
@@ -124,8 +125,13 @@ def vacant(path: str | os.PathLike[str], config: Any, identity: Mapping[str, Any
         path: as the user gave it; `.json` is added where it does not end so, or tables would not find it in its folder.
         config: as `write_results` gets it; the results of the same run are replaced.
         identity: likewise. Files from before it was kept are compared by their config alone.
+
+    Raises:
+        ValueError: the path is a folder.
     """
     first = Path(path)
+    if first.is_dir():
+        raise ValueError(f"{path} is a folder: name the results file in it, such as {first / 'results.json'}")
     first = first if first.suffix == ".json" else first.with_name(f"{first.name}.json")
     place, number = first, 1
     while place.exists() and not _holds(place, config, identity):

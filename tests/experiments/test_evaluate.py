@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -384,6 +385,15 @@ def test_results_files_get_their_ending_and_settings_that_change_nothing_do_not_
     assert vacant(tmp_path / "mine", {"a": 1} | later) == tmp_path / "mine.json"
     assert vacant(tmp_path / "mine", {"a": 1, "tiles": (64,)}) == tmp_path / "mine_2.json"
     assert vacant(tmp_path / "mine", {"a": 2}) == tmp_path / "mine_2.json"
+
+
+@pytest.mark.parametrize("place", ["outdir/", "outdir", "."])
+def test_a_folder_is_no_results_file(tmp_path, monkeypatch, place):
+    (tmp_path / "outdir").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=rf"^{re.escape(place)} is a folder: name the results file in it"):
+        results_file.ResultsFile(place, {}, 0, {})
+    assert not list(tmp_path.rglob("*.json"))
 
 
 def test_the_commit_is_that_of_this_source_and_not_of_a_checkout_around_it(tmp_path, monkeypatch):
