@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from blindsr_env.patch import sides
 from experiments import labels
 from experiments.intervals import Interval
 from experiments.pictures import literally
@@ -124,9 +125,10 @@ def draw(axes: Any, figures: dict[str, Any], photos: str | None) -> None:
 
 def _about(figures: dict[str, Any], photos: str | None) -> str:
     """Say what a panel shows; older files lack the patch and the widths."""
-    patch, widths = figures.get("patch_size", ""), figures.get("widths")
-    sides = " x ".join(map(str, patch if isinstance(patch, list | tuple) else [patch] * 2))
-    scenes = "" if patch == "" else ", whole photos" if patch is None else f", patches of {sides}"
+    widths, scenes = figures.get("widths"), ""
+    if "patch_size" in figures:
+        patch = figures["patch_size"]
+        scenes = ", whole photos" if patch is None else f", patches of {' x '.join(map(str, sides(patch)))}"
     scenes += f", widths {', '.join(f'{width:g}' for width in widths)}" if widths else ""
     return (
         f"{figures['generator']}, {figures['action']}, {len(figures['photos'])} photos of {photos or BUILT_IN}"

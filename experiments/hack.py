@@ -106,7 +106,9 @@ def hack(settings: Hack) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "kind": "hack",
         "metric": held[0].core.metric.name,
+        "held_out": labels.short(settings.held_out),
         "photos": held[0].photos,
+        "patch_size": settings.patch_size,
         "scenes": settings.scenes,
         "renders": settings.renders,
         "generators": {},

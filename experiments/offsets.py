@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from blindsr_env.patch import sides
 from experiments import labels
 from experiments.intervals import Interval
+from experiments.sheets import BUILT_IN
 
 
 def page(runs: Sequence[dict[str, Any]]) -> str:
@@ -23,11 +25,17 @@ def page(runs: Sequence[dict[str, Any]]) -> str:
     """
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for run in runs:
-        groups.setdefault((run["metric"], run["renders"], run["scenes"], len(run["photos"])), []).append(run)
+        scenes = run.get("held_out"), tuple(run["photos"]), _patches(run), run["scenes"]
+        groups.setdefault((run["metric"], run["renders"], *scenes), []).append(run)
     parts = [part for group in groups.values() for part in (_gains(group), _broken(group), _differences(group))]
     return (
         "\n\n".join(["# How far one constant offset can fool a metric", *filter(None, parts)]) + "\n" if parts else ""
     )
+
+
+def _patches(run: dict[str, Any]) -> str:
+    """Name a run's patches; "" where an older file does not tell."""
+    return f", patches of {' x '.join(map(str, sides(run['patch_size'])))}" if "patch_size" in run else ""
 
 
 def _gains(runs: Sequence[dict[str, Any]]) -> str:
@@ -36,8 +44,8 @@ def _gains(runs: Sequence[dict[str, Any]]) -> str:
     lines = [
         f"The offset is added to the code of the true kernel; it is the same for all photos and was learned to improve "
         f"{metric} with {first['renders']} renders. Scores are means over {first['scenes']} held-out scenes of "
-        f"{len(first['photos'])} photos; gains over the true code come with a 95% interval over photos, and positive "
-        "is better.",
+        f"{len(first['photos'])} photos of {first.get('held_out') or BUILT_IN}{_patches(first)}; gains over the true "
+        "code come with a 95% interval over photos, and positive is better.",
         "",
         f"| generator | action space | {title} gain | PSNR gain, dB | grid, 1e-3 | grid of the true code, 1e-3 "
         "| PSNR of the true code, dB |",

@@ -24,7 +24,8 @@ others; files from before identities were kept are compared by their config alon
 - `blindsr hack`: `kind` = `hack`, `metric`, `photos`, `scenes`, `renders`, `generators`: by name `architecture`,
   `true_code` (mean scores by metric) and `actions`: by action space `reward` (interval), `gain` (intervals by metric),
   `scores` (means by metric), `scenes`, `broken` (by metric, as above), `offset` (15 numbers), `rewards` (one a scene);
-  and `differences` to the first generator, paired by scene: `true_psnr`, `reward` by action space.
+  and `differences` to the first generator, paired by scene: `true_psnr`, `reward` by action space. Older files lack
+  `held_out` (the set's name, null for the built-in one) and `patch_size`, which stand in their config.
 - `blindsr search`: `kind` = `search`, `photos`, `scenes`, `generator`, `action`, `metric`, `budgets`, `best` (interval
   of the best known code's reward: per scene the better search of those from the true code and the prediction), and
   `starts`: by where a search began `rewards` (scenes x budgets), `reward` and `normalised` (an interval a budget; null

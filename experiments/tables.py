@@ -288,7 +288,9 @@ def comparison(results: list[Result]) -> str:
 
 def hacking(results: list[Result]) -> str:
     """Lay out what one constant offset of the true code gains on each generator."""
-    return offsets.page([result.figures for result in results if result.figures.get("kind") == "hack"])
+    runs = [result for result in results if result.figures.get("kind") == "hack"]
+    told = [{key: run.config[key] for key in ("held_out", "patch_size") if key in run.config} for run in runs]
+    return offsets.page([config | run.figures for config, run in zip(told, runs, strict=True)])  # older figures lack it
 
 
 def searches(results: list[Result]) -> str:

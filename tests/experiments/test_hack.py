@@ -55,6 +55,7 @@ def test_figures_table_and_pictures(folders, tiny_checkpoint, louder, tmp_path, 
     paired = np.subtract(loud["actions"]["code"]["rewards"], plain["actions"]["code"]["rewards"])
     assert difference["reward"]["code"]["mean"] == pytest.approx(paired.mean())
     page = offsets.page([figures])
+    assert "2 held-out scenes of 2 photos of held-out, patches of 16 x 16;" in page
     assert page.count("\n| tiny (louder) | tiny (tiny) |") == 3 and "have no" not in page
     assert len(list(output.parent.glob("hack_*.png"))) == 2
 

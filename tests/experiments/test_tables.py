@@ -304,6 +304,16 @@ def test_hacking(make):
     assert rows[8][2:] == ["niqe gain in free-code", "-1.200 [-1.210, -1.180]", "0.20"]
     small = generator(1.5e-4)
     small["actions"]["free-code"]["reward"] = {"mean": 1.5e-4, "low": 1e-4, "high": 2e-4, "count": 2}
+    told, old = {"held_out": "Set5", "patch_size": [72, 96]}, {"held_out": None, "patch_size": 64}
+    others = [{**other, **told}, {**other, **told, "patch_size": 64}, {**other, **told, "photos": ["c", "d"]}]
+    by_config = {"figures": other, "config": old}
+    make(hack=by_config, later=by_config, **{f"o{number}": each for number, each in enumerate(others)})
+    text = (make.folder / "out" / "hacking.md").read_text()
+    assert text.count("2 photos of built-in, patches of 64 x 64; gains") == 1, "one table, as its config tells"
+    assert text.count("2 photos of Set5, patches of 72 x 96; gains") == 2, "of other photos another table"
+    assert text.count("2 photos of Set5, patches of 64 x 64; gains") == 1
+    for number in range(len(others)):
+        (make.folder / f"o{number}.json").unlink()
     rows = make(hack={**figures, "metric": "grid", "generators": {"plain": small}, "differences": []})["hacking"]
     assert rows[0][2] == "grid, 1e-3 gain" and rows[2][2] == "+0.150 [+0.100, +0.200]"
 
