@@ -13,7 +13,7 @@ from tqdm import tqdm
 from experiments import contestants, digests, labels
 from experiments.counts import at_least
 from experiments.devices import pick_device
-from experiments.results_file import ResultsFile
+from experiments.results_file import ResultsFile, environment
 from experiments.stopwatch import memory_now, memory_peak, race
 from generators.entry_point import is_entry_point
 from generators.nearest import unknown
@@ -74,7 +74,10 @@ class Bench:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse unknown parts and counts below 1."""
+        """Refuse unknown parts, none or one twice, and counts below 1."""
+        if not self.parts:
+            raise ValueError(f"give at least one part, of {', '.join(PARTS)}")
+        labels.distinct(self.parts, "part")
         for part in self.parts:
             if part not in PARTS:
                 raise ValueError(unknown("part of the benchmark", part, PARTS))
@@ -97,6 +100,8 @@ def bench(settings: Bench) -> dict[str, Any]:
     identity = {
         "generator": digests.of_generator(settings.generator),
         "rival": digests.of_metric(settings.rival),
+        "device": str(device),  # timings of another machine are another run's
+        **{key: value for key, value in environment().items() if key in ("processor", "cores", "threads", "gpu")},
     }
     output = ResultsFile(settings.output, config, settings.seed, identity)
     figures: dict[str, Any] = {"device": str(device), "threads": torch.get_num_threads()}

@@ -44,6 +44,14 @@ def test_other_weights_of_the_same_name_get_a_file_of_their_own(run, tiny_checkp
     assert sorted(path.name for path in tmp_path.glob("*.json")) == ["bench.json", "bench_2.json"]
 
 
+def test_timings_with_other_threads_get_a_file_of_their_own(run, tmp_path, monkeypatch):
+    for threads in (1, 1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        run(parts=("memory",), memory_steps=20)
+    found = {path.name: json.loads(path.read_text())["figures"]["threads"] for path in tmp_path.glob("*.json")}
+    assert found == {"bench.json": 1, "bench_2.json": 3}
+
+
 def median(row):
     assert len(row["seconds"]) == 2
     return statistics.median(row["seconds"])
@@ -107,6 +115,15 @@ def test_contestants_take_turns():
 def test_an_unknown_part_lists_the_nearest():
     with pytest.raises(ValueError, match=r"'niqee': did you mean .*'niqe'"):
         Bench(parts=("niqee",))
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [((), "give at least one part, of generator, niqe"), (("niqe", "niqe"), "'niqe' is given twice")],
+)
+def test_no_part_and_a_part_twice_are_refused(parts, message):
+    with pytest.raises(ValueError, match=message):
+        Bench(parts=parts)
 
 
 def test_a_missing_rival_is_said_and_left_out(run, monkeypatch, capsys):
