@@ -30,7 +30,7 @@ BLIND = ("mean-code", "random")
 
 def table(figures: dict[str, Any]) -> str:
     """Lay figures out as text: for each start its reward at each budget, then its share of the best known gain."""
-    starts = figures["starts"]
+    starts, best = figures["starts"], Interval(**figures["best"])
     wide = max(len("renders per image"), *map(len, starts))
     budgets = "".join(f"{budget:>8}" for budget in figures["budgets"])
     lines = [
@@ -42,7 +42,8 @@ def table(figures: dict[str, Any]) -> str:
     ]
     for name, of in starts.items():
         reward = "".join(f"{entry['mean']:>+8.3f}" for entry in of["reward"])
-        share = "".join(f"{'-':>8}" if entry is None else f"{entry['mean']:>8.2f}" for entry in of["normalised"])
+        shares = (_share(entry, best) for entry in of["normalised"])
+        share = "".join(f"{'-':>8}" if each is None else f"{each.mean:>8.2f}" for each in shares)
         lines.append(f"{name:<{wide}}{reward}  | {share}")
     seen = ", on the photos as they are" if figures.get("views", 1) > 1 else ""
     lines.append(f"price: gain of the start over the true code, then of the best code found{seen}")
@@ -57,11 +58,16 @@ def table(figures: dict[str, Any]) -> str:
         "share of the best known reward that a start gets by itself, with one render [95% interval over photos]"
     )
     for name, of in starts.items():
-        if name != "true-code" and of["normalised"][0] is not None:
-            lines.append(f"{name:<{wide}}  {Interval(**of['normalised'][0])}")
+        if name != "true-code":
+            lines.append(f"{name:<{wide}}  {_share(of['normalised'][0], best) or '-'}")
     if "best_unseen" in figures:  # files from before 2026-11-26 lack it
         lines += _on_unseen(figures, wide)
     return "\n".join(lines)
+
+
+def _share(entry: dict[str, Any] | None, best: Interval) -> Interval | None:
+    """Give a share of the best known code's reward; None where that is nothing, or by its interval may be nothing."""
+    return None if entry is None or best.low <= 0 else Interval(**entry)
 
 
 def _on_unseen(figures: dict[str, Any], wide: int) -> list[str]:
@@ -74,8 +80,7 @@ def _on_unseen(figures: dict[str, Any], wide: int) -> list[str]:
     ]
     for name, of in figures["starts"].items():
         start, found, more = (Interval(**of["unseen"][key]) for key in ("start", "found", "more"))
-        share = of["unseen"]["normalised"]
-        shown = "" if name == "true-code" else "-" if share is None or not best.low > 0 else str(Interval(**share))
+        shown = "" if name == "true-code" else str(_share(of["unseen"]["normalised"], best) or "-")
         lines.append(f"{name:<{wide}}{start.mean:>+8.3f}{found.mean:>+8.3f}  {more!s:<24}  {shown}".rstrip())
     return lines
 

@@ -145,6 +145,7 @@ def test_searches(make):
         "action": "code",
         "metric": "niqe",
         "budgets": [1, 200],
+        "best": interval(1.5),
         "starts": {"true-code": start(0.0), "agent.safetensors": start(0.6)},
     }
     make(search=figures)
@@ -154,6 +155,15 @@ def test_searches(make):
     assert share == ["agent.safetensors", *str(Interval(**interval(0.4))).split()]
     assert rewards == ["agent.safetensors", "+0.600", "+1.200", "|", "0.40", "-"]
     assert price == ["agent.safetensors", "psnr", "-0.25", "then", "-1.5"]
+    unseen = {key: interval(0.1) for key in ("start", "found", "more", "normalised")}
+    for of in figures["starts"].values():
+        of["unseen"] = unseen
+    for best, shown in (({"low": 0.1}, 3), ({"low": -0.1}, 0)):  # of what may be nothing, nothing is a share
+        make(search={**figures, "best": interval(1.5) | best, "best_unseen": interval(0.5) | best})
+        text = tables(Tables(results=str(make.folder), output=None))["search"]
+        (rewards, _, share, there) = (line for line in text.splitlines() if line.startswith("agent.safetensors"))
+        found = [" 0.40 " in rewards, "[+0.390" in share, there.endswith("[+0.090, +0.120]")]
+        assert sum(found) == shown and (shown or share.split()[1] == there.split()[-1] == "-")
 
 
 def test_table4_pairs_the_layers_at_its_width(make):
