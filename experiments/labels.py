@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,12 @@ def distinct(names: Sequence[str], what: str) -> list[str]:
     return list(names)
 
 
+GENERIC = re.compile(r"((agent|predictor|generator)(\.safetensors)?|HR|seed_\d+)(@.*)?")
+"""Names that every run or set of photos has: by one alone, two results files would mean different things."""
+
+
 def tails(paths: Sequence[str], taken: Collection[str] = ()) -> list[str]:
-    """Shorten each path to as few of its last parts as distinguish it from the others.
+    """Shorten each path to as few of its last parts as distinguish it from the others and say what it is.
 
     Args:
         paths: or names.
@@ -88,13 +93,16 @@ def tails(paths: Sequence[str], taken: Collection[str] = ()) -> list[str]:
         ['a/agent.safetensors', 'b/agent.safetensors', 'predictor']
         >>> tails(["runs/predictor", "predictor"], taken=["predictor"])
         ['runs/predictor', 'predictor']
+        >>> tails(["runs/sac/seed_0/agent.safetensors", "data/Set5/HR", "data/Set5"])
+        ['sac/seed_0/agent.safetensors', 'Set5/HR', 'Set5']
     """
     parts = [Path(path).parts for path in paths]
 
     def tail(path: str, own: tuple[str, ...]) -> str:
         for length in range(1, len(own)):
             short = "/".join(own[-length:])
-            if sum(other[-length:] == own[-length:] for other in set(parts)) == 1 and short not in taken:
+            once = sum(other[-length:] == own[-length:] for other in set(parts)) == 1
+            if once and short not in taken and not GENERIC.fullmatch(own[-length]):
                 return short
         return path if "/".join(own) in taken else "/".join(own)
 
@@ -106,7 +114,7 @@ def of_policies(names: Sequence[str]) -> list[str]:
 
     Example:
         >>> of_policies(["runs/agent.safetensors", "runs/true-code", "runs/predictor@0.5", "predictor@0.5"])
-        ['agent.safetensors', 'runs/true-code', 'runs/predictor@0.5', 'predictor@0.5']
+        ['runs/agent.safetensors', 'runs/true-code', 'runs/predictor@0.5', 'predictor@0.5']
     """
     known = [*policies.NAMES, *checkpoints.SHIPPED_AGENTS]
     parts = [name.rpartition("@")[2] for name in names if "@" in name]
@@ -125,7 +133,7 @@ def of_generators(names: Sequence[str], sources: Sequence[str]) -> list[str]:
 
     Example:
         >>> of_generators(["amnet_s", "amnet_s", "amnet"], ["amnet_s", "runs/hard/generator.safetensors", "amnet"])
-        ['amnet_s', 'amnet_s (generator)', 'amnet']
+        ['amnet_s', 'amnet_s (hard/generator)', 'amnet']
     """
     places = [each.partition("@")[2] if peers.is_peer(each) else each.removesuffix(".safetensors") for each in sources]
     stems = tails(places)

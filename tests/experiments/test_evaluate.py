@@ -102,7 +102,7 @@ def test_a_predictor_file_is_a_policy(folder, tiny_checkpoint, tiny_generator, t
             device="cpu",
         )
     )
-    assert np.isfinite(figures["policies"]["predictor.safetensors"]["psnr"]["mean"])
+    assert np.isfinite(figures["policies"][f"{tmp_path.name}/predictor.safetensors"]["psnr"]["mean"])
 
 
 def test_a_policy_called_as_a_recipes_agent_is_not_taken_for_it(folder, tiny_checkpoint, tiny_generator, tmp_path):

@@ -33,6 +33,21 @@ def test_tails_are_as_short_as_they_can_be():
     assert labels.tails(["g", "runs/g"]) == ["g", "runs/g"]
 
 
+@pytest.mark.parametrize(
+    ("path", "label"),
+    [
+        ("/x/runs/sac/seed_0/agent.safetensors", "sac/seed_0/agent.safetensors"),
+        ("/x/runs/sac/seed_12", "sac/seed_12"),
+        ("/x/runs/sac/agent.safetensors@0.5", "sac/agent.safetensors@0.5"),
+        ("/data/Set5/HR", "Set5/HR"),
+        ("agent.safetensors", "agent.safetensors"),
+    ],
+)
+def test_what_every_run_has_names_none(path, label):
+    """Alone in its run it would be called as another run's is in that one's results."""
+    assert labels.tails([path]) == [label] and labels.tails([path, "/y/other"]) == [label, "other"]
+
+
 def test_generators_of_one_name_are_told_apart_by_their_files():
     assert labels.of_generators(["amnet", "amnet_s"], ["/a/one.safetensors", "amnet_s"]) == ["amnet", "amnet_s"]
     files = ["/a/plain.safetensors", "/a/hard.safetensors"]

@@ -355,4 +355,4 @@ def test_an_agent_learns_and_is_scored_on_a_mixture(
     gain = figures["gain"]
     assert figures["reward"]["mean"] == pytest.approx(gain["grid"]["mean"] + 0.5 * gain["psnr"]["mean"], abs=1e-5)
     searched = search(settings(metric="grid+0.5*psnr", starts=(str(path),), output=None, patch_size=patch, views=4))
-    assert searched["metric"] == "grid+0.5*psnr" and list(searched["starts"])[2:] == ["agent.safetensors"]
+    assert searched["metric"] == "grid+0.5*psnr" and list(searched["starts"])[2:] == ["run/agent.safetensors"]
