@@ -92,6 +92,10 @@ def seeds_and_photos(values: ArrayLike, other: ArrayLike | None = None) -> Inter
     of the mean is estimated from the mean squares of seeds, photos and residuals (two-way analysis of variance, random
     effects), and the interval is Student's with Satterthwaite's degrees of freedom.
 
+    Where seeds differ more than photos do, few of them leave it too narrow: simulated, with seeds that deviate twice as
+    much as photos, "95%" intervals of two seeds hold the mean in 88 to 90% of cases, of three in 92 to 94%, of five in
+    94 to 95%.
+
     Args:
         values: `(seeds, photos)`; photos with a number that is not finite are left out.
         other: of another recipe on the same photos, `(its seeds, photos)`: the mean of the difference is given then,
