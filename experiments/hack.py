@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agents.policies import TrueCode
+from agents.baselines import TrueCode
 from agents.shared_offset import OffsetPolicy, learn_offset
 from blindsr_env.patch import PatchSize, sides
 from experiments import digests, labels, offsets

@@ -12,6 +12,7 @@ import gymnasium
 import blindsr_env  # noqa: F401  registers the environment
 from agents import agent_file, policies
 from agents.agent import Agent
+from agents.baselines import PredictorPolicy
 from agents.checkpoints import ActionMeaning, load_predictor, shipped_predictor, translated
 from agents.networks import PREDICTORS, UNTRAINED
 from blindsr_env import metrics
@@ -204,12 +205,12 @@ def start(settings: TrainAgent, env: BlindSREnv) -> policies.Policy | None:
     """Give the policy that the agent started from; None for an untrained actor."""
     if settings.actor is None:
         shipped = shipped_predictor(env.core)
-        return None if shipped is None else policies.PredictorPolicy(shipped, device=env.core.device)
+        return None if shipped is None else PredictorPolicy(shipped, device=env.core.device)
     # Older runs named untrained networks without the prefix; in a new run the agent refuses such a name.
     if settings.actor.startswith(UNTRAINED) or settings.actor in PREDICTORS:
         return None
     predictor, learned = load_predictor(settings.actor)
-    return policies.PredictorPolicy(translated(settings.actor, predictor, learned, env.core), device=env.core.device)
+    return PredictorPolicy(translated(settings.actor, predictor, learned, env.core), device=env.core.device)
 
 
 def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:

@@ -6,11 +6,11 @@ import torch
 from gymnasium.vector import AutoresetMode
 from toy_worlds import ColourWorld, SingleColour
 
+from agents.baselines import PredictorPolicy
 from agents.ddpg import DDPG, DDPGConfig
 from agents.group_pg import GroupPG, GroupPGConfig
 from agents.networks import Predictor
 from agents.pathwise import Pathwise, PathwiseConfig
-from agents.policies import PredictorPolicy
 from agents.shared_offset import OffsetPolicy, learn_offset
 
 BEST_CONSTANT = -0.49  # minus the variance of the best action, three times 0.7^2 / 3

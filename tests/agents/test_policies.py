@@ -12,7 +12,7 @@ from gymnasium.wrappers.vector import RescaleAction
 from toy_worlds import ColourWorld
 
 import generators
-from agents import checkpoints, policies, shared_offset
+from agents import baselines, checkpoints, policies, shared_offset
 from agents.checkpoints import ActionMeaning, core_of
 from agents.ddpg import DDPG, DDPGConfig
 from agents.group_pg import GroupPG, GroupPGConfig
@@ -114,10 +114,10 @@ def test_single_environments_side_by_side_are_known(generator):
 
 def test_mean_code_is_the_mean_kernel(make):
     env = make()
-    kernel = env.core.codec.decode(policies.mean_action(env.core)[None])[0]
+    kernel = env.core.codec.decode(baselines.mean_action(env.core)[None])[0]
     torch.testing.assert_close(kernel.flatten().double(), env.core.codec.mean, rtol=0, atol=1e-6)
-    free = policies.mean_action(make(action="free-code").core)
-    torch.testing.assert_close(free, env.core.codec.code(policies.mean_action(env.core)))
+    free = baselines.mean_action(make(action="free-code").core)
+    torch.testing.assert_close(free, env.core.codec.code(baselines.mean_action(env.core)))
 
 
 def test_random_is_seeded_and_single_observations_are_answered(make):
@@ -260,7 +260,7 @@ def test_a_runs_folder_stands_for_what_it_trained(make, predictor_file, tmp_path
         policies.load(tmp_path.parent, make())
     assert predictor_file.name == "predictor.safetensors" and predictor_file.parent == tmp_path
     observation, _ = make().reset(seed=0)
-    assert isinstance(policies.load(tmp_path, make()), policies.PredictorPolicy)
+    assert isinstance(policies.load(tmp_path, make()), baselines.PredictorPolicy)
     agent = GroupPG(make(repeats=2), actor=Predictor(width=8, blocks=1))
     agent.save(tmp_path / "agent.safetensors")
     action = policies.load(str(tmp_path), make()).predict(observation)[0]
@@ -347,7 +347,7 @@ def test_what_is_missing_or_unknown_is_named(make, tmp_path):
 def test_the_offset_may_lie_on_the_true_code(make, action, output):
     told = []
 
-    class Told(policies.TrueCode):
+    class Told(baselines.TrueCode):
         def predict(self, observation, info=None):
             told.append((len(observation), torch.as_tensor(info["true_action"])))
             return super().predict(observation, info)
@@ -360,5 +360,5 @@ def test_the_offset_may_lie_on_the_true_code(make, action, output):
     assert told[0][0] == len(told[0][1]) == scenes
     torch.testing.assert_close(told[0][1], info["true_action"][::2])
     assert not torch.equal(told[0][1], told[1][1]), "each step has new scenes"
-    shifted, _ = shared_offset.OffsetPolicy(policies.TrueCode(), offset * 0 + 0.5).predict(observation, info)
+    shifted, _ = shared_offset.OffsetPolicy(baselines.TrueCode(), offset * 0 + 0.5).predict(observation, info)
     torch.testing.assert_close(shifted, (info["true_action"] + 0.5).clamp(-1, 1))

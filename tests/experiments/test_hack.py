@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agents import shared_offset
-from agents.policies import TrueCode
+from agents.baselines import TrueCode
 from blindsr_env import images
 from blindsr_env.core import BROKEN_REWARD
 from experiments import offsets
