@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from blindsr_env.metrics import luminance, niqe
+from blindsr_env.metrics import luminance, niqe_features
 from blindsr_env.metrics.window import smooth, spread_out
 
 LEAST_VARIANCE = 1e-6
@@ -45,9 +45,9 @@ def score(sr: Tensor, threshold: float, dtype: torch.dtype) -> Tensor:
         `(N,)` float32. Where a block has no fit, as a flat one, the picture's gradient is NaN or leaves that block out.
     """
     y = rounded(sr).to(dtype)
-    fine = fitted(neighbour_products(mscn(y, threshold), niqe.BLOCK))
-    coarse = fitted(neighbour_products(mscn(niqe.halved(y), threshold), niqe.BLOCK // 2))
-    return niqe.distance(torch.cat((fine, coarse), -1)).float()
+    fine = fitted(neighbour_products(mscn(y, threshold), niqe_features.BLOCK))
+    coarse = fitted(neighbour_products(mscn(niqe_features.halved(y), threshold), niqe_features.BLOCK // 2))
+    return niqe_features.distance(torch.cat((fine, coarse), -1)).float()
 
 
 def rounded(sr: Tensor) -> Tensor:
@@ -57,13 +57,13 @@ def rounded(sr: Tensor) -> Tensor:
 
 
 def mscn(y: Tensor, threshold: float) -> Tensor:
-    """Subtract the mean of y `(N, H, W)` and normalise its contrast, as `niqe.mscn`."""
+    """Subtract the mean of y `(N, H, W)` and normalise its contrast, as `niqe_features.mscn`."""
     x: Tensor = _Mscn.apply(y, threshold)[0]
     return x
 
 
 class _Mscn(Function):
-    """`niqe.mscn` with its adjoint, in the precision of y.
+    """`niqe_features.mscn` with its adjoint, in the precision of y.
 
     Autograd would walk back through mean and mean square in float64, which takes as long as all other steps.
     """
@@ -72,7 +72,7 @@ class _Mscn(Function):
 
     @staticmethod
     def forward(y: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
-        difference, deviation = niqe.local_contrast(y)
+        difference, deviation = niqe_features.local_contrast(y)
         return F.hardshrink(difference / (deviation + 1), threshold), difference, deviation
 
     @staticmethod
@@ -88,9 +88,9 @@ class _Mscn(Function):
             return None, None
         y, difference, deviation = ctx.saved_tensors
         if torch.is_grad_enabled():  # for second derivatives
-            wide = niqe.padded(y.double())
-            mean = smooth(wide, niqe.TAPS)
-            variance = smooth(wide * wide, niqe.TAPS) - mean * mean
+            wide = niqe_features.padded(y.double())
+            mean = smooth(wide, niqe_features.TAPS)
+            variance = smooth(wide * wide, niqe_features.TAPS) - mean * mean
             difference, deviation = (y - mean).to(y.dtype), variance.clamp(min=LEAST_VARIANCE).sqrt().to(y.dtype)
         contrast = deviation + 1
         x = difference / contrast
@@ -100,13 +100,13 @@ class _Mscn(Function):
         )
         # The mean is S y and the variance S y^2 - (S y)^2, where S, `smooth`, is linear.
         to_mean = -to_difference - 2 * (y - difference) * to_variance
-        back_mean, back_square = _unpadded(spread_out(torch.stack([to_mean, to_variance]), niqe.TAPS))
+        back_mean, back_square = _unpadded(spread_out(torch.stack([to_mean, to_variance]), niqe_features.TAPS))
         return to_difference + back_mean + 2 * y * back_square, None
 
 
 def _unpadded(gradient: Tensor) -> Tensor:
-    """Hand the gradient of repeated edges on to what was repeated: the adjoint of `niqe.padded`, `(..., H, W)`."""
-    margin = len(niqe.TAPS) // 2
+    """Hand the gradient of repeated edges on to what was repeated: the adjoint of `padded`, `(..., H, W)`."""
+    margin = len(niqe_features.TAPS) // 2
     for dim in (-2, -1):
         before, inside, after = gradient.split([margin, gradient.shape[dim] - 2 * margin, margin], dim)
         first, rest = inside.split([1, inside.shape[dim] - 1], dim)
@@ -117,17 +117,17 @@ def _unpadded(gradient: Tensor) -> Tensor:
 
 
 def neighbour_products(x: Tensor, size: int) -> Tensor:
-    """Cut x `(N, H, W)` into blocks and multiply each with itself shifted, as `niqe.neighbour_products`."""
-    blocks, neighbours = niqe.neighbourhood(x, size)
+    """Cut x `(N, H, W)` into blocks and multiply each with itself shifted, as `niqe_features.neighbour_products`."""
+    blocks, neighbours = niqe_features.neighbourhood(x, size)
     return torch.stack([blocks, *(blocks * neighbour for neighbour in neighbours)], 2).flatten(3)
 
 
 def fitted(x: Tensor) -> Tensor:
-    """Fit an asymmetric generalised Gaussian to each row of x `(N, blocks, 5, n)`, as `niqe.fitted`."""
+    """Fit an asymmetric generalised Gaussian to each row of x `(N, blocks, 5, n)`, as `niqe_features.fitted`."""
     left_square, right_square, magnitude, left_count, right_count = _Moments.apply(x)
     left_deviation, right_deviation = (left_square / left_count).sqrt(), (right_square / right_count).sqrt()
     r = magnitude.square() / (left_square + right_square) / x.shape[-1]
-    return niqe.fit_features(left_deviation, right_deviation, r, shape_at)
+    return niqe_features.fit_features(left_deviation, right_deviation, r, shape_at)
 
 
 class _Moments(Function):
@@ -141,9 +141,9 @@ class _Moments(Function):
     @staticmethod
     def forward(x: Tensor) -> tuple[Tensor, ...]:
         left, right = x.clamp(max=0), x.clamp(min=0)
-        squares = niqe.norm(left).square(), niqe.norm(right).square()
-        magnitude = niqe.total(right) - niqe.total(left)
-        return *squares, magnitude, -niqe.total(left.sign()), niqe.total(right.sign())
+        squares = niqe_features.norm(left).square(), niqe_features.norm(right).square()
+        magnitude = niqe_features.total(right) - niqe_features.total(left)
+        return *squares, magnitude, -niqe_features.total(left.sign()), niqe_features.total(right.sign())
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, ...]) -> None:
@@ -162,10 +162,10 @@ class _Moments(Function):
 
 
 def shape_at(r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Look r up as `niqe.nearest_shape` does, with the table's slope."""
-    index = niqe.nearest_index(r.detach())
+    """Look r up as `niqe_features.nearest_shape` does, with the table's slope."""
+    index = niqe_features.nearest_index(r.detach())
     change = torch.where(r.isfinite(), r - r.detach(), 0.0)  # 0, with the slope of r; no fit has the smallest shape
-    found = niqe.shapes(r.device)[1][index] + slopes(r.device)[index] * change[..., None]
+    found = niqe_features.shapes(r.device)[1][index] + slopes(r.device)[index] * change[..., None]
     shape, width, spread = found.unbind(-1)
     return shape, width, spread
 
@@ -173,7 +173,7 @@ def shape_at(r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)  # what is kept must serve a later backward pass too
 def slopes(device: torch.device) -> Tensor:
-    """Differentiate the columns of `niqe.shapes` by the moment ratio, `(9801, 3)`: central differences."""
-    ratio, found = niqe.shapes(device)
+    """Differentiate the columns of `niqe_features.shapes` by the moment ratio, `(9801, 3)`: central differences."""
+    ratio, found = niqe_features.shapes(device)
     inner = (found[2:] - found[:-2]) / (ratio[2:] - ratio[:-2])[:, None]
     return torch.cat((inner[:1], inner, inner[-1:]))

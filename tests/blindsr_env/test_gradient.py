@@ -10,7 +10,7 @@ import generators
 from blindsr_env import metrics, sharing
 from blindsr_env.core import BROKEN_REWARD
 from blindsr_env.env import BlindSREnv
-from blindsr_env.metrics import luminance, niqe, niqe_gradient
+from blindsr_env.metrics import luminance, niqe, niqe_features, niqe_gradient
 from blindsr_env.vector_env import BlindSRVectorEnv
 
 CROPS = [
@@ -70,7 +70,7 @@ def plain_fit(x):
     left_count, right_count = (x.detach() < 0).sum(-1) - crossing, (x.detach() > 0).sum(-1) + crossing
     deviations = (squares[0] / left_count).sqrt(), (squares[1] / right_count).sqrt()
     r = (right + left).sum(-1).square() / sum(squares) / x.shape[-1]
-    return niqe.fit_features(*deviations, r, niqe_gradient.shape_at)
+    return niqe_features.fit_features(*deviations, r, niqe_gradient.shape_at)
 
 
 def test_moments_have_the_slopes_of_single_steps():
@@ -93,7 +93,7 @@ def test_moments_have_the_slopes_of_single_steps():
 @pytest.mark.filterwarnings("ignore:There is a performance drop")  # of vmap, which nothing here uses
 def test_mscn_has_exact_derivatives():
     y = torch.rand(2, 9, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 20
-    torch.testing.assert_close(niqe_gradient.mscn(y, 0.5), niqe.mscn(y, 0.5))
+    torch.testing.assert_close(niqe_gradient.mscn(y, 0.5), niqe_features.mscn(y, 0.5))
     y.requires_grad_()
     assert torch.autograd.gradcheck(lambda y: niqe_gradient.mscn(y, 0.0), y)
     assert torch.autograd.gradgradcheck(lambda y: niqe_gradient.mscn(y, 0.0), y)
@@ -346,7 +346,7 @@ def test_gradients_after_scenes_of_inference_mode(tiny_generator):
     # What is kept between calls must not be made in inference mode: a backward pass could not use it.
     settings = dict(metric="niqe", generator=tiny_generator, images=CROPS, patch_size=48)
     core = BlindSREnv(**settings, gradient=True).core
-    for function in (niqe.alternate, niqe.shapes, niqe.pristine, niqe_gradient.slopes):
+    for function in (niqe_features.alternate, niqe_features.shapes, niqe_features.pristine, niqe_gradient.slopes):
         function.cache_clear()
     with torch.inference_mode():
         core.scenes([np.random.default_rng(0)])

@@ -10,7 +10,7 @@ from scipy import ndimage, special
 from skimage import data
 
 from blindsr_env import metrics
-from blindsr_env.metrics import luminance
+from blindsr_env.metrics import luminance, niqe_features
 from blindsr_env.metrics import niqe as niqe_module
 
 SHARED = Path(os.environ.get("BLINDSR_SHARED", Path(__file__).parents[3] / "shared"))
@@ -181,7 +181,7 @@ def test_luminance_is_exact_where_halves_and_near_halves_are():
 
 def test_halving_equals_imresize():
     y = np.random.default_rng(0).integers(16, 236, (2, 96, 192)).astype(np.float64)
-    actual = niqe_module.halved(torch.from_numpy(y)).numpy()
+    actual = niqe_features.halved(torch.from_numpy(y)).numpy()
     np.testing.assert_allclose(actual, np.stack([imresize_half(image) for image in y]), atol=1e-10)
 
 
@@ -270,14 +270,14 @@ def test_worse_pictures_score_worse(crops):
 
 
 def test_nearest_shape_is_the_argmin_of_the_table():
-    ratio, found = niqe_module.shapes(torch.device("cpu"))
+    ratio, found = niqe_features.shapes(torch.device("cpu"))
     assert (ratio.diff() > 0).all()  # what makes a binary search possible
     generator = torch.Generator().manual_seed(0)
     r = torch.rand(2000, generator=generator, dtype=torch.float64) * 0.95 - 0.05  # both ends and beyond
     r = torch.cat((r, ratio[::500], torch.tensor([torch.nan, torch.inf])))
     expected = (ratio - r[:, None]).abs().nan_to_num(nan=torch.inf, posinf=torch.inf).argmin(1)
     expected[-1] = len(ratio) - 1
-    shape, _, _ = niqe_module.nearest_shape(r)
+    shape, _, _ = niqe_features.nearest_shape(r)
     assert torch.equal(shape, found[expected, 0])
 
 
