@@ -20,18 +20,10 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from agents import agent_file
-from agents.checkpoints import (
-    SHIPPED_AGENTS,
-    Path,
-    check_meaning,
-    is_name,
-    load_predictor,
-    shipped_predictor,
-    translated,
-    whole,
-)
+from agents.checkpoints import SHIPPED_AGENTS, Path, is_name, load_predictor, shipped_predictor, whole
 from agents.config import AgentConfig, per_component
 from agents.interruption import Interruption
+from agents.meaning import check_meaning, translated
 from agents.networks import PREDICTORS, UNTRAINED, Actor, answer, build, from_observation, restore
 from agents.watch import Watch
 from agents.worlds import Env, OneStepWorld

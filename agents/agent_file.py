@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from agents import checkpoints
-from agents.checkpoints import ActionMeaning, only, under, whole
+from agents.checkpoints import only, under, whole
+from agents.meaning import ActionMeaning
 from agents.networks import named_state
 from agents.wrapping import reward_wrapper
 from generators import checkpoint

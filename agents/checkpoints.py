@@ -1,7 +1,6 @@
-"""The agents' files: what an action means to whom it was learned for, and predictors on disk.
+"""The agents' files: predictors and agents on disk, those that ship and those of runs.
 
-A safetensors file never holds code, and it says itself what it is: an action of another basis, scale or action space
-is a number of no meaning, so loading one where it does not belong is an error.
+A safetensors file never holds code, and it says itself what it is.
 """
 
 from __future__ import annotations
@@ -10,11 +9,12 @@ import os
 import pathlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from agents.meaning import ActionMeaning, translated
 from agents.networks import Actor, named_state, restore
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
@@ -31,116 +31,6 @@ SHIPPED_PREDICTOR = WEIGHTS / "predictor_s.safetensors"
 
 SHIPPED_AGENTS = {name: WEIGHTS / f"{name}.safetensors" for name in ("amgan_rl", "amgan_rl_niqe", "amgan_rl_s")}
 """Trained actors that come with the package, by name; a card stands beside each."""
-
-
-UNKNOWN = "another environment (or one in a wrapper that changes its actions)"
-"""Where it is not known what actions mean."""
-
-
-@dataclass(frozen=True)
-class ActionMeaning:
-    """What fixes the meaning of an action.
-
-    Attributes:
-        kind: action space, `"code"`, `"free-code"` or `"width"`.
-        scale: of the super-resolution.
-        basis: the codec's fingerprint.
-        generator: its name; another generator of the same basis is fine.
-        weights: the generator's fingerprint; None where it is not known.
-    """
-
-    kind: str
-    scale: int
-    basis: str
-    generator: str
-    weights: str | None = None
-
-    def same_generator(self, other: ActionMeaning) -> bool:
-        """Say whether both are of one generator, as far as is known: by name, and by weights where both know them."""
-        known = self.weights is not None and other.weights is not None
-        return self.generator == other.generator and not (known and self.weights != other.weights)
-
-    @classmethod
-    def of(cls, env: Any) -> ActionMeaning | None:
-        """Read it off an environment; None for environments that are not ours."""
-        return cls.from_core(core_of(env))
-
-    @classmethod
-    def from_core(cls, core: BlindSRCore | None) -> ActionMeaning | None:
-        """Read it off an environment's core."""
-        return None if core is None else cls.of_generator(core.generator, core.action)
-
-    @classmethod
-    def of_generator(cls, generator: Any, kind: str = "code") -> ActionMeaning:
-        """Say what a generator's actions of one space mean."""
-        weights = getattr(generator, "fingerprint", None)
-        return cls(kind, generator.scale, generator.codec.fingerprint, generator.name, weights)
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[str, Any]) -> ActionMeaning | None:
-        """Read it off a checkpoint's metadata."""
-        meaning = metadata.get("meaning")
-        return cls(**meaning) if meaning else None
-
-
-def core_of(env: Any) -> BlindSRCore | None:
-    """Give a BlindSR environment's core, or None of another environment, or where a wrapper changes its actions."""
-    from gymnasium.vector import SyncVectorEnv
-
-    from agents import wrapping  # brings Gymnasium, which trainers do without
-    from blindsr_env.core import BlindSRCore
-
-    inner = getattr(env, "unwrapped", env)
-    if isinstance(inner, SyncVectorEnv):  # of single environments, which are all alike
-        inner = inner.envs[0].unwrapped
-    core = getattr(inner, "core", None)
-    return core if isinstance(core, BlindSRCore) and wrapping.action_wrapper(env) is None else None
-
-
-def check_meaning(what: str, learned: ActionMeaning | None, wanted: ActionMeaning | None) -> None:
-    """Refuse to use actions where they mean something else.
-
-    Args:
-        what: what is loaded, for the message.
-        learned: what its actions mean.
-        wanted: what the environment takes.
-
-    Raises:
-        CheckpointError: scale, basis or kind differ.
-    """
-    if learned == wanted:
-        return
-    if learned is None or wanted is None:
-        mine, other = (UNKNOWN, "BlindSR") if learned is None else ("BlindSR", UNKNOWN)
-        raise CheckpointError(f"{what} was trained on {mine}, not on {other}: train one there")
-    for field, name in (("scale", "scale"), ("basis", "code basis"), ("kind", "action space")):
-        was, now = getattr(learned, field), getattr(wanted, field)
-        if was != now:
-            raise CheckpointError(f"{what} was trained for {name} {was!r}, not {now!r}: train one for it")
-
-
-def translated(what: str, predictor: Actor, learned: ActionMeaning | None, core: BlindSRCore | None) -> Actor:
-    """Make a predictor speak an environment's action space: one of actions becomes one of free codes.
-
-    Args:
-        what: what is loaded, for the message.
-        predictor: the network; it is changed in place.
-        learned: what its actions mean.
-        core: the environment's; None of an environment that is not ours.
-
-    Returns:
-        The predictor.
-
-    Raises:
-        CheckpointError: scale, basis or action space differ otherwise.
-    """
-    frees = core is not None and core.action == "free-code" and learned is not None and learned.kind == "code"
-    check_meaning(
-        what, replace(learned, kind="free-code") if frees and learned else learned, ActionMeaning.from_core(core)
-    )
-    if frees and core is not None:
-        predictor.to_free_code(core.codec.gain)
-    return predictor
 
 
 def shipped_predictor(core: BlindSRCore | None) -> Actor | None:

@@ -18,17 +18,14 @@ from agents.baselines import Constant, PredictorPolicy, Random, TrueCode, mean_a
 from agents.checkpoints import (
     SHIPPED_AGENTS,
     SHIPPED_PREDICTOR,
-    ActionMeaning,
-    check_meaning,
-    core_of,
     is_name,
     load_predictor,
     predictor_from_contents,
-    translated,
     within_run,
 )
 from agents.ddpg import DDPG
 from agents.group_pg import GroupPG
+from agents.meaning import ActionMeaning, check_meaning, core_of, translated
 from agents.networks import Actor
 from agents.part import MARK, Part, parted
 from agents.pathwise import Pathwise

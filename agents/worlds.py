@@ -16,7 +16,7 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from torch import Tensor
 
-from agents.checkpoints import ActionMeaning, core_of
+from agents.meaning import ActionMeaning, core_of
 from blindsr_env.vector_env import BlindSRVectorEnv
 
 Env = gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]

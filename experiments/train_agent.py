@@ -13,7 +13,8 @@ import blindsr_env  # noqa: F401  registers the environment
 from agents import agent_file, policies
 from agents.agent import Agent
 from agents.baselines import PredictorPolicy
-from agents.checkpoints import ActionMeaning, load_predictor, shipped_predictor, translated
+from agents.checkpoints import load_predictor, shipped_predictor
+from agents.meaning import ActionMeaning, translated
 from agents.networks import PREDICTORS, UNTRAINED
 from blindsr_env import metrics
 from blindsr_env.env import BlindSREnv

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import generators
 from agents import checkpoints, networks
-from agents.checkpoints import ActionMeaning
+from agents.meaning import ActionMeaning, check_meaning
 from experiments import options
 from experiments.devices import pick_device
 from experiments.run_folder import RunFolder
@@ -75,7 +75,7 @@ class PredictorTrainer(Trainer):
         if init is not None:
             start = checkpoints.predictor_file(init)
             started, meaning = checkpoints.load_predictor(start)
-            checkpoints.check_meaning(f"the predictor {init}", meaning, self.meaning)
+            check_meaning(f"the predictor {init}", meaning, self.meaning)
             if started.settings != network.settings:
                 sizes = {name: networks.build(name).settings for name in networks.PREDICTORS}
                 like = [f"give --network {name}, or " for name, of in sizes.items() if of == started.settings]

@@ -23,9 +23,9 @@ from gymnasium.wrappers.vector import (
 from toy_worlds import ColourWorld, SingleColour
 
 import generators
-from agents.checkpoints import core_of
 from agents.ddpg import DDPG, DDPGConfig
 from agents.group_pg import GroupPG, GroupPGConfig
+from agents.meaning import core_of
 from agents.networks import PREDICTORS, Predictor, SpectralPredictor, from_observation
 from agents.pathwise import Pathwise, PathwiseConfig, clipped
 from blindsr_env.vector_env import BlindSRVectorEnv

@@ -13,9 +13,9 @@ from toy_worlds import ColourWorld
 
 import generators
 from agents import baselines, checkpoints, policies, shared_offset
-from agents.checkpoints import ActionMeaning, core_of
 from agents.ddpg import DDPG, DDPGConfig
 from agents.group_pg import GroupPG, GroupPGConfig
+from agents.meaning import ActionMeaning, core_of
 from agents.networks import Predictor, answer
 from blindsr_env.env import BlindSREnv
 from blindsr_env.vector_env import BlindSRVectorEnv

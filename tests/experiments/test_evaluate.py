@@ -14,6 +14,7 @@ import torch
 import generators
 from agents import checkpoints, networks
 from agents.checkpoints import SHIPPED_AGENTS
+from agents.meaning import ActionMeaning
 from blindsr_env import degradation, images, kernels, metrics
 from experiments import results_file
 from experiments.evaluate import Evaluate, evaluate, table_of_differences
@@ -89,7 +90,7 @@ def test_true_code_gains_nothing_and_the_sign_follows_the_metric(folder, tiny_ch
 
 def test_a_predictor_file_is_a_policy(folder, tiny_checkpoint, tiny_generator, tmp_path):
     path = tmp_path / "predictor.safetensors"
-    meaning = checkpoints.ActionMeaning("code", 4, tiny_generator.codec.fingerprint, "tiny")
+    meaning = ActionMeaning("code", 4, tiny_generator.codec.fingerprint, "tiny")
     checkpoints.save_predictor(path, networks.build("predictor_s"), meaning, {})
     figures = evaluate(
         Evaluate(
@@ -106,7 +107,7 @@ def test_a_predictor_file_is_a_policy(folder, tiny_checkpoint, tiny_generator, t
 
 
 def test_a_policy_called_as_a_recipes_agent_is_not_taken_for_it(folder, tiny_checkpoint, tiny_generator, tmp_path):
-    meaning = checkpoints.ActionMeaning.of_generator(tiny_generator)
+    meaning = ActionMeaning.of_generator(tiny_generator)
     places = [str(tmp_path / place / "predictor.safetensors") for place in ("sac/0", "td3/0", "other")]
     for place in places:
         checkpoints.save_predictor(place, networks.build("predictor_s"), meaning, {})
@@ -122,7 +123,7 @@ def test_a_policy_called_as_a_recipes_agent_is_not_taken_for_it(folder, tiny_che
 
 
 def test_a_folder_called_as_a_built_in_policy_is_not_taken_for_it(folder, tiny_checkpoint, tiny_generator, tmp_path):
-    meaning = checkpoints.ActionMeaning("code", 4, tiny_generator.codec.fingerprint, "tiny")
+    meaning = ActionMeaning("code", 4, tiny_generator.codec.fingerprint, "tiny")
     network = networks.build("predictor_s")
     for name in ("true-code", "predictor"):
         checkpoints.save_predictor(tmp_path / "runs" / name / "predictor.safetensors", network, meaning, {})
@@ -430,7 +431,7 @@ def test_results_of_other_files_of_the_same_name_are_not_replaced(tmp_path):
 def test_a_run_is_known_by_what_its_files_hold(folder, tiny_checkpoint, louder, tiny_generator, photo, tmp_path):
     def predictor(place, seed):
         torch.manual_seed(seed)
-        meaning = checkpoints.ActionMeaning.of_generator(tiny_generator)
+        meaning = ActionMeaning.of_generator(tiny_generator)
         checkpoints.save_predictor(tmp_path / place / "p.safetensors", networks.build("predictor_s"), meaning, {})
         return str(tmp_path / place / "p.safetensors")
 
