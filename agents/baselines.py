@@ -46,8 +46,12 @@ class Random:
     """
 
     def __init__(self, actions: int, *, seed: int = 0, device: torch.device | str = "cpu") -> None:
-        self.actions, self.device = actions, torch.device(device)
+        self.actions, self.seed, self.device = actions, seed, torch.device(device)
         self.rng = torch.Generator(self.device).manual_seed(seed)
+
+    def restart(self) -> None:
+        """Draw the same actions again."""
+        self.rng.manual_seed(self.seed)
 
     def predict(self, observation: Any, info: Any = None) -> tuple[Any, None]:
         """Draw an action for each scene."""

@@ -64,7 +64,8 @@ class Pathwise(SteppedAgent[PathwiseConfig]):
 
         Whether other environments give one is known after their first step.
         """
-        wrapper = wrapping.action_wrapper(world.env) or wrapping.reward_wrapper(world.env)
+        finders = (wrapping.action_wrapper, wrapping.reward_wrapper, wrapping.step_wrapper)
+        wrapper = next(filter(None, (find(world.env) for find in finders)), None)
         if wrapper is not None:
             raise ValueError(
                 f"the reward's gradient is the bare environment's, and {wrapper} changes its actions or rewards, or "

@@ -19,7 +19,7 @@ CLIPPING = (single.ClipAction, several.ClipAction)
 RESCALING = (single.RescaleAction, several.RescaleAction)
 REWARDS = (gymnasium.RewardWrapper, VectorRewardWrapper, single.NormalizeReward, several.NormalizeReward)
 KNOWN = ("gymnasium.", "stable_baselines3.")
-"""Modules whose wrappers change no rewards unless they are among those."""
+"""Modules whose steps change no rewards unless their wrappers are among those."""
 
 
 def action_wrapper(env: Any) -> str | None:
@@ -36,8 +36,13 @@ def action_wrapper(env: Any) -> str | None:
 
 
 def reward_wrapper(env: Any) -> str | None:
-    """Name the outermost wrapper that changes rewards, or has a `step` of its own and may; None where there is none."""
-    return next((type(layer).__name__ for layer in _layers(env) if isinstance(layer, REWARDS) or _steps(layer)), None)
+    """Name the outermost wrapper that changes rewards, found likewise; None where there is none."""
+    return next((type(layer).__name__ for layer in _layers(env) if isinstance(layer, REWARDS)), None)
+
+
+def step_wrapper(env: Any) -> str | None:
+    """Name the outermost wrapper with a `step` of its own, which may change anything; None where there is none."""
+    return next((type(layer).__name__ for layer in _layers(env) if _steps(layer)), None)
 
 
 def _layers(env: Any) -> Iterator[Any]:
@@ -50,9 +55,8 @@ def _layers(env: Any) -> Iterator[Any]:
 
 
 def _steps(layer: Any) -> bool:
-    """Say whether a wrapper that nobody here knows has a `step` of its own."""
-    steps = (gymnasium.Wrapper.step, VectorWrapper.step, *(base.step for base in ACTIONS))
-    return type(layer).step not in steps and not type(layer).__module__.startswith(KNOWN)
+    """Say whether a wrapper has a `step` that nobody here knows."""
+    return not type(layer).step.__module__.startswith(KNOWN)
 
 
 def _same_box(layer: Any) -> bool:

@@ -6,13 +6,15 @@ first one photo by photo.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from typing import Any
 
 import generators
 from agents import policies
+from agents.baselines import Random
+from agents.part import Part
 from blindsr_env import images, sharing
 from blindsr_env.env import BlindSREnv
 from experiments import digests, labels, paper, recipes
@@ -119,7 +121,7 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
         ValueError: unknown names, photos or files that cannot be used, something given twice, generators of several
             scales, or no generator where policies learned on different ones.
     """
-    settings, seeds, ways, sets = _checked(settings)
+    settings, seeds, ways, sets, every_actor = _checked(settings)
     config = labels.short(asdict(settings))
     identity = {} if settings.output is None else _identity(settings, seeds)
     output = ResultsFile(settings.output, config, settings.seed, identity)
@@ -127,10 +129,10 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     sheets: list[dict[str, Any]] = []
     compared: list[dict[str, Any]] = []
     figures: dict[str, Any] = {}
-    for way in ways:
+    for way, actors in zip(ways, every_actor, strict=True):
         zeta = zeta_of(way.env.core)
         for title, photos in sets.items():
-            actors = _actors(way, settings, seeds)  # anew: a set's random actions do not hang on the sets before it
+            _restart(actors.values())
             scores = scored(
                 way.env.core, photos, settings.widths, actors, seed=settings.seed, title=f"{way.name}, {title}"
             )
@@ -183,8 +185,20 @@ class _Way:
     env: BlindSREnv
 
 
-def _checked(settings: Evaluate) -> tuple[Evaluate, Seeds, list[_Way], dict[str, list[images.Photo]]]:
-    """Load what is compared, and refuse what does not fit: settings with a generator, recipes, generators, photos."""
+def _restart(actors: Iterable[policies.Policy]) -> None:
+    """Have chance begin anew: a set's random actions do not hang on the sets before it."""
+    for policy in actors:
+        chance = policy.policy if isinstance(policy, Part) else policy
+        if isinstance(chance, Random):
+            chance.restart()
+
+
+Photos = dict[str, list[images.Photo]]
+Actors = dict[str, policies.Policy]
+
+
+def _checked(settings: Evaluate) -> tuple[Evaluate, Seeds, list[_Way], Photos, list[Actors]]:
+    """Load what is compared, and refuse what does not fit: settings with a generator, recipes, ways, photos, actors."""
     seeds = {name: recipes.by_label(name, recipes.files(recipe)) for name, recipe in settings.recipes.items()}
     sets = {name: images.load(folder, split="test") for name, folder in settings.sets.items()}
     settings = _with_generator(settings, seeds)
@@ -194,8 +208,7 @@ def _checked(settings: Evaluate) -> tuple[Evaluate, Seeds, list[_Way], dict[str,
             way.env.core.check_width(width)
         for photo in (each for photos in sets.values() for each in photos):
             check_size(way.env.core, photo)
-        _actors(way, settings, seeds)
-    return settings, seeds, ways, sets
+    return settings, seeds, ways, sets, [_actors(way, settings, seeds) for way in ways]
 
 
 def _with_generator(settings: Evaluate, seeds: Seeds) -> Evaluate:

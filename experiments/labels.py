@@ -84,6 +84,8 @@ GENERIC = re.compile(r"((agent|predictor|generator)(\.safetensors)?|HR|seed_\d+)
 def tails(paths: Sequence[str], taken: Collection[str] = ()) -> list[str]:
     """Shorten each path to as few of its last parts as distinguish it from the others and say what it is.
 
+    A root or `..` is no such part: it would tell of the machine.
+
     Args:
         paths: or names.
         taken: names that mean something else than a path that ends in them.
@@ -95,16 +97,23 @@ def tails(paths: Sequence[str], taken: Collection[str] = ()) -> list[str]:
         ['runs/predictor', 'predictor']
         >>> tails(["runs/sac/seed_0/agent.safetensors", "data/Set5/HR", "data/Set5"])
         ['sac/seed_0/agent.safetensors', 'Set5/HR', 'Set5']
+        >>> tails(["/HR", "../agent.safetensors"])
+        ['HR', 'agent.safetensors']
     """
     parts = [Path(path).parts for path in paths]
 
     def tail(path: str, own: tuple[str, ...]) -> str:
-        for length in range(1, len(own)):
+        found = path
+        for length in range(1, len(own) + 1):
+            if own[-length] in ("..", Path(path).anchor):
+                break
             short = "/".join(own[-length:])
             once = sum(other[-length:] == own[-length:] for other in set(parts)) == 1
-            if once and short not in taken and not GENERIC.fullmatch(own[-length]):
-                return short
-        return path if "/".join(own) in taken else "/".join(own)
+            if once and short not in taken:
+                found = short
+                if not GENERIC.fullmatch(own[-length]):
+                    break
+        return found
 
     return [tail(path, own) for path, own in zip(paths, parts, strict=True)]
 

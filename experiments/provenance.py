@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from experiments.digests import DIGITS
+from experiments.digests import DIGITS, of_file
 from generators.atomic import atomic_write
 
 NOTE = "made_by.json"
@@ -26,8 +26,7 @@ def identity(photo: Path, name: str) -> dict[str, Any]:
         photo: the file.
         name: its path in the folder of photos.
     """
-    stat = photo.stat()
-    return {"name": name, "bytes": stat.st_size, "modified": stat.st_mtime_ns, "place": _place(photo.resolve())}
+    return {"name": name, "content": of_file(photo), "place": _place(photo.resolve())}
 
 
 class Provenance:
@@ -66,6 +65,13 @@ class Provenance:
                 kept[picture] = now
         self._write(noted, {**noted, **{self._name(picture): dict(entry) for picture, entry in kept.items()}})
         return set(kept)
+
+    def pictures(self) -> set[str]:
+        """Give the pictures that the note tells of, by their paths in the folder; none where there is no whole note."""
+        try:
+            return set(self._read())
+        except ValueError:
+            return set()
 
     def _refusal(self, what: str) -> ValueError:
         return ValueError(f"{self.folder} has {what}: give another --output, or --overwrite to render all again")
@@ -124,8 +130,8 @@ class Provenance:
 
 
 def _changed(before: Entry, now: Entry) -> list[str]:
-    """Name the settings that differ."""
-    return [key for key, value in now.items() if key != "photo" and before.get(key) != value]
+    """Name the settings that differ; older notes lack some, which were of no other value then."""
+    return [key for key, value in now.items() if key != "photo" and before.get(key, value) != value]
 
 
 def _of_one_place(before: Entry, now: Entry) -> bool:
@@ -138,7 +144,7 @@ def _of_one_place(before: Entry, now: Entry) -> bool:
 def _as_it_was(before: Entry, now: Entry, photo: Path, picture: Path) -> bool:
     """Say whether a photo is the one that a picture was made of, wherever it lies now."""
     if isinstance(before.get("photo"), Mapping):
-        return all(before["photo"][key] == now["photo"][key] for key in ("name", "bytes", "modified"))
+        return all(before["photo"][key] == now["photo"][key] for key in ("name", "content"))
     stat = photo.stat()  # a copy may keep its mtime, but has a ctime of its own
     return _of_one_place(before, now) and max(stat.st_mtime, stat.st_ctime) <= picture.stat().st_mtime
 

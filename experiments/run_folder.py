@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ STATE = "training-state"  # kind of checkpoint
 
 MARKS = {"outcomes": "train-gan", "arch": "train-generator", "loss": "train-predictor", "algorithm": "train-agent"}
 """Settings by which a config tells whose it is, the first that it has, since train-gan's has train-generator's too."""
+
+
+PLACES = ("data", "images", "validation", "held_out", "perceptual")
+"""Settings that are places of photos or files, whose names may be written in several ways."""
 
 
 class RunFolder:
@@ -83,7 +88,7 @@ class RunFolder:
         # A setting that an older version did not know was at its default.
         before, now = _defaults(config) | theirs, plain(config)
         for key, value in now.items():
-            if key not in free and not _same(before.get(key), value):
+            if key not in free and not (_same if key in PLACES else eq)(before.get(key), value):
                 raise ValueError(
                     f"the run in {self.path} was begun with {key}={before.get(key)!r}, not {value!r}: "
                     "give another output folder, or that setting"

@@ -87,7 +87,8 @@ class TrainGan(TrainGenerator):
         if step < self.discriminator_warmup:
             return 0.0
         ramp = min(1.0, (step - self.discriminator_warmup + 1) / max(1, self.warmup))
-        return ramp * super().learning_rate_at(max(step, self.warmup))
+        # The cosine begins after a warm-up of its own, the halving schedule has none.
+        return ramp * super().learning_rate_at(step if self.schedule == "halving" else max(step, self.warmup))
 
     def discriminator_learning_rate_at(self, step: int) -> float:
         """D's learning rate of a step, counted from 0."""

@@ -31,7 +31,7 @@ class Upscale:
 
     Attributes:
         images: a low-resolution photo, or a folder of them. Transparent photos are laid on white; 16-bit photos become
-            8-bit. Folders in it that hold a `made_by.json` are left out: pictures made before.
+            8-bit. Pictures made before, of which a `made_by.json` in it or in its folders tells, are left out.
         output: folder for the pictures, which are called `NAME_x4.png`, with the photo's ending in NAME where two
             photos differ in nothing else; or, for a single photo, the picture's file. Without it, a folder in
             `upscaled/` named after the generator and the policy.
@@ -170,10 +170,13 @@ def targets(settings: Upscale, output: Path, scale: int) -> list[tuple[Path, Pat
     if source.is_dir():
         if one_file:
             raise ValueError(f"output {output} is one picture, {source} a folder of photos: give a folder")
-        found = [path for path in images.find(source) if not _made(source, path)]
+        every, own = images.find(source), Provenance(source).pictures()
+        found = [path for path in every if not _made(source, path, own)]
+        found = found or [path for path in every if not _made(source, path, set())]  # pictures, if asked for
         if not found:
             raise images.ImageError(f"{source} holds only pictures made before, by {NOTE} beside them: give photos")
-        if any(path.parent.resolve().is_relative_to(output.resolve()) for path in found):
+        inside = output.resolve().is_relative_to(source.resolve())
+        if inside and any(path.parent.resolve().is_relative_to(output.resolve()) for path in found):
             raise ValueError(f"output {output} holds photos of {source}: give another one")
         names = [path.relative_to(source) for path in found]
     elif source.is_file():
@@ -204,11 +207,11 @@ def targets(settings: Upscale, output: Path, scale: int) -> list[tuple[Path, Pat
 
 def left_out(folder: Path) -> str:
     """Say how many files of a folder are not taken for photos, and why; "" where all are."""
-    made, endings = 0, Counter[str]()
+    made, endings, own = 0, Counter[str](), Provenance(folder).pictures()
     for path in folder.rglob("*"):
         if not path.is_file() or any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
-        if _made(folder, path):
+        if _made(folder, path, own):
             made += path.name != NOTE
         elif path.suffix.lower() not in images.SUFFIXES and path.name != NOTE:
             endings[path.suffix.lower() or "without an ending"] += 1
@@ -218,9 +221,10 @@ def left_out(folder: Path) -> str:
     return "; ".join(said)
 
 
-def _made(folder: Path, path: Path) -> bool:
-    """Say whether a file lies in a folder of pictures below another folder: an output, or one of its folders."""
-    return any((folder / above / NOTE).is_file() for above in list(path.relative_to(folder).parents)[:-1])
+def _made(folder: Path, path: Path, own: set[str]) -> bool:
+    """Say whether a file of a folder is one of its `own` pictures, or lies in a folder of pictures below it."""
+    inside = path.relative_to(folder)
+    return inside.as_posix() in own or any((folder / above / NOTE).is_file() for above in list(inside.parents)[:-1])
 
 
 def _is_file(output: Path) -> bool:

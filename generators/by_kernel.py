@@ -17,8 +17,9 @@ class ByKernel(nn.Module):
     kernels of at most a thousandth of the family's spread beside it.
 
     Args:
-        network: called with photos `(N, 3, h, w)` in [0, 1] and kernels `(N, 21, 21)`, both float32 and on the same
-            device; gives `(N, 3, s h, s w)`, which need not lie in [0, 1]. Environments ask for evaluation mode.
+        network: called with photos `(N, 3, h, w)` in [0, 1], of the caller's dtype (environments give float32), and
+            kernels `(N, 21, 21)` float32, on the same device; gives `(N, 3, s h, s w)`, which need not lie in [0, 1].
+            Environments ask for evaluation mode.
         name: what messages and result files call it.
         scale: SR side over LR side: 2, 3 or 4.
 
@@ -62,7 +63,7 @@ class ByKernel(nn.Module):
         inputs.check(lr, action)
         kernel = self.codec.decode(action)
         try:
-            sr = self.network(lr.float(), kernel)
+            sr = self.network(lr, kernel)
         except Exception as error:
             if memory.exhausted(error):
                 raise  # a photo too large for it is the caller's to deal with

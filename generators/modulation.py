@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance over space; differentiable, in half precision on a CPU once.
+    """Mean and variance over space; differentiable, and its gradient is.
 
     Args:
         x: features `(N, C, H, W)`, floating point.
@@ -64,9 +64,11 @@ def plain_moments(x: Tensor) -> tuple[Tensor, Tensor]:
 def multiply_add(x: Tensor, mu: Tensor, a: Tensor, beta: Tensor, out: Tensor | None = None) -> Tensor:
     """Compute a (x - mu) + beta by its formula; as `modulate`, or into `out`, which may be x.
 
-    Its gradient is autograd's own; in half precision on a CPU it has none, unless it is compiled.
+    Its gradient is autograd's own.
     """
-    if _is_half_on_cpu(x) and not torch.compiler.is_compiling():
+    # Where a gradient is wanted of a gradient, autograd has to follow.
+    followed = torch.is_grad_enabled() and any(value.requires_grad for value in (x, mu, a, beta))
+    if _is_half_on_cpu(x) and not torch.compiler.is_compiling() and not followed:
         return _normalise(x, mu, a, beta, torch.empty_like(x) if out is None else out)
     offset = torch.addcmul(beta, a, mu, value=-1)
     return torch.addcmul(offset.to(x.dtype)[:, :, None, None], x, a.to(x.dtype)[:, :, None, None], out=out)

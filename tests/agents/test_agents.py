@@ -11,7 +11,14 @@ import pytest
 import torch
 from gymnasium import wrappers as single
 from gymnasium.spaces import Box
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorActionWrapper, VectorWrapper
+from gymnasium.vector import (
+    AsyncVectorEnv,
+    AutoresetMode,
+    SyncVectorEnv,
+    VectorActionWrapper,
+    VectorObservationWrapper,
+    VectorWrapper,
+)
 from gymnasium.wrappers.vector import (
     ClipAction,
     DictInfoToList,
@@ -759,6 +766,18 @@ def test_pathwise_refuses_wrappers_that_its_gradient_knows_nothing_of(wrap, name
         agent("pathwise", wrap(world(output="numpy")))
     rewarded = agent("group-pg", wrap(world("group-pg", output="numpy"))).learn(BATCH)
     assert rewarded.num_timesteps == BATCH
+
+
+def test_pathwise_takes_wrappers_without_a_step_of_their_own(native):
+    class Same(VectorObservationWrapper):
+        def observations(self, observations):
+            return observations
+
+    class Mine(RecordEpisodeStatistics):
+        pass
+
+    for wrapper in (Same, Mine):
+        Pathwise(wrapper(native("pathwise", output="numpy", autoreset_mode="disabled"))).learn(8)
 
 
 def test_wrappers_of_single_environments_are_seen_too():

@@ -329,6 +329,14 @@ def test_g_warms_up_once(settings, alone):
     assert rates == pytest.approx([0.25e-4, 0.5e-4, 0.75e-4, 1e-4, 1e-4, 1e-4], rel=1e-3)
 
 
+def test_g_halves_after_its_warm_up(settings):
+    s = settings(
+        steps=4000, warmup=500, discriminator_warmup=0, learning_rate=1e-4, schedule="halving", halve_every=250
+    )
+    rates = [1e4 * s.learning_rate_at(step) for step in (0, 100, 249, 250, 499)]
+    assert rates == pytest.approx([0.002, 0.202, 0.5, 0.251, 0.5], rel=1e-6)
+
+
 def test_the_command(settings, tmp_path, held_out, capsys):
     wanted = settings(steps=3, perceptual_weight=0.0, perceptual=None)
     config = tmp_path / "config.yaml"
