@@ -11,8 +11,6 @@ from pathlib import Path
 import torch
 
 import generators
-from blindsr_env import images
-from blindsr_env.kernels import KERNEL_SIZE
 from experiments import options, paper
 from experiments.devices import pick_device
 from experiments.validation import Validation
@@ -64,7 +62,7 @@ def ship(settings: Ship) -> Path:
     training, *others = (generators.checkpoint.read(generators.find(source))[1]["training"] for source in sources)
     if others:
         training = {**training, "mean_with": others}
-    _check_scenes(settings, full)
+    _check_widths(settings, full)
     validation = Validation(settings.images, settings.widths, full.scale, device)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.safetensors"
@@ -84,21 +82,14 @@ def ship(settings: Ship) -> Path:
     return target
 
 
-def _check_scenes(settings: Ship, network: generators.AMNet) -> None:
-    """Raise a ValueError where photos cannot be degraded, or a network was not trained for what they become."""
+def _check_widths(settings: Ship, network: generators.AMNet) -> None:
+    """Raise a ValueError where there is no width, or a network was not trained for one."""
     low, high = network.codec.width_range
     if not settings.widths or not all(low <= width <= high for width in settings.widths):
         raise ValueError(
             f"widths must be at least one, each in {low:g} to {high:g} as {network.name}'s kernels are, "
             f"got {list(settings.widths)}"
         )
-    least = (KERNEL_SIZE // 2 // network.scale + 1) * network.scale
-    for photo in images.load(settings.images):
-        height, width = photo.pixels.shape[:2]
-        if min(height, width) < least:
-            raise images.ImageError(
-                f"{photo.name} of {width}x{height} is too small to blur: remove it, each side must be at least {least}"
-            )
 
 
 def _mean(networks: list[generators.AMNet]) -> generators.AMNet:

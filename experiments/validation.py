@@ -19,6 +19,9 @@ class Validation:
         widths: isotropic kernel widths.
         scale: of the generators to score.
         device: where it runs.
+
+    Raises:
+        ImageError: there is no photo, or one that cannot be read or is too small to blur.
     """
 
     def __init__(self, folder: str, widths: tuple[float, ...], scale: int, device: torch.device) -> None:
@@ -26,7 +29,14 @@ class Validation:
         self._psnr = metrics.get("psnr", scale=scale)
         self._scenes: list[tuple[Tensor, Tensor, Tensor]] = []
         sigma = torch.tensor(widths, dtype=torch.float64, device=device)
+        least = (kernels.KERNEL_SIZE // 2 // scale + 1) * scale
         for photo in images.load(folder):
+            height, width = photo.pixels.shape[:2]
+            if min(height, width) < least:
+                raise images.ImageError(
+                    f"{photo.name} of {width}x{height} is too small to blur: "
+                    f"remove it, each side must be at least {least}"
+                )
             hr = torch.from_numpy(photo.pixels).to(device).permute(2, 0, 1)[None].float() / 255
             height, width = (side - side % scale for side in hr.shape[-2:])
             hr = hr[..., :height, :width].expand(len(widths), -1, -1, -1)

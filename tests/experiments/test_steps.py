@@ -177,3 +177,10 @@ def test_losses_are_logged_as_means_since_the_last(settings, tmp_path, monkeypat
     train_generator(settings(steps=5))
     log = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     assert [(each.step, each.value) for each in log.Scalars("train/loss")] == [(2, 1.5), (4, 3.5), (5, 5.0)]
+
+
+def test_a_validation_photo_too_small_to_blur_is_named(tmp_path, photo):
+    for name, side in (("a", 12), ("b", 11)):
+        images.write(tmp_path / f"{name}.png", photo(side, 30, 0))
+    with pytest.raises(images.ImageError, match="^b of 30x11 is too small to blur: remove it, each side .* least 12$"):
+        Validation(str(tmp_path), (1.0,), 4, torch.device("cpu"))
