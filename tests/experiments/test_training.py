@@ -17,7 +17,7 @@ from torch._inductor.exc import InductorError, InvalidCxxCompiler
 
 import generators
 from agents import checkpoints
-from blindsr_env import degradation, images
+from blindsr_env import degradation, images, kernels
 from blindsr_env.images import ImageError, Photo
 from blindsr_env.pool import PhotoPool
 from experiments import cli
@@ -455,6 +455,26 @@ def test_photos_count_by_their_pixels_and_small_ones_are_left_out():
     level = (hr[:, 0, 0, 0] * 255).round()
     assert set(level.tolist()) == {20, 30}
     assert 390 < (level == 20).sum() < 500  # 1280 pixels against 1600
+
+
+def test_crops_reach_every_edge():
+    hr = next(batches(PhotoPool([Photo("coded", CODED[:33, :34])])))[0]
+    row, column = (hr[:, :2].amin((2, 3)) * 255).round().unbind(1)  # of a crop's top left corner in its photo
+    assert set(row.tolist()) == {0, 1} and set(column.tolist()) == {0, 1, 2}
+
+
+def test_half_of_the_crops_are_softened():
+    """The others, and where all are taken from, are as without."""
+    pool = PhotoPool([Photo("noise", np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8))])
+    sharp, soft = (next(batches(pool, soften=amount))[0] for amount in (0.0, 0.8))
+    assert torch.equal(soft[100:], sharp[100:])
+    widths = torch.tensor([0.1, 0.8], dtype=torch.float64)
+    contrast = soft[:100].std((1, 2, 3)) / sharp[:100].std((1, 2, 3))
+    most = degradation.blur(sharp[:100], kernels.gaussian_profile(widths[1:])).std((1, 2, 3)) / sharp[:100].std(
+        (1, 2, 3)
+    )
+    assert (contrast <= 1 + 1e-5).all() and (contrast >= most - 1e-5).all(), "softer than asked for"
+    assert contrast.max() > 0.95 and contrast.min() < most.max() + 0.1, "widths from everywhere"
 
 
 def test_smaller_copies_are_trained_on_as_well(settings, tmp_path, monkeypatch):
