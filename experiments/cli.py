@@ -186,6 +186,13 @@ def _run(command: Command, name: str, rest: Sequence[str]) -> int:
         if isinstance(error, CompileError) and Interruption.last is not None:  # Ctrl-C ends compilers as well
             return _fail("interrupted while the network was compiled", code=128 + Interruption.last)
         return _fail(str(error) or type(error).__name__)
+    except (RuntimeError, MemoryError) as error:
+        from experiments.options import TOO_LARGE
+        from generators import memory
+
+        if os.environ.get("BLINDSR_TRACEBACK") or not memory.exhausted(error):
+            raise
+        return _fail(TOO_LARGE)
     return 0 if Interruption.last is None else 128 + Interruption.last
 
 

@@ -15,8 +15,12 @@ import yaml
 
 from agents.interruption import Interruption
 from experiments.arguments import completed, unknown_setting
+from generators import memory
 
 S = TypeVar("S")
+
+TOO_LARGE = "memory ran out: take fewer or smaller photos, patches, batches or environments at once, or tiles"
+"""What a command says where the work does not fit into the memory, the device's or the host's."""
 
 
 def main(settings: type[S], function: Callable[[S], Any]) -> None:
@@ -34,6 +38,11 @@ def main(settings: type[S], function: Callable[[S], Any]) -> None:
         if os.environ.get("BLINDSR_TRACEBACK"):
             raise
         print(error, file=sys.stderr)
+        sys.exit(2)
+    except (RuntimeError, MemoryError) as error:
+        if os.environ.get("BLINDSR_TRACEBACK") or not memory.exhausted(error):
+            raise
+        print(TOO_LARGE, file=sys.stderr)
         sys.exit(2)
     if Interruption.last is not None:
         sys.exit(128 + Interruption.last)

@@ -13,6 +13,7 @@ import pytest
 from experiments import cli
 from experiments.arguments import completed
 from experiments.evaluate import Evaluate
+from experiments.options import TOO_LARGE
 from experiments.train_generator import TrainGenerator
 from generators import CheckpointError
 from generators.compiled import CompileError
@@ -208,6 +209,8 @@ def test_overview(arguments, capsys):
         (FloatingPointError("the loss is nan"), 2, "the loss is nan"),
         (ImportError("pip install pyiqa"), 2, "pip install pyiqa"),
         (ValueError(), 2, "ValueError"),
+        (MemoryError(), 2, TOO_LARGE),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"), 2, TOO_LARGE),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
@@ -224,12 +227,13 @@ def test_errors_of_the_work(monkeypatch, capsys, error, code, message):
             cli.main(["train-generator", "--data", "[a]"])
 
 
-def test_mistakes_of_the_program_are_not_hidden(monkeypatch):
+@pytest.mark.parametrize("error", [AttributeError("a bug"), RuntimeError("shapes differ")])
+def test_mistakes_of_the_program_are_not_hidden(monkeypatch, error):
     def fail(settings):
-        raise AttributeError("a bug")
+        raise error
 
     monkeypatch.setattr("experiments.train_generator.train_generator", fail)
-    with pytest.raises(AttributeError):
+    with pytest.raises(type(error)):
         cli.main(["train-generator", "--data", "[a]"])
 
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from experiments import cli, options
 from experiments.data import Data
@@ -207,6 +208,16 @@ def test_mistakes_are_one_line_and_exit_code_2(monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         options.main(TrainGenerator, train_generator)
     assert end.value.code == 2 and capsys.readouterr().err == "no image at nowhere: check the path\n"
+
+
+def test_want_of_memory_is_no_traceback(monkeypatch, capsys):
+    def too_large(settings):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr("sys.argv", ["ship", "--images", "photos"])
+    with pytest.raises(SystemExit) as end:
+        options.main(Ship, too_large)
+    assert end.value.code == 2 and capsys.readouterr().err == f"{options.TOO_LARGE}\n"
 
 
 def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
