@@ -15,7 +15,7 @@ from experiments import findings, paper
 from experiments import price as prices
 from experiments.intervals import Interval
 from experiments.pictures import literally
-from experiments.sheets import PLACES, Result, Sheet, check_known, of_the_paper, read
+from experiments.sheets import BUILT_IN, PLACES, Result, Sheet, check_known, of_the_paper, read
 from generators.atomic import atomic_write
 from generators.nearest import unknown
 
@@ -40,7 +40,8 @@ class Plot:
         set: show only this set of photos.
         generator: show only this generator.
         action: show only this action space, `code`, `free-code` or `width`.
-        policies: show only policies and recipes with these names; `*` stands for anything, as in `'amgan_rl*'`.
+        policies: in `price` and `learning`, show only policies and recipes with these names; `*` stands for anything,
+            as in `'amgan_rl*'`.
     """
 
     results: list[str] | str = "results"
@@ -68,9 +69,9 @@ def plot(settings: Plot) -> list[Path]:
         ValueError: there are no figures for a chart, or a file holds no results.
     """
     results = read(settings.results)
-    every = of_the_paper(results)
-    for what in ("set", "generator", "action"):
-        check_known(what, getattr(settings, what), {getattr(sheet, what) for sheet in every})
+    places = _places(results)
+    for number, what in enumerate(("set", "generator", "action")):
+        check_known(what, getattr(settings, what), {place[number] for place in places})
     drawn = []
     for name in settings.charts or CHARTS:
         with literally():
@@ -122,9 +123,9 @@ def price(results: list[Result], settings: Plot) -> Any:
     for sheet in _sheets(results, settings):
         if {"niqe", "psnr"} <= set(sheet.policies["true-code"]) and len(sheet.policies) > 1:
             by_set.setdefault(sheet.title, []).append(sheet)
-    if not by_set:
+    points = {title: every for title, found in by_set.items() if (every := prices.points(found))}
+    if not points:
         return None
-    points = {title: prices.points(found) for title, found in by_set.items()}
     direct = len(points) == 1 and all(len(each) <= prices.DIRECT for each in points.values())
     figure, panels = _panels(len(points), side=1.3 * SIDE)
     looks: prices.Looks = {}
@@ -208,8 +209,12 @@ def hacking(results: list[Result], settings: Plot) -> Any:
     runs = [result for result in results if result.figures.get("kind") == "hack"]
     by_metric: dict[str, dict[str, dict[str, Any]]] = {}
     for run in runs:
-        entries = by_metric.setdefault(run.figures["metric"], {})
-        for name, entry in run.figures["generators"].items():
+        title = _set(run)
+        for name, whole in run.figures["generators"].items():
+            spaces = {space: of for space, of in whole["actions"].items() if _wanted((title, name, space), settings)}
+            if not spaces:
+                continue
+            entries, entry = by_metric.setdefault(run.figures["metric"], {}), {**whole, "actions": spaces}
             if entries.setdefault(name, entry) != entry:  # measured in two files, with different figures
                 named = f"{name} ({Path(run.name).stem})"
                 if entries.setdefault(named, entry) != entry:
@@ -249,6 +254,7 @@ def _draw_hack(panels: list[Any], metric: str, entries: dict[str, dict[str, Any]
 def searches(results: list[Result], settings: Plot) -> Any:
     """Reward against renders per image: a panel per run."""
     runs = [result for result in results if result.figures.get("kind") == "search"]
+    runs = [run for run in runs if _wanted((_set(run), run.figures["generator"], run.figures["action"]), settings)]
     if not runs:
         return None
     figure, panels = _panels(len(runs), side=1.5 * SIDE)
@@ -267,13 +273,37 @@ CHARTS: dict[str, Callable[[list[Result], Plot], Any]] = {
 """By the name of the PNG; each gives a Matplotlib figure, or None if the results hold no figures for it."""
 
 
+Place = tuple[str, str, str]
+"""Set of photos, generator and action space: what the settings choose by."""
+
+
+def _places(results: list[Result]) -> list[Place]:
+    """List where there are figures for a chart."""
+    found = [(sheet.set, sheet.generator, sheet.action) for sheet in of_the_paper(results)]
+    for run in results:
+        if run.figures.get("kind") == "search":
+            found.append((_set(run), run.figures["generator"], run.figures["action"]))
+        if run.figures.get("kind") == "hack":
+            every = run.figures["generators"].items()
+            found += [(_set(run), name, space) for name, entry in every for space in entry["actions"]]
+    return found
+
+
+def _set(run: Result) -> str:
+    """Name the set of photos of `blindsr hack` or `search`."""
+    return run.config.get("held_out" if run.figures["kind"] == "hack" else "images") or BUILT_IN
+
+
+def _wanted(place: Place, settings: Plot) -> bool:
+    chosen = (settings.set, settings.generator, settings.action)
+    return all(want in (None, own) for want, own in zip(chosen, place, strict=True))
+
+
 def _sheets(results: list[Result], settings: Plot) -> list[Sheet]:
     """Take the sheets that the settings show, each with the policies that they show."""
     found = []
     for sheet in of_the_paper(results):
-        wanted = (settings.set, settings.generator, settings.action)
-        place = (sheet.set, sheet.generator, sheet.action)
-        if all(want in (None, own) for want, own in zip(wanted, place, strict=True)):
+        if _wanted((sheet.set, sheet.generator, sheet.action), settings):
             recipes = {name: recipe for name, recipe in sheet.recipes.items() if _shown(name, settings)}
             kept = {name for name in sheet.singles if _shown(name, settings)}
             kept |= {"true-code", *(agent for recipe in recipes.values() for agent in recipe["agents"])}

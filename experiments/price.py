@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -80,6 +81,8 @@ def points(sheets: Sequence[Sheet]) -> list[Point]:
     """
     several = len({(sheet.generator, sheet.action) for sheet in sheets}) > 1
     every = [entry for entry in ranked(sheets, "niqe") if "psnr" in entry.gains]
+    # Who broke a metric on every picture has no place in the chart.
+    every = [entry for entry in every if math.isfinite(entry.gains["niqe"].mean + entry.gains["psnr"].mean)]
     every = [entry for entry in every if not any(_fewer(entry, other) for other in every)]
     alike = Counter((entry.board, entry.policy) for entry in every)
     found = []

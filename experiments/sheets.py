@@ -129,9 +129,9 @@ class Sheet:
         seeds = {agent for recipe in self.recipes.values() for agent in recipe["agents"]}
         return {name: entry for name, entry in self.policies.items() if name != "true-code" and name not in seeds}
 
-    def mean(self, metric: str, width: float, policy: str = "true-code") -> float | None:
-        """Give the mean score at one width; None where it was not measured."""
-        entry = self.policies.get(policy, {}).get(metric)
+    def mean(self, metric: str, width: float) -> float | None:
+        """Give the true code's mean score at one width; None where it was not measured."""
+        entry = self.policies["true-code"].get(metric)
         return entry["mean_by_width"][self.widths.index(width)] if entry and width in self.widths else None
 
 
@@ -228,13 +228,13 @@ def of_the_paper(results: Iterable[Result]) -> list[Sheet]:
 
 
 def check_known(what: str, chosen: str | None, known: Iterable[str]) -> None:
-    """Refuse a set, generator or action space of which there are no figures.
+    """Refuse a set, generator or action space of which there are no figures, though there are some.
 
     Raises:
         ValueError: the message names the nearest that there are.
     """
     there = sorted(set(known))
-    if chosen is not None and chosen not in there:
+    if chosen is not None and there and chosen not in there:
         raise ValueError(unknown(what, chosen, there))
 
 

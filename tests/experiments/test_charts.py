@@ -229,6 +229,36 @@ def test_search_has_a_line_a_start_and_its_policy_alone_dotted():
     assert not any(one.overlaps(other) for one, other in zip(boxes, boxes[1:], strict=False))
 
 
+def test_offsets_and_searches_are_chosen_by_set_generator_and_space_too(tmp_path):
+    start = {"reward": [interval(0.5)], "curve": [0.5]}
+    search = {"kind": "search", "generator": "amgan", "action": "free-code", "metric": "niqe", "budgets": [1]}
+    search |= {"photos": ["a"], "starts": {"true-code": start}}
+    runs = [Result("a.json", search, {"images": "Set5"}), Result("b.json", search, {}), result(HACK)]
+    assert len(charts.searches(runs, Plot()).axes) == 2
+    for chosen, title in (({"set": "Set5"}, "photos of Set5"), ({"set": "built-in"}, "photos of built-in")):
+        (axes,) = charts.searches(runs, Plot(**chosen)).axes
+        assert title in axes.get_title()
+    assert charts.searches(runs, Plot(generator="plain")) is None is charts.hacking(runs, Plot(set="Set5"))
+    figure = charts.hacking(runs, Plot(action="free-code"))
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["plain"]
+    assert len(figure.axes[0].patches) == 1
+    for name, figures in (("s", search), ("h", HACK)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"figures": figures, "config": {"images": "Set5"}}))
+    drawn = plot(Plot(results=str(tmp_path), output=str(tmp_path), generator="amgan"))
+    assert [path.name for path in drawn] == ["searches.png"]
+    with pytest.raises(ValueError, match="unknown generator 'amgen': did you mean 'amgan'"):
+        plot(Plot(results=str(tmp_path), output=str(tmp_path), generator="amgen"))
+
+
+def test_who_broke_a_metric_on_every_picture_has_no_place_in_the_price_chart():
+    agent, nothing = SHEET["policies"]["agent"], {**entry([4.5] * 3), "gain": dict.fromkeys(interval(0), float("nan"))}
+    broken = {"niqe": nothing, "psnr": nothing}
+    sheet = {**SHEET, "policies": {"true-code": SHEET["policies"]["true-code"], "rl@0.5": agent, "rl": broken}}
+    (axes,) = charts.price([result(sheet)], Plot()).axes
+    assert [point.get_xydata().tolist() for point in shown(axes)] == [[[-1.0, 0.5]]]
+    assert charts.price([result(sheet)], Plot(policies=("rl",))) is None
+
+
 def test_other_scales_do_not_stand_beside_the_paper():
     twice = {**SHEET, "architecture": {"scale": 2}}
     assert charts.true_code([result(twice)], Plot()) is None
@@ -245,6 +275,8 @@ def test_files_are_written_for_what_is_there(tmp_path, capsys):
     assert len(plot(Plot(results=str(tmp_path), output=str(tmp_path / "out")))) == 2
     (tmp_path / "a.json").write_text(json.dumps({"figures": {"timesteps": 3}, "config": {}}))
     assert cli.main(["plot", "--results", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
+    assert "no figures for a chart" in capsys.readouterr().err
+    assert cli.main(["plot", "--results", str(tmp_path), "--set", "Set5"]) == 2
     assert "no figures for a chart" in capsys.readouterr().err
 
 
