@@ -46,7 +46,7 @@ class Hack:
         images: folder of HR photos on which the offset is learned; without it, the built-in ones.
         held_out: folder of HR photos on which it is scored; without it, the built-in ones.
         scenes: number of held-out scenes, spread evenly over the photos.
-        renders: total renders (training budget) for each generator and action space.
+        renders: total renders (training budget) for each generator and action space, at least `num_envs`.
         num_envs: parallel environments.
         repeats: how many parallel environments share each scene; an even number.
         patch_size: side of a scene's LR patch, in pixels, or its height and width, `[80, 120]`.
@@ -70,12 +70,15 @@ class Hack:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse counts below 1 and action spaces without an offset."""
+        """Refuse counts below 1 or that do not fit each other, and action spaces without an offset."""
         at_least(0, self, "seed")
         at_least(1, self, "scenes", "renders", "num_envs", "repeats")
+        at_least(self.num_envs, self, "renders")
         sides(self.patch_size)
         if self.repeats % 2:
             raise ValueError(f"repeats must be even, for pairs of actions in the same scene, got {self.repeats}")
+        if self.num_envs % self.repeats:
+            raise ValueError(f"repeats must divide num_envs={self.num_envs}, got {self.repeats}")
         if not self.actions or not set(self.actions) <= {"code", "free-code"}:
             raise ValueError(f"actions must be of code and free-code, got {list(self.actions)}")
 
@@ -110,7 +113,7 @@ def hack(settings: Hack) -> dict[str, Any]:
         "photos": held[0].photos,
         "patch_size": settings.patch_size,
         "scenes": settings.scenes,
-        "renders": settings.renders,
+        "renders": settings.renders - settings.renders % settings.num_envs,  # whole steps of all environments
         "generators": {},
         "differences": [],
     }

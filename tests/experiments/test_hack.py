@@ -29,7 +29,7 @@ def test_figures_table_and_pictures(folders, tiny_checkpoint, louder, tmp_path, 
         generators=[tiny_checkpoint, louder],
         metric="ssim",
         scenes=2,
-        renders=8,
+        renders=11,
         num_envs=4,
         repeats=4,
         patch_size=16,
@@ -49,6 +49,7 @@ def test_figures_table_and_pictures(folders, tiny_checkpoint, louder, tmp_path, 
         assert gained == pytest.approx(np.mean(rewards), abs=1e-6)
         offset = np.array(plain["actions"][space]["offset"])
         assert offset.shape == (15,) and 0 < np.abs(offset).max() <= 1
+    assert figures["renders"] == 8, "what is left of the budget does not suffice for all environments"
     (difference,) = figures["differences"]
     cost = loud["true_code"]["psnr"] - plain["true_code"]["psnr"]
     assert difference["true_psnr"]["mean"] == pytest.approx(cost) and cost < 0
@@ -85,6 +86,8 @@ def test_generators_without_common_scenes_are_refused(folders, tiny_checkpoint, 
         ({"repeats": 3}, "repeats must be even"),
         ({"actions": ("width",)}, "code and free-code"),
         ({"renders": 0}, "renders must be at least 1"),
+        ({"renders": 23}, "renders must be at least 24, got 23"),
+        ({"num_envs": 20}, "repeats must divide num_envs=20, got 6"),
     ],
 )
 def test_impossible_settings(settings, message):
