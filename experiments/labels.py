@@ -21,6 +21,8 @@ def short(value: Any) -> Any:
     Example:
         >>> short("data/eval/Set5"), short("niqe+0.1*pyiqa:lpips@weights/l.pth"), short("srmdnf@weights"), short(3)
         ('Set5', 'niqe+0.1*pyiqa:lpips', 'srmdnf', 3)
+        >>> short("."), short(None)
+        ('.', None)
     """
     if isinstance(value, list | tuple):
         return [short(item) for item in value]
@@ -28,7 +30,7 @@ def short(value: Any) -> Any:
         return {_metric(key) or key: short(item) for key, item in value.items()}
     if not isinstance(value, str):
         return value
-    return value.partition("@")[0] if peers.is_peer(value) else _metric(value) or Path(value).name
+    return value.partition("@")[0] if peers.is_peer(value) else _metric(value) or Path(value).name or value
 
 
 def _metric(name: str) -> str | None:

@@ -11,6 +11,7 @@ def test_short_keeps_no_folder():
     assert labels.short(settings) == expected
     assert labels.short("pyiqa:lpips@/weights/lpips.pth") == "pyiqa:lpips"
     assert labels.short(None) is None
+    assert labels.short(".") == ".", "results would call it the built-in photos"
 
 
 @pytest.mark.parametrize(
