@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from experiments import labels
 from experiments.digests import DIGITS, of_file
 from generators.atomic import atomic_write
 
@@ -130,8 +131,13 @@ class Provenance:
 
 
 def _changed(before: Entry, now: Entry) -> list[str]:
-    """Name the settings that differ; older notes lack some, which were of no other value then."""
-    return [key for key, value in now.items() if key != "photo" and before.get(key, value) != value]
+    """Name the settings that differ.
+
+    Older notes lack some, which were of no other value then, and hold the whole path of a policy.
+    """
+    whole = before.get("policy")
+    then = {**now, **before, **({"policy": labels.of_policies([whole])[0]} if whole else {})}
+    return [key for key, value in now.items() if key != "photo" and then[key] != value]
 
 
 def _of_one_place(before: Entry, now: Entry) -> bool:

@@ -16,7 +16,7 @@ from agents.part import parted
 from agents.upscaler import Upscaler, check_blind, check_tile
 from blindsr_env import images
 from blindsr_env.core import BlindSRCore, dtype_of
-from experiments import digests
+from experiments import digests, labels
 from experiments.devices import pick_device
 from experiments.provenance import NOTE, Provenance, identity
 from generators.tiles import TILE
@@ -239,7 +239,7 @@ def _how(settings: Upscale, core: BlindSRCore) -> dict[str, Any]:
     return {
         "generator": core.generator.name,
         "weights": getattr(core.generator, "fingerprint", None),
-        "policy": policy,
+        "policy": policy and labels.of_policies([policy])[0],
         "policy_file": digests.of_file(file) if file else policy and digests.of_policy(policy),
         **({"predictor_file": digests.of_file(SHIPPED_PREDICTOR)} if in_part else {}),  # where its way begins
         "width": settings.width,

@@ -302,6 +302,21 @@ def test_folders_may_move_and_the_note_does_not_tell_where_they_were(photos, tmp
     assert str(tmp_path) not in (out / "made_by.json").read_text()
 
 
+def test_a_policys_run_may_move_and_the_note_does_not_tell_where_it_was(photos, tmp_path, tiny_checkpoint):
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    DDPG(BlindSREnv(metric="psnr", generator=tiny_checkpoint)).save(tmp_path / "runs" / "a" / "agent.safetensors")
+    common = dict(images=str(photos), output=str(tmp_path / "out"), generator=tiny_checkpoint, device="cpu")
+    upscale(Upscale(policy=str(tmp_path / "runs" / "a"), **common))
+    note, now = tmp_path / "out" / "made_by.json", str((tmp_path / "runs").rename(tmp_path / "moved") / "a")
+    assert str(tmp_path) not in note.read_text() and upscale(Upscale(policy=now, **common)) == []
+    older = note.read_text().replace('"policy": "a"', f'"policy": "{tmp_path}/runs/a"')
+    note.write_text(older)
+    assert str(tmp_path) in older
+    assert upscale(Upscale(policy=now, **common)) == [] and str(tmp_path) not in note.read_text()
+    with pytest.raises(ValueError, match="made by other settings .policy a, not a@0.5"):
+        upscale(Upscale(policy=f"{now}@0.5", **common))
+
+
 def test_older_notes_hold_the_path_of_a_photo(photos, tmp_path, tiny_checkpoint):
     out = tmp_path / "out"
     common = dict(images=str(photos), output=str(out), generator=tiny_checkpoint, device="cpu")
