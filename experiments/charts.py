@@ -96,6 +96,7 @@ def true_code(results: list[Result], settings: Plot) -> Any:
     if not by_set:
         return None
     figure, panels = _panels(len(by_set))
+    looks: dict[str, dict[str, Any]] = {}
     for axes, (title, found) in zip(panels, by_set.items(), strict=True):
         for label, style, published in (
             ("AMNet, the paper", "k--", paper.AMNET_PSNR),
@@ -108,9 +109,10 @@ def true_code(results: list[Result], settings: Plot) -> Any:
             means = sheet.policies["true-code"]["psnr"]["mean_by_width"]
             curves.setdefault(sheet.generator, {}).update(zip(sheet.widths, means, strict=True))
         for name, curve in curves.items():
-            axes.plot(*zip(*sorted(curve.items()), strict=True), "o-", label=name)
+            look = looks.setdefault(name, _look(len(looks)))
+            axes.plot(*zip(*sorted(curve.items()), strict=True), marker=".", label=name, **look)
         axes.set(title=title, xlabel="kernel width, HR pixels", ylabel="PSNR with the true code, dB")
-        axes.legend(fontsize=7)
+    _legend_beside(figure, _named(panels))
     return figure
 
 
@@ -131,7 +133,6 @@ def price(results: list[Result], settings: Plot) -> Any:
     looks: prices.Looks = {}
     for axes, (title, every) in zip(panels, points.items(), strict=True):
         prices.draw(axes, title, every, looks, direct)
-    named = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     about = {
         "several seeds; bars: 95% interval over seeds and photos": {"marker": "o", "ls": ""},
         "one agent, a single seed; bars: 95% interval over photos alone": {
@@ -142,7 +143,7 @@ def price(results: list[Result], settings: Plot) -> Any:
         "shares of the way from the prediction to what an agent chooses": {"ls": "-"},
     }
     handles = {label: Line2D([], [], color="0.35", **look) for label, look in about.items()}  # type: ignore[arg-type]
-    every_handle = {**named, **handles}
+    every_handle = {**_named(panels), **handles}
     if direct:
         figure.set_figwidth(800 / figure.dpi)
         figure.legend(every_handle.values(), every_handle.keys(), fontsize=7.5, loc="outside lower center")
@@ -151,12 +152,7 @@ def price(results: list[Result], settings: Plot) -> Any:
         ((axes, every),) = zip(panels, points.values(), strict=True)
         prices.label(axes, every, looks)
     else:
-        columns = 1 + len(every_handle) // COLUMN
-        figure.set_figwidth(figure.get_figwidth() + columns * (0.6 + 0.06 * max(map(len, every_handle))))
-        figure.set_figheight(max(figure.get_figheight(), 0.5 + 0.16 * -(-len(every_handle) // columns)))
-        figure.legend(
-            every_handle.values(), every_handle.keys(), fontsize=7.5, loc="outside right center", ncols=columns
-        )
+        _legend_beside(figure, every_handle)
     return figure
 
 
@@ -193,7 +189,7 @@ def learning(results: list[Result], settings: Plot) -> Any:
             there = np.isfinite(by_seed).all(axis=0)
             at, by_seed = np.array(curve["renders"])[there], by_seed[:, there]
             name = f"{label}, {len(by_seed)} seed{'s' * (len(by_seed) > 1)}"
-            (line,) = axes.plot(at, by_seed.mean(axis=0), ls=LINES[number // 10 % len(LINES)], label=name)
+            (line,) = axes.plot(at, by_seed.mean(axis=0), label=name, **_look(number))
             axes.fill_between(at, by_seed.min(axis=0), by_seed.max(axis=0), color=line.get_color(), alpha=0.15)
         axes.set(title=f"{title}, while training", xlabel="renders")
         ends = [curve["renders"][-1] for curve in found.values()]
@@ -314,6 +310,24 @@ def _sheets(results: list[Result], settings: Plot) -> list[Sheet]:
 
 def _shown(name: str, settings: Plot) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in settings.policies)
+
+
+def _look(number: int) -> dict[str, Any]:
+    """Give the colour and the dashes of a line, the same for the same number in all panels."""
+    return {"color": f"C{number % 10}", "ls": LINES[number // 10 % len(LINES)]}
+
+
+def _named(panels: list[Any]) -> dict[str, Any]:
+    """Give what is drawn in the panels, by its name."""
+    return {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+
+
+def _legend_beside(figure: Any, handles: dict[str, Any]) -> None:
+    """Put a legend beside the panels, and make room for it: inside, dozens of names would hide them."""
+    columns = 1 + len(handles) // COLUMN
+    figure.set_figwidth(figure.get_figwidth() + columns * (0.6 + 0.06 * max(map(len, handles))))
+    figure.set_figheight(max(figure.get_figheight(), 0.5 + 0.16 * -(-len(handles) // columns)))
+    figure.legend(handles.values(), handles.keys(), fontsize=7.5, loc="outside right center", ncols=columns)
 
 
 def _plain(axis: Any) -> None:

@@ -54,6 +54,21 @@ def test_psnr_by_width_joins_a_generators_files_and_shows_the_paper():
     assert lines["AMNet, the paper"] == [list(pair) for pair in paper.AMNET_PSNR["Set5"].items()]
 
 
+def test_fifty_generators_differ_beside_a_legend_that_hides_no_panel():
+    several = [{**SHEET, "set": title, "generator": f"g{i}"} for title in ("Set5", "Set14") for i in range(50)]
+    figure = charts.true_code([result(sheet) for sheet in several], Plot())
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    looks = []
+    for axes in figure.axes:
+        assert box.x0 > axes.get_window_extent().x1 and box.y0 > 0 and box.y1 < figure.bbox.y1
+        ours = [line for line in axes.lines if line.get_label().startswith("g")]
+        looks.append({line.get_label(): (str(line._dash_pattern), line.get_color()) for line in ours})
+    assert looks[0] == looks[1] and len(set(looks[0].values())) == 50, "the same in every panel"
+    assert {text.get_text() for text in legend.get_texts()} >= {*looks[0], "AMNet, the paper"}
+
+
 def shown(axes):
     """Give the points of a price chart, in the order drawn."""
     return [line for line in axes.lines if len(line.get_xdata()) == 1 and line.get_marker() not in ("+", "|", "_")]
