@@ -21,6 +21,7 @@ from blindsr_env.pool import PhotoPool
 from blindsr_env.recording import Recordings
 from experiments.stopwatch import Contestant, count_flops
 from generators import AMNet, Architecture, KernelCodec
+from generators.entry_point import is_entry_point
 
 
 def vector_env(rows: int, device: torch.device, **settings: Any) -> Any:
@@ -32,7 +33,10 @@ def vector_env(rows: int, device: torch.device, **settings: Any) -> Any:
 def forwards(
     generator: str | None, batch: int, size: int, device: torch.device, compiles: bool = False
 ) -> list[Contestant]:
-    """Bare forward passes, channels_last; compiled; on a GPU also in bfloat16, and that compiled, with CUDA graphs."""
+    """Bare forward passes, channels_last; compiled; on a GPU also in bfloat16, and that compiled, with CUDA graphs.
+
+    A generator of one's own (`module:function`) renders in its own precision alone.
+    """
     lr, action = _inputs(batch, size, device)
     plain = sharing.generator(generator, device, torch.float32)
     flops = batch * count_flops(plain, lr[:1], action[:1])
@@ -40,7 +44,7 @@ def forwards(
     if compiles:
         fused = sharing.generator(generator, device, torch.float32, compiled=True)
         every.append(Contestant(f"forward {batch} compiled", lambda: fused(lr, action), batch, flops))
-    if device.type == "cuda":
+    if device.type == "cuda" and not is_entry_point(generator or ""):
         half = sharing.generator(generator, device, torch.bfloat16)
         compiled = torch.compile(half, mode="reduce-overhead")
         small = lr.bfloat16()

@@ -3,11 +3,13 @@
 import json
 import shutil
 import statistics
+from copy import deepcopy
 
 import pytest
 import torch
 
 from blindsr_env import metrics
+from experiments import contestants
 from experiments.bench import MEMORY_ROWS, Bench, bench
 from experiments.contestants import tiny_env
 from experiments.stopwatch import Contestant, count_flops, race
@@ -79,6 +81,18 @@ def test_compiled_generators_race_the_plain_ones(run, compiled):
     rows = figures["env"]["contestants"]
     expected = median(rows["bare forward 1, compiled"]) / median(rows["step 1, compiled"])
     assert figures["env"]["ratios"]["step rate over bare forward rate, 1, compiled"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("name", "dtypes"), [("amnet_s", 2), ("mine:network", 1)])
+def test_on_a_gpu_ones_own_generator_is_timed_in_its_own_precision(monkeypatch, tiny_generator, name, dtypes):
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda network, mode: network)
+    monkeypatch.setattr(contestants, "_inputs", lambda *_: (torch.rand(1, 3, 8, 8), torch.zeros(1, 15)))
+    monkeypatch.setattr(
+        contestants.sharing, "generator", lambda _, __, dtype: asked.append(dtype) or deepcopy(tiny_generator).to(dtype)
+    )
+    contestants.forwards(name, 1, 8, torch.device("cuda"))
+    assert len(asked) == dtypes
 
 
 def test_generator_inference_precision_and_memory(run):
