@@ -18,6 +18,7 @@ from blindsr_env import images, metrics
 from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
 from blindsr_env.images import ImageError, Source
+from blindsr_env.kernels import KERNEL_SIZE
 from blindsr_env.scenes import Scenes
 from blindsr_env.scorer import MetricLike
 from experiments.disjoint import refuse_common
@@ -124,13 +125,15 @@ def whole_photo(core: BlindSRCore, photo: images.Photo, widths: Sequence[float],
 
 
 def check_size(core: BlindSRCore, photo: images.Photo) -> None:
-    """Raise an ImageError where a whole photo is too small for a metric."""
+    """Raise an ImageError where a whole photo is too small for a metric, or to blur."""
     height, width = (side - side % core.scale for side in photo.pixels.shape[:2])
     least = max(metric.min_size for metric in (core.metric, *core.report))
     if min(height, width) < least:
         raise ImageError(
             f"{photo.name} is {width}x{height}, the metrics need {least}: take larger photos, other metrics"
         )
+    if min(height, width) <= KERNEL_SIZE // 2:
+        raise ImageError(f"{photo.name} of {width}x{height} is too small to blur: remove it")
 
 
 class HeldOut:

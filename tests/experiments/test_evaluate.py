@@ -150,6 +150,10 @@ def test_what_does_not_fit_is_refused_before_the_first_picture(folder, photo, ti
     settings = dict(policies=("true-code",), metrics=("niqe",), generator=tiny_checkpoint, output=None, device="cpu")
     with pytest.raises(images.ImageError, match="small is 60x60"):
         evaluate(Evaluate(images=[str(folder), str(tmp_path / "small")], **settings))
+    monkeypatch.setitem(metrics._factories, "made", lambda scale: Made("made"))
+    images.write(tmp_path / "tiny" / "tiny.png", photo(11, 30, 0))
+    with pytest.raises(images.ImageError, match="tiny of 28x8 is too small to blur: remove it"):
+        evaluate(Evaluate(images=[str(folder), str(tmp_path / "tiny")], **settings | {"metrics": ("made",)}))
 
 
 def test_a_sets_random_actions_do_not_hang_on_the_sets_before_it(folder, photo, tiny_checkpoint, tmp_path):
