@@ -189,7 +189,8 @@ def load_amnet(
     try:
         low, high = metadata["width_range"]
         codec = KernelCodec.from_state(state, (low, high))
-        generator = AMNet(Architecture(**metadata["architecture"]), codec, metadata["name"])
+        # Whatever PyTorch's default dtype is: the fingerprint is of float32.
+        generator = AMNet(Architecture(**metadata["architecture"]), codec, metadata["name"]).float()
         generator.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
         generator.fingerprint = state_dict.fingerprint(generator)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

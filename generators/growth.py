@@ -48,7 +48,7 @@ def grow(small: AMNet, architecture: Architecture, name: str, rng: torch.Generat
         )
     with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
         torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=rng)))
-        large = AMNet(architecture, small.codec, name)
+        large = AMNet(architecture, small.codec, name).float()
     widening = _Widening(old.width, architecture.width, rng)
     with torch.no_grad():
         widening.layer(small.head, large.head, inputs=False)

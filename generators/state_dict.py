@@ -47,7 +47,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Put weights into a network, in place, and freeze it; tensors of layers that it lacks are left out.
+    """Put weights into a network, in place, in float32, and freeze it; tensors of layers that it lacks are left out.
 
     Args:
         network: whose weights are replaced.
@@ -57,6 +57,7 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
     Raises:
         ValueError: a tensor lacks or has another shape.
     """
+    network.float()  # whatever PyTorch's default dtype is
     for name, parameter in network.named_parameters():
         if name not in tensors:
             raise ValueError(f"{what} lacks {name}: give this network's weights, by its authors' names")

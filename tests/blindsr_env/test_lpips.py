@@ -217,3 +217,13 @@ def test_it_does_not_wait_for_the_gpu(folder, pictures):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     torch.testing.assert_close(again, first)
+
+
+def test_the_default_dtype_changes_nothing(folder, pictures):
+    plain = Lpips(folder)(*pictures)
+    torch.set_default_dtype(torch.float64)
+    try:
+        other = Lpips(folder)(*pictures)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(other, plain)

@@ -222,3 +222,17 @@ def test_a_damaged_state_dict_is_one_line_that_names_the_file(tmp_path, content)
     with pytest.raises(ValueError, match=r"weights\.pth cannot be read \(\w+\): it is damaged, or holds more") as error:
         state_dict.read(path)
     assert "\n" not in str(error.value)
+
+
+def test_the_default_dtype_changes_no_generator(tiny_checkpoint):
+    dtypes = (torch.float32, torch.bfloat16)
+    plain = [generators.load(tiny_checkpoint, dtype=dtype) for dtype in dtypes]
+    for default in (torch.float64, torch.bfloat16):
+        torch.set_default_dtype(default)
+        try:
+            others = [generators.load(tiny_checkpoint, dtype=dtype) for dtype in dtypes]
+        finally:
+            torch.set_default_dtype(torch.float32)
+        for one, other in zip(plain, others, strict=True):
+            assert other.fingerprint == one.fingerprint
+            assert torch.equal(other(*lr_and_action()), one(*lr_and_action()))

@@ -182,3 +182,15 @@ def test_what_ignores_the_action_has_no_gradient(folder):
     env.reset(seed=0)
     with pytest.raises(ValueError, match="imdn's pictures have no gradient with respect to the action"):
         env.step(np.zeros(15))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_default_dtype_changes_nothing(folder, name):
+    lr, action = random(1, 3, 12, 12), random(1, 15, seed=1)
+    plain = generators.load(f"{name}@{folder}")
+    torch.set_default_dtype(torch.float64)
+    try:
+        other = generators.load(f"{name}@{folder}")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert other.fingerprint == plain.fingerprint and torch.equal(other(lr, action), plain(lr, action))
