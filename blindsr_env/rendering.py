@@ -133,6 +133,10 @@ class Window:
         self._name = f"BlindSR {next(_numbers)}"  # OpenCV knows windows by their names
         self._state = "closed"  # "open", or "missing" where there is no display
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle as a window of its own, not yet open: closing the one must not close the other."""
+        return Window, ()
+
     def show(self, picture: Picture) -> None:
         """Show a picture `(H, W, 3)` uint8, RGB."""
         if self._state == "missing":

@@ -93,11 +93,16 @@ class Scorer:
         """The reward's metric and each of the report's, in the order in which pictures are scored."""
         return (self.metric, *self.report)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Share with the copy what is never written to, such as networks and photos: an environment's copy is light."""
+        other = copy.copy(self)
+        other._recordings = copy.copy(self._recordings)
+        return other
+
     def without_report(self) -> Self:
         """Give a copy with the reward's metric alone, which plays the same scenes, for less."""
-        lean = copy.copy(self)
+        lean = copy.deepcopy(self)
         lean.report, lean.zeta = (), self.zeta[:1]
-        lean._recordings = copy.copy(self._recordings)
         return lean
 
     def _call(self, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 import subprocess
 import sys
 import warnings
@@ -15,6 +16,7 @@ from gymnasium.utils.env_checker import check_env
 
 import blindsr_env  # noqa: F401
 from blindsr_env.env import BlindSREnv
+from blindsr_env.vector_env import BlindSRVectorEnv
 
 
 @pytest.fixture
@@ -168,6 +170,25 @@ def test_a_tensor_may_be_used_again_after_the_step(tiny_generator, tiny_photos):
     shown = env.render()
     action.zero_()
     assert np.array_equal(env.render(), shown)
+
+
+@pytest.mark.parametrize("kind", [BlindSREnv, lambda **settings: BlindSRVectorEnv(2, **settings)])
+def test_a_copy_goes_its_own_way_and_shares_what_is_frozen(kind, tiny_generator, tiny_photos):
+    env = kind(metric="psnr", generator=tiny_generator, images=tiny_photos, patch_size=24)
+    observation, _ = env.reset(seed=0)
+    copied = copy.deepcopy(env)
+    assert copied.core is not env.core
+    assert copied.core.generator is env.core.generator and copied.core.pool is env.core.pool
+    action = np.zeros(env.action_space.shape)
+    rewards = env.step(action)[1]
+    later = [env.reset()[1]["crop"] for _ in range(2)]
+    first = copied.step(action)  # what the other did since does not count
+    assert np.array_equal(first[1], rewards)
+    pickled = pickle.loads(pickle.dumps(copied))
+    for each in (copied, pickled):
+        assert np.array_equal([each.reset()[1]["crop"] for _ in range(2)], later)
+    copied.core.metric = Broken()
+    env.reset()
 
 
 def test_closed(env):

@@ -1,6 +1,8 @@
 """Pictures of episodes: their parts are where they should be and show what happened."""
 
+import copy
 import logging
+import pickle
 
 import numpy as np
 import pytest
@@ -108,6 +110,23 @@ def test_human_without_a_display_says_so_once(settings, monkeypatch, caplog):
             assert env.render() is None
         assert [record.getMessage().count("no display") for record in caplog.records] == [1]
         env.close()
+
+
+def test_a_copy_has_a_window_of_its_own(settings, monkeypatch):
+    import cv2
+
+    shown = set()
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(cv2, "imshow", lambda name, picture: shown.add(name))
+    monkeypatch.setattr(cv2, "waitKey", lambda delay: -1)
+    monkeypatch.setattr(cv2, "destroyWindow", shown.remove)
+    env = BlindSREnv(**settings, render_mode="human")
+    env.reset(seed=0)
+    for other in (copy.deepcopy(env), pickle.loads(pickle.dumps(env))):
+        other.close()
+        assert len(shown) == 1
+    copy.deepcopy(env).reset()
+    assert len(shown) == 2
 
 
 def test_human_shows_every_reset_and_step(settings, monkeypatch):
