@@ -400,11 +400,13 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         self._by_row = self._scenes.repeat(self.repeats)
 
     def _without(self, resting: NDArray[np.bool_], actions: Any) -> Any:
-        """Put 0 where a row ignores its action, whatever that is; on a GPU nobody looks at it."""
+        """Put 0 where a row ignores its action, whatever that is."""
         if not resting.any() or np.ndim(actions) != 2 or len(actions) != self.num_envs:
             return actions
         if isinstance(actions, Tensor):
-            return actions if actions.is_cuda else actions.masked_fill(torch.from_numpy(resting[:, None]), 0)
+            here, rows = actions.device, resting[:, None]
+            ignored = self._core.to_device(rows).to(here) if actions.is_cuda else torch.from_numpy(rows)
+            return actions.masked_fill(ignored, 0)
         return np.where(resting[:, None], np.float32(0), np.asarray(actions))
 
     def _seen(self) -> Any:

@@ -195,6 +195,16 @@ def test_actions_of_rows_that_rest_may_be_anything(make):
         env.step(torch.from_numpy(nothing) if output == "torch" else nothing)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_actions_on_a_gpu_of_rows_that_rest_may_be_anything(make, tiny_checkpoint, device):
+    env = make(autoreset_mode="next step", output="torch", device=device, generator=tiny_checkpoint)
+    env.reset(seed=0)
+    env.step(actions())
+    env.step(torch.full((N, 15), torch.nan, device="cuda"))
+    assert env.step(actions())[1].isfinite().all()
+
+
 def test_a_scene_can_be_made_again_of_what_info_tells(make):
     """Where the kernel had more digits than `info`, one LR photo of some hundreds differed: so look at the digits."""
     first, info = (env := make()).reset(seed=3)
