@@ -15,6 +15,7 @@ A metric of your own is any callable with the attributes of `Metric`; `register`
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -139,9 +140,9 @@ def _named(metric: str, scale: int) -> Metric:
     """Make the metric of one name."""
     if metric.startswith(_PYIQA):
         name, _, weights = metric.removeprefix(_PYIQA).partition("@")
-        return Iqa(name, weights or None)
+        return Iqa(name, os.path.expanduser(weights) or None)  # which no shell does behind an @
     if metric.startswith(_LPIPS):
-        return Lpips(metric.removeprefix(_LPIPS))
+        return Lpips(os.path.expanduser(metric.removeprefix(_LPIPS)))
     if metric not in _factories:
         raise UnknownMetricError(unknown("metric", metric, [*names(), FORM, f"{_PYIQA}NAME"]))
     return _checked(_factories[metric](scale))

@@ -219,6 +219,13 @@ def test_it_does_not_wait_for_the_gpu(folder, pictures):
     torch.testing.assert_close(again, first)
 
 
+def test_a_folder_in_the_home_folder(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert metrics.get(f"psnr+lpips@~/{folder.name}").min_size == squeezenet.MIN_SIZE
+    monkeypatch.setenv("HOME", str(folder))
+    assert metrics.get("lpips@~").name == "lpips"
+
+
 def test_the_default_dtype_changes_nothing(folder, pictures):
     plain = Lpips(folder)(*pictures)
     torch.set_default_dtype(torch.float64)
