@@ -15,6 +15,9 @@ from generators.nearest import unknown
 OPTIONS = ("image", "crop", "flip", "width", "kernel")
 """What can be fixed in a scene."""
 
+MASK = "reset_mask"
+"""The vector environment's own option: which rows are reset."""
+
 
 def read(
     options: Mapping[str, Any] | None, scenes: int, names: Sequence[str], known: Sequence[str] = OPTIONS
@@ -55,6 +58,34 @@ def read(
     if "width" in fixed and "kernel" in fixed:
         raise ValueError("options 'width' and 'kernel' both fix the blur: give one of them")
     return fixed
+
+
+def read_mask(options: Mapping[str, Any] | None, num_envs: int, repeats: int) -> NDArray[np.bool_]:
+    """Read which rows are to be reset.
+
+    Args:
+        options: its `reset_mask` is looked at alone, `(num_envs,)` bool; all rows where there is none.
+        num_envs: number of rows.
+        repeats: consecutive rows that share a scene.
+
+    Returns:
+        `(num_envs,)`, a copy.
+
+    Raises:
+        ValueError: another shape or dtype, no row, or a part of the rows that share a scene.
+    """
+    mask = options.get(MASK) if isinstance(options, Mapping) else None
+    if mask is None:
+        return np.ones(num_envs, dtype=np.bool_)
+    mask = mask.cpu().numpy() if isinstance(mask, torch.Tensor) else np.asarray(mask)
+    if mask.shape != (num_envs,) or mask.dtype != np.bool_:
+        raise ValueError(f"reset_mask must be bool of shape ({num_envs},), got {mask.dtype} of shape {mask.shape}")
+    if not mask.any():
+        raise ValueError("reset_mask must have at least one True")
+    by_group = mask.reshape(-1, repeats)
+    if (by_group.any(axis=1) != by_group.all(axis=1)).any():
+        raise ValueError(f"reset_mask must reset whole groups: each {repeats} consecutive rows share a scene")
+    return mask.copy()
 
 
 def checked_kernel(value: ArrayLike, what: str) -> NDArray[np.float64]:

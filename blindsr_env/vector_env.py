@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,20 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
-from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blindsr_env import autoreset, rendering
+from blindsr_env import autoreset, rendering, reset_options
 from blindsr_env.answers import Answers
 from blindsr_env.core import BlindSRCore, DegradationLike
 from blindsr_env.images import Source
 from blindsr_env.patch import PatchSize
-from blindsr_env.reset_options import OPTIONS
 from blindsr_env.scenes import Scenes
 from blindsr_env.scorer import MetricLike
+from blindsr_env.streams import DAMAGED, Streams
 
 
 class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
@@ -57,22 +55,11 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
     **Options** of `reset` are the single environment's, each one value for all, or a sequence of one for each group;
     and `reset_mask`, `(num_envs,)` bool, the rows to reset (whole groups).
 
+    **Arguments** that are not named below are those of `BlindSREnv`.
+
     Args:
         num_envs: number of rows.
-        metric: as `BlindSREnv`, as are all that are not named below.
-        generator: as `BlindSREnv`.
-        images: as `BlindSREnv`.
-        split: as `BlindSREnv`.
-        patch_size: as `BlindSREnv`.
-        degradation: as `BlindSREnv`.
-        action: as `BlindSREnv`.
         repeats: this many consecutive rows share one scene, whose true score is computed once; divides `num_envs`.
-        report: as `BlindSREnv`.
-        device: as `BlindSREnv`.
-        dtype: as `BlindSREnv`.
-        gradient: as `BlindSREnv`.
-        cuda_graphs: as `BlindSREnv`.
-        compile: as `BlindSREnv`.
         output: `"numpy"` (arrays) or `"torch"` (tensors on the device).
         autoreset_mode: a member of `AutoresetMode` or its name: `"same step"`, `"next step"`, `"disabled"`.
         render_mode: None, `"rgb_array"` or `"human"` (a window with the first rows).
@@ -131,10 +118,8 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         self.single_action_space = self._core.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._streams: list[np.random.Generator] = []  # one a group
+        self._streams = Streams(self._core, num_envs // repeats, repeats)
         self._source: np.random.Generator | None = None  # the `np_random` that the streams were last started from
-        self._origins: list[dict[str, Any] | None] = []  # its stream's state before its scene; None: options fixed it
-        self._scenes: Scenes | None = None  # one a group
         self._ended = np.zeros(num_envs, dtype=np.bool_)  # rows whose episode is over and that wait for a reset
         self._shown: tuple[Scenes, Tensor | None, NDArray[np.bool_]] | None = None  # a row each: scene, action, played
         self._window = rendering.Window()
@@ -167,20 +152,20 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             ResetNeeded: a first reset with a mask that leaves rows without a scene.
         """
         self._check_open()
-        mask = self._reset_mask(options)
+        mask = reset_options.read_mask(options, self.num_envs, self.repeats)
         groups = mask[:: self.repeats]
         if isinstance(options, Mapping):
-            options = {key: value for key, value in options.items() if key != "reset_mask"}
-        fixed = self._core.sampler.fix(options, len(groups), known=(*OPTIONS, "reset_mask"))
-        if self._scenes is None and not mask.all():
+            options = {key: value for key, value in options.items() if key != reset_options.MASK}
+        fixed = self._core.sampler.fix(options, len(groups), known=(*reset_options.OPTIONS, reset_options.MASK))
+        if self._streams.rows is None and not mask.all():
             raise ResetNeeded("the first reset must be of all rows: leave reset_mask out")
-        before = self._np_random, self._np_random_seed, self._source, list(self._streams)
+        before = self._np_random, self._np_random_seed
         try:
-            self._seed(seed, groups)
-            self._draw(groups, {key: value[groups] for key, value in fixed.items()})
+            self._streams.draw(groups, self._seeds(seed, len(groups)), fixed)
         except BaseException:  # a reset that fails changes nothing
-            self._np_random, self._np_random_seed, self._source, self._streams = before
+            self._np_random, self._np_random_seed = before
             raise
+        self._source = self.np_random
         self._ended = self._ended & ~mask
         self._show(self._rows(), self._shown[1] if self._shown else None, self._ended)
         return self._seen(), self._out.infos((self._core.info(self._rows(mask)), mask))
@@ -200,7 +185,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             ValueError: the actions have another shape, or are not finite (for tensors on a GPU see the class).
         """
         self._check_open()
-        if self._scenes is None:
+        if self._streams.rows is None:
             raise ResetNeeded("call reset() before the first step()")
         if self.autoreset_mode is AutoresetMode.DISABLED and self._ended.any():
             rows = np.flatnonzero(self._ended).tolist()
@@ -219,7 +204,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
 
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
             ended = self._rows()
-            self._draw(playing[:: self.repeats])
+            self._streams.draw(playing[:: self.repeats])
             self._show(ended, actions, playing)
             infos = self._out.infos((self._core.info(self._rows()), playing))
             infos |= {"final_obs": self._out.values(ended.lr.clone()), "_final_obs": self._out.mask(playing)}
@@ -227,7 +212,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         else:
             parts = [(played, playing)] if playing.any() else []
             if resting.any():
-                self._draw(resting[:: self.repeats])
+                self._streams.draw(resting[:: self.repeats])
                 parts.append((self._core.info(self._rows(resting)), resting))
             self._ended = playing
             self._show(self._rows(), actions, playing)
@@ -265,13 +250,10 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             ResetNeeded: before the first reset.
             ValueError: options of `reset` fixed the scene of a group, which is not kept.
         """
-        if self._scenes is None:
+        if self._streams.rows is None:
             raise ResetNeeded("call reset() before state(): there is no scene yet")
-        if None in self._origins:
-            group = self._origins.index(None)
-            raise ValueError(f"options fixed the scene of group {group}, which a state cannot hold: reset without them")
         sizes = {"num_envs": self.num_envs, "repeats": self.repeats}
-        return copy.deepcopy({**sizes, "streams": self._origins, "ended": self._ended.tolist()})
+        return {**sizes, "streams": self._streams.state(), "ended": self._ended.tolist()}
 
     def set_state(self, state: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Go back to where `state` was called: to the same scenes, with the same ones to follow.
@@ -296,21 +278,13 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
                 raise ValueError(
                     f"the state is of {name}={state.get(name)!r}, the environment's is {getattr(self, name)}"
                 )
-        groups = np.ones(self.num_envs // self.repeats, dtype=np.bool_)
         try:
-            streams = [seeding.np_random(0)[0] for _ in groups]
-            for stream, kept in zip(streams, state["streams"], strict=True):
-                stream.bit_generator.state = kept
             ended = np.array(state["ended"], dtype=np.bool_).reshape(self.num_envs)
-        except (KeyError, OverflowError, TypeError, ValueError) as error:
-            raise ValueError("the state is damaged: take a new one with state()") from error
-        before = self._streams, self._ended, self._source
-        self._streams, self._ended, self._source = streams, ended, self.np_random
-        try:
-            self._draw(groups)
-        except BaseException:  # as in a reset
-            self._streams, self._ended, self._source = before
-            raise
+            streams = state["streams"]
+        except (KeyError, ValueError) as error:
+            raise ValueError(DAMAGED) from error
+        self._streams.restore(streams)
+        self._ended, self._source = ended, self.np_random
         self._show(self._rows(), None, np.zeros_like(ended))
         return self._seen(), self._out.infos((self._core.info(self._rows()), np.ones_like(ended)))
 
@@ -349,55 +323,26 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             values = values[0]
         setattr(self, name, values)
 
-    def _reset_mask(self, options: dict[str, Any] | None) -> NDArray[np.bool_]:
-        mask = options.get("reset_mask") if isinstance(options, Mapping) else None
-        if mask is None:
-            return np.ones(self.num_envs, dtype=np.bool_)
-        mask = mask.cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
-        if mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
-            expected = f"bool of shape ({self.num_envs},)"
-            raise ValueError(f"reset_mask must be {expected}, got {mask.dtype} of shape {mask.shape}")
-        if not mask.any():
-            raise ValueError("reset_mask must have at least one True")
-        by_group = mask.reshape(-1, self.repeats)
-        if (by_group.any(axis=1) != by_group.all(axis=1)).any():
-            raise ValueError(f"reset_mask must reset whole groups: each {self.repeats} consecutive rows share a scene")
-        return mask.copy()
-
-    def _seed(self, seed: int | Sequence[int | None] | None, groups: NDArray[np.bool_]) -> None:
-        """Start the streams of the chosen groups anew, as far as seeds are given; `np_random_seed` is group 0's."""
-        seeds: list[int | None] = [None] * len(groups)
+    def _seeds(self, seed: int | Sequence[int | None] | None, groups: int) -> list[int | None]:
+        """Give each group's seed, as far as there are any; `np_random_seed` is group 0's."""
         if seed is None or isinstance(seed, int | np.integer):
             super().reset(seed=None if seed is None else int(seed))
             first = self.np_random_seed  # drawn now, where there was none; -1 where `np_random` was set from outside
-            if self._np_random is not self._source and first is not None:
-                foreign = self.np_random.integers(2**32, size=len(groups)).tolist() if first < 0 else None
-                seeds = foreign or [first + g for g in range(len(groups))]
-        else:
-            if isinstance(seed, str) or not isinstance(seed, Iterable):
-                raise ValueError(f"seed must be a whole number, or a list of one for each scene, got {seed!r}")
-            try:
-                seeds = [None if one is None else index(one) for one in seed]
-            except TypeError:
-                raise ValueError(f"a list of seeds must have whole numbers or None, got {seed!r}") from None
-            if len(seeds) != len(groups):
-                raise ValueError(f"a list of seeds must have one for each scene, {len(groups)}, got {len(seeds)}")
-            super().reset(seed=seeds[0])
-        if not self._streams:
-            self._streams = [seeding.np_random()[0] for _ in groups]
-        for g in np.flatnonzero(groups):
-            if seeds[g] is not None:
-                self._streams[g] = seeding.np_random(seeds[g])[0]
-        self._source = self.np_random
-
-    def _draw(self, groups: NDArray[np.bool_], fixed: dict[str, NDArray[Any]] | None = None) -> None:
-        """Give the chosen groups new scenes."""
-        chosen = np.flatnonzero(groups).tolist()
-        origins = {g: None if fixed else dict(self._streams[g].bit_generator.state) for g in chosen}
-        new = self._core.scenes([self._streams[g] for g in chosen], fixed)
-        self._origins = [origins.get(g, origin) for g, origin in enumerate(self._origins or [None] * len(groups))]
-        self._scenes = new if self._scenes is None or groups.all() else self._scenes.put(self._out.index(groups), new)
-        self._by_row = self._scenes.repeat(self.repeats)
+            if self._np_random is self._source or first is None:
+                return [None] * groups
+            return (
+                self.np_random.integers(2**32, size=groups).tolist() if first < 0 else [*range(first, first + groups)]
+            )
+        if isinstance(seed, str) or not isinstance(seed, Iterable):
+            raise ValueError(f"seed must be a whole number, or a list of one for each scene, got {seed!r}")
+        try:
+            seeds = [None if one is None else index(one) for one in seed]
+        except TypeError:
+            raise ValueError(f"a list of seeds must have whole numbers or None, got {seed!r}") from None
+        if len(seeds) != groups:
+            raise ValueError(f"a list of seeds must have one for each scene, {groups}, got {len(seeds)}")
+        super().reset(seed=seeds[0])
+        return seeds
 
     def _without(self, resting: NDArray[np.bool_], actions: Any) -> Any:
         """Put 0 where a row ignores its action, whatever that is."""
@@ -415,7 +360,9 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _rows(self, mask: NDArray[np.bool_] | None = None) -> Scenes:
         """Each row's scene, or those of the rows in the mask."""
-        return self._by_row if mask is None or mask.all() else self._by_row.take(self._out.index(mask))
+        rows = self._streams.rows
+        assert rows is not None
+        return rows if mask is None or mask.all() else rows.take(self._out.index(mask))
 
     def _show(self, scenes: Scenes, actions: Tensor | None, played: NDArray[np.bool_]) -> None:
         """Remember what `render` is to draw."""

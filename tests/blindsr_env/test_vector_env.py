@@ -211,7 +211,7 @@ def test_a_scene_can_be_made_again_of_what_info_tells(make):
     again, told = env.reset(options={key: info[key] for key in ("image", "crop", "flip", "width")})
     np.testing.assert_array_equal(first, again)
     np.testing.assert_array_equal(info["true_score"], told["true_score"])
-    np.testing.assert_array_equal(env.unwrapped._core.turned(env.unwrapped._scenes, 0).lr, first)
+    np.testing.assert_array_equal(env.core.turned(env._rows(), 0).lr, first)
     for kind in ("isotropic", "anisotropic"):
         sampler = make(degradation={"kind": kind}).unwrapped._core.sampler
         draw = sampler.draw([np.random.default_rng(seed) for seed in range(8)])
