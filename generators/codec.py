@@ -65,7 +65,8 @@ class KernelCodec:
         the last bits of a linear-algebra library.
         """
         low, high = self.width_range
-        probe = self.to("cpu").encode(gaussian(torch.linspace(low, high, 9, dtype=torch.float64)))
+        widths = torch.linspace(low, high, 9, dtype=torch.float64, device="cpu")
+        probe = self.to("cpu").encode(gaussian(widths))
         # Leading components only: the trailing ones divide rounding noise by half-ranges of 1e-6.
         digits = (probe[:, :7] * 1e4).round().to(torch.int64)
         return hashlib.sha256(digits.numpy().tobytes()).hexdigest()[:12]
@@ -171,5 +172,5 @@ class KernelCodec:
 @torch.inference_mode(False)  # what is kept must serve a later backward pass too
 def _isotropic(scale: int) -> KernelCodec:
     low, high = WIDTH_RANGE[scale]
-    widths = torch.linspace(low, high, FAMILY_SIZE, dtype=torch.float64)
+    widths = torch.linspace(low, high, FAMILY_SIZE, dtype=torch.float64, device="cpu")
     return KernelCodec.fit(gaussian(widths, KERNEL_SIZE), (low, high))

@@ -32,7 +32,7 @@ def gaussian_profile(width: Tensor | float, size: int = KERNEL_SIZE) -> Tensor:
     """
     if size % 2 == 0:
         raise ValueError(f"a kernel's size must be odd, got {size}")
-    widths = torch.as_tensor(width).reshape(-1)
+    widths = (width if isinstance(width, Tensor) else torch.as_tensor(width)).reshape(-1)  # a tensor stays where it is
     if not widths.is_floating_point():
         widths = widths.to(torch.get_default_dtype())
     if widths.device.type == "cpu" and not (torch.isfinite(widths) & (widths > 0)).all():

@@ -47,7 +47,7 @@ class Lpips:
         features, linear = _find(Path(folder))
         self.network = SqueezeNet()
         state_dict.fill(self.network, state_dict.read(features), str(features))
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.to(device="cpu", memory_format=torch.channels_last)  # type: ignore[call-overload]
         tensors = state_dict.read(linear)
         self.linear: list[Tensor] = []
         for depth, channels in enumerate(CHANNELS):

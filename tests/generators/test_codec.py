@@ -150,3 +150,12 @@ def test_profiles_make_the_kernels():
     assert gaussian(1.3).dtype == torch.float32 and gaussian(2).shape == (1, 21, 21)
     with pytest.raises(ValueError, match="odd"):
         gaussian(1.3, size=20)
+
+
+def test_another_default_device_changes_nothing():
+    """A GPU is meant, as scripts set it; what went to this one would be lost."""
+    fingerprint, width = KernelCodec.isotropic(4).fingerprint, torch.tensor([1.3], dtype=torch.float64)
+    with torch.device("meta"):
+        codec = _isotropic.__wrapped__(4)
+        assert codec.fingerprint == fingerprint
+        assert gaussian(width).device == width.device
