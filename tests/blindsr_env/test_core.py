@@ -688,11 +688,6 @@ def test_generators_of_ones_own(make, tiny_generator):
         make(generator=torch.nn.Conv2d(3, 3, 1).eval())
 
 
-def test_report_is_a_list(make):
-    with pytest.raises(TypeError, match=r"\['psnr'\]"):
-        make(report="psnr")
-
-
 def test_small_photos_of_a_folder_are_left_out_with_a_warning(make, photo, tmp_path):
     write(tmp_path / "large.png", photo(100, 120, 0))
     (tmp_path / "thumbs").mkdir()
