@@ -32,9 +32,11 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         A temporary path in the same folder with the same suffix; hidden, since a kill leaves it behind.
 
     Raises:
-        OSError: the folder cannot be made or written to.
+        OSError: the path is a folder, or its folder cannot be made or written to.
     """
     path = Path(os.path.realpath(path) if os.path.islink(path) else path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give the name of a file in it")
     partial = path.with_name(f".{_start(path)}-{secrets.token_hex(_TOKEN)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,8 @@
 import os
 import time
 
+import pytest
+
 from generators.atomic import LEFT_BEHIND, atomic_write
 
 
@@ -32,3 +34,11 @@ def test_names_may_be_as_long_as_the_file_system_allows(tmp_path):
     with atomic_write(path) as partial:
         partial.write_text("whole")
     assert path.read_text() == "whole" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_refused_before_anything_is_written(tmp_path):
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(IsADirectoryError, match="runs is a folder: give the name of a file in it$"):
+        with atomic_write(tmp_path / "runs"):
+            pytest.fail("the work would be lost")
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
