@@ -63,8 +63,8 @@ class Scorer:
         action: str,
         device: torch.device,
         dtype: torch.dtype,
-        gradient: bool = False,
-        cuda_graphs: bool = False,
+        gradient: bool,
+        cuda_graphs: bool,
     ) -> None:
         self.generator, self.device, self.dtype, self.gradient = generator, device, dtype, gradient
         self.codec, self.scale = generator.codec, generator.scale
