@@ -80,6 +80,9 @@ def test_noise_comes_in_pairs_and_advantages_sum_to_zero():
     torch.testing.assert_close(better.mean(1), torch.zeros(7), rtol=0, atol=1e-4)
     torch.testing.assert_close(better.std(1), torch.ones(7), rtol=1e-3, atol=0)
     assert group_pg.advantage(torch.full((1, 6), 2.0), 0.02, 3.0).abs().max() == 0
+    found = group_pg.advantage(torch.tensor([[1.0, 2.0, 3.0, 6.0]]), floor=0.5, clip=1.0)
+    spread = (14 / 3) ** 0.5 + 0.5  # of -2, -1, 0 and 3
+    torch.testing.assert_close(found, torch.tensor([[-2 / spread, -1 / spread, 0, 1]]))
 
 
 def test_rows_of_a_scene_get_actions_around_one_mean():

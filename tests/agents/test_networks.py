@@ -1,8 +1,11 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy.fft import dctn
 from torch.nn import functional
 
 from agents import critics, networks
@@ -27,6 +30,24 @@ def test_head_equals_convolution_and_global_average():
     weight = predictor.head.weight.view(15, 8, 3, 3)
     linear = functional.conv2d(predictor.trunk(lr), weight, predictor.head.bias, padding=1).mean((2, 3))
     torch.testing.assert_close(predictor(lr), torch.tanh(linear), rtol=0, atol=1e-12)
+
+
+def test_the_small_predictor_sees_means_of_log_energies_of_cosine_waves():
+    """Beside SciPy's transform of every second 8x8 block: of the mean, the mean, weighted by all waves' energy."""
+    lr = np.random.default_rng(0).random((2, 3, 13, 18))
+    blocks = sliding_window_view(lr.mean(1), (8, 8), axis=(1, 2))[:, ::2, ::2]  # (2, 3, 6, 8, 8)
+    energy = dctn(blocks, axes=(-2, -1), norm="ortho").reshape(2, 18, 64)[..., 1:] ** 2
+    log, total = np.log(energy + networks.QUIET), energy.sum(2, keepdims=True) + networks.QUIET
+    weight = total / total.sum(1, keepdims=True)
+    expected = np.concatenate([np.log(energy.mean(1) + networks.QUIET), log.mean(1), (log * weight).sum(1)], 1)
+    predictor = networks.build("predictor_s")
+    found = predictor.pooled(torch.from_numpy(lr).float())
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=2e-3)  # smallest energies, in float32
+    photos = torch.rand(40, 3, 16, 16)
+    predictor.calibrate(photos)
+    mean, spread = predictor.pooled(photos).mean(0), predictor.pooled(photos).std(0)
+    torch.testing.assert_close(mean, torch.zeros(189), rtol=0, atol=1e-4)
+    torch.testing.assert_close(spread, torch.ones(189), rtol=0, atol=0.02)
 
 
 @pytest.mark.parametrize("name", list(networks.PREDICTORS))
@@ -87,6 +108,12 @@ def test_critics_are_independent_and_depend_on_both_inputs(kind):
     one_row = torch.autograd.grad(q[0, 3], action)[0]
     assert one_row[3].abs().min() > 0 and one_row[[0, 1, 2, 4]].abs().max() == 0
     torch.testing.assert_close(critic(seen[3:4], action[3:4]), q[:, 3:4])
+    with torch.no_grad():
+        for name, parameter in critic.named_parameters():
+            if "modulations" in name:
+                parameter.zero_()
+    same = action[:1].detach().expand(5, -1)
+    assert critic(seen, same).std(1).min() > 0, "where the action modulates nothing, the photo is seen as it is"
 
 
 def test_networks_and_replay_import_with_torch_alone():

@@ -37,6 +37,11 @@ def test_columns_stay_together_and_every_transition_is_drawn():
     assert set(reward.tolist()) == {3, 4, 5, 6}
 
 
+def test_what_was_never_filled_is_not_drawn():
+    replay = filled(Replay(100, (2, 2, 3), 2), [1, 2, 3])
+    assert set(replay.sample(400, torch.Generator().manual_seed(0))[2].tolist()) == {1, 2, 3}
+
+
 def test_what_is_stored_is_a_copy():
     seen, action, reward = torch.ones(1, 4), torch.ones(1, 2), torch.ones(1)
     replay = Replay(3, (4,), 2, dtype=torch.float32)
