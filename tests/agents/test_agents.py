@@ -246,6 +246,26 @@ def test_the_average_is_what_predicts():
         np.testing.assert_allclose(subject.predict(observation)[0], subject.averaged(lr)[0], atol=1e-6)
 
 
+def test_the_average_moves_by_a_tenth_of_the_way_each_iteration():
+    """Of the way to the actor's weights: `average` is 0.9."""
+    subject, seen = agent("pathwise"), []
+    expected = [weight.detach().clone() for weight in subject.actor.parameters()]
+    iterate = subject.iterate
+
+    def iterate_and_keep(observation):
+        done = iterate(observation)
+        seen.append([weight.detach().clone() for weight in subject.actor.parameters()])
+        return done
+
+    subject.iterate = iterate_and_keep
+    subject.learn(BATCH * 4)
+    assert len(seen) == 4
+    for weights in seen:
+        expected = [0.9 * mean + 0.1 * weight for mean, weight in zip(expected, weights, strict=True)]
+    for mean, weight in zip(expected, subject.averaged.parameters(), strict=True):
+        torch.testing.assert_close(weight, mean)
+
+
 def test_the_actor_starts_as_a_copy_of_the_predictor():
     torch.manual_seed(0)
     predictor = Predictor(width=8, blocks=1, actions=3)
