@@ -26,7 +26,7 @@ from agents.interruption import Interruption
 from agents.meaning import check_meaning, translated
 from agents.networks import PREDICTORS, UNTRAINED, Actor, answer, build, from_observation, restore
 from agents.watch import Watch
-from agents.worlds import Env, OneStepWorld
+from agents.worlds import Env, OneStepWorld, device_of
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
 from generators.nearest import unknown
@@ -79,8 +79,8 @@ class Agent(ABC, Generic[Config]):
         device: where networks are; the environment's where None.
 
     Raises:
-        ValueError: the environment's spaces do not fit, an unknown name, the actor was made for other actions, or a
-            config of another algorithm or a negative seed.
+        ValueError: the environment's spaces do not fit, an unknown name, the actor was made for other actions, a
+            config of another algorithm, a negative seed, or a device that is not there.
     """
 
     algorithm: ClassVar[str]
@@ -103,7 +103,7 @@ class Agent(ABC, Generic[Config]):
             raise ValueError(
                 f"config of {type(self).__name__} must be a {self.config_class.__name__}, got a {type(config).__name__}"
             )
-        self.device = torch.device(device or _device_of(env))
+        self.device = device_of(env, device)
         self.seed = _whole("seed", seed)
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {seed}")
@@ -288,6 +288,7 @@ class Agent(ABC, Generic[Config]):
         Raises:
             CheckpointError: the file is missing, damaged, another algorithm's, or of another scale, basis or action
                 space than the environment's.
+            ValueError: the device is not there.
         """
         agent = cls.from_contents(path, *checkpoint.read(path), env, device=device)
         if env is not None:  # one that only predicts has no use for it
@@ -311,10 +312,11 @@ class Agent(ABC, Generic[Config]):
             raise CheckpointError(
                 f"{path} holds a {metadata.get('algorithm')} agent, not {cls.algorithm}: use agents.load"
             )
+        place = device_of(env, device)
         with whole(path, "agent"):
             config: Any = cls.config_class.from_dict(metadata["config"])
             start, seed = restore(metadata["settings"]), int(metadata["seed"])
-            agent = cls(None, config, actor=start, seed=seed, device=device or _device_of(env))
+            agent = cls(None, config, actor=start, seed=seed, device=place)
             agent_file.take_over(agent, tensors, metadata)
         if env is not None:
             agent._enter(os.fspath(path), env)
@@ -395,7 +397,3 @@ def _check_name(actor: Path) -> None:
         )
     if is_name(actor) and name not in SHIPPED_AGENTS:
         raise ValueError(unknown("actor", name, (*SHIPPED_AGENTS, *(UNTRAINED + each for each in PREDICTORS))))
-
-
-def _device_of(env: Env | None) -> Any:
-    return getattr(getattr(env, "unwrapped", None), "device", None) or "cpu"

@@ -30,7 +30,7 @@ from agents.networks import Actor
 from agents.part import MARK, Part, parted
 from agents.pathwise import Pathwise
 from agents.sb3_agents import SB3A2C, SB3DDPG, SB3PPO, SB3SAC, SB3TD3
-from agents.worlds import Env
+from agents.worlds import Env, device_of
 from blindsr_env import sharing
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
@@ -94,7 +94,8 @@ def load(
         The policy: `policy.predict(observation, info) -> (action, None)`.
 
     Raises:
-        ValueError: the name is unknown (the nearest are listed), or something it needs is not given.
+        ValueError: the name is unknown (the nearest are listed), something it needs is not given, or the device is not
+            there.
         CheckpointError: a file cannot be used, or was made for another scale, basis or action space.
 
     Warns:
@@ -102,7 +103,7 @@ def load(
     """
     name, share = parted(os.fspath(name_or_path))
     core = core_of(env)
-    place = torch.device(device or (core.device if core is not None else "cpu"))
+    place = device_of(env, device)
     if share is not None:
         whole = load(name, env, predictor=predictor, seed=seed, device=device)
         return Part(whole, _predictor_policy(predictor or SHIPPED_PREDICTOR, env, place), share)

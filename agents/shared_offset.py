@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from agents.config import per_component
 from agents.group_pg import advantage, antithetic
-from agents.worlds import Env, OneStepWorld
+from agents.worlds import Env, OneStepWorld, device_of
 
 NOISE = (0.15,) * 8 + (0.05,)
 """Deviation per component in the action box; the last value holds for the rest."""
@@ -62,7 +62,7 @@ def learn_offset(env: Env, policy: Any, renders: int = 5_760, seed: int = 0) -> 
     Raises:
         ValueError: `repeats` is odd, or a reward is not finite.
     """
-    world = OneStepWorld(env, torch.device(getattr(env.unwrapped, "device", None) or "cpu"))
+    world = OneStepWorld(env, device_of(env))
     if world.repeats % 2:
         raise ValueError(
             f"the offset is learned from pairs of actions: make the environment with an even repeats, not "

@@ -17,10 +17,10 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from torch import Tensor
 
 from agents.meaning import ActionMeaning, core_of
+from blindsr_env import sharing
 from blindsr_env.vector_env import BlindSRVectorEnv
 
 Env = gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]
-
 
 SHARES = ("invalid", "broken")
 """Keys of `info`, bool arrays, whose shares tell how far to trust a mean reward."""
@@ -144,6 +144,18 @@ class OneStepWorld:
     def _tensor(self, x: Any) -> Tensor:
         """Bring an array to the device: a copy, since environments may write the next step's into the same memory."""
         return torch.as_tensor(x).to(self.device, non_blocking=True, copy=not isinstance(x, Tensor))
+
+
+def device_of(env: Env | None, wanted: torch.device | str | None = None) -> torch.device:
+    """Give the device to work on: the one that is wanted, or the environment's, or the CPU.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    inner = getattr(env, "unwrapped", None)
+    if isinstance(inner, SyncVectorEnv):  # of single environments, which are all alike
+        inner = inner.envs[0].unwrapped
+    return sharing.device_of(wanted or getattr(inner, "device", None) or "cpu")
 
 
 def _ids(env: AsyncVectorEnv) -> set[str | None]:

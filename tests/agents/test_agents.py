@@ -30,11 +30,13 @@ from gymnasium.wrappers.vector import (
 from toy_worlds import ColourWorld, SingleColour
 
 import generators
+from agents import policies
 from agents.ddpg import DDPG, DDPGConfig
 from agents.group_pg import GroupPG, GroupPGConfig
 from agents.meaning import core_of
 from agents.networks import PREDICTORS, Predictor, SpectralPredictor, from_observation
 from agents.pathwise import Pathwise, PathwiseConfig, clipped
+from agents.worlds import device_of
 from blindsr_env.vector_env import BlindSRVectorEnv
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
@@ -298,6 +300,28 @@ def test_an_interruption_ends_after_the_step_and_leaves_a_whole_agent(kind, numb
     assert loaded.num_timesteps == BATCH * 3
     loaded.learn(BATCH * 2, reset_num_timesteps=False)
     assert not loaded.interrupted and loaded.num_timesteps == BATCH * 5
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
+def test_a_device_that_is_not_there_is_named(tmp_path):
+    path = tmp_path / "agent.safetensors"
+    agent("group-pg").save(path)
+    for make in (lambda: GroupPG(world("group-pg"), device="cuda"), lambda: GroupPG.load(path, device="cuda")):
+        with pytest.raises(ValueError, match="^device 'cuda' is not usable here .*: try device='cpu'$"):
+            make()
+    for name in (path, "predictor", "amgan_rl_s"):
+        with pytest.raises(ValueError, match="^device 'cuda' is not usable here"):
+            policies.load(name, device="cuda")
+
+
+def test_agents_work_where_the_environment_does():
+    class Elsewhere(SingleColour):
+        device = "meta"
+
+    beside = SyncVectorEnv([Elsewhere, Elsewhere], autoreset_mode=AutoresetMode.SAME_STEP)
+    for env in (Elsewhere(), beside):
+        assert device_of(env).type == "meta" and device_of(env, "cpu").type == "cpu"
+    assert device_of(None).type == device_of(SingleColour()).type == "cpu"
 
 
 def test_the_callback_can_stop_and_gets_means():
