@@ -95,6 +95,8 @@ class OneStepWorld:
         sizes = (self.num_envs, self.repeats)
         if state and self._native and (state.get("num_envs"), state.get("repeats")) == sizes:
             observation, self.info = self._native.set_state(state)
+            if any(state.get("ended", ())):  # what it was taken of stopped between a step and the reset after it
+                observation, self.info = self.env.reset()
         else:
             observation, self.info = self.env.reset(seed=seed)
         self._numpy = not isinstance(observation, Tensor)
