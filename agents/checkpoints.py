@@ -16,7 +16,7 @@ from torch import Tensor
 
 from agents.meaning import ActionMeaning, translated
 from agents.networks import Actor, named_state, restore
-from generators import checkpoint
+from generators import checkpoint, memory
 from generators.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
@@ -124,13 +124,16 @@ def whole(path: Path, what: str) -> Iterator[None]:
         what: what it should hold.
 
     Raises:
-        CheckpointError: the block raised a KeyError, TypeError, ValueError, AttributeError, IndexError or RuntimeError.
+        CheckpointError: the block raised a KeyError, TypeError, ValueError, AttributeError, IndexError or RuntimeError,
+            but for want of memory.
     """
     try:
         yield
     except CheckpointError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        if memory.exhausted(error):
+            raise
         raise CheckpointError(f"{path} is not a whole {what}'s checkpoint: copy or train it again") from error
 
 

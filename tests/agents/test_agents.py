@@ -569,6 +569,18 @@ def test_a_replay_older_than_its_agent_serves_and_another_agents_does_not(tmp_pa
             DDPG.load(path, world())
 
 
+def test_a_replay_that_does_not_fit_into_memory_is_not_called_damaged(monkeypatch, tmp_path):
+    path = tmp_path / "agent.safetensors"
+    agent("ddpg").learn(BATCH * 2).save(path, with_replay=True)
+
+    def full(*arguments, **named):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    monkeypatch.setattr("agents.ddpg.Replay", full)
+    with pytest.raises(RuntimeError, match="^DefaultCPUAllocator: can't allocate memory"):
+        DDPG.load(path, world())
+
+
 @pytest.mark.parametrize(
     ("changed", "what"),
     [
@@ -924,6 +936,29 @@ def test_an_error_leaves_the_scenes_where_the_environment_is(native, tmp_path):
     with pytest.raises(MemoryError):
         subject.learn(80)
     assert subject.num_timesteps == 24 and subject.scenes == subject.world.state()
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_an_error_between_step_and_reset_leaves_an_agent_that_goes_on(here, native, tmp_path):
+    env, path = native("group-pg", autoreset_mode="disabled"), tmp_path / "agent.safetensors"
+    subject, resets, reset = GroupPG(env), [], env.reset
+
+    def fail_once(**arguments):
+        resets.append(arguments)
+        if len(resets) == 3:
+            raise MemoryError
+        return reset(**arguments)
+
+    env.reset = fail_once
+    with pytest.raises(MemoryError):
+        subject.learn(40)
+    subject.save(path)
+    goes_on = subject if here else GroupPG.load(path, native("group-pg", autoreset_mode="disabled"))
+    before = native("group-pg", autoreset_mode="disabled").set_state(subject.scenes)[0]
+    see, shown = goes_on.world.see, []
+    goes_on.world.see = lambda *args: shown.append(see(*args)) or shown[-1]
+    assert goes_on.learn(8, reset_num_timesteps=False).num_timesteps == 16
+    assert not torch.equal(shown[0], before), "that scene's episode is over"
 
 
 def test_no_interval_of_reports_is_refused():
