@@ -24,7 +24,7 @@ from agents.checkpoints import SHIPPED_AGENTS, Path, is_name, load_predictor, sh
 from agents.config import AgentConfig, per_component
 from agents.interruption import Interruption
 from agents.meaning import check_meaning, translated
-from agents.networks import PREDICTORS, UNTRAINED, Actor, answer, build, from_observation, restore
+from agents.networks import KINDS, PREDICTORS, UNTRAINED, Actor, answer, build, from_observation, restore
 from agents.watch import Watch
 from agents.worlds import Env, OneStepWorld, device_of
 from generators import checkpoint
@@ -69,8 +69,8 @@ class Agent(ABC, Generic[Config]):
     Args:
         env: of one-step episodes, with uint8 images and actions in [-1, 1]; see `OneStepWorld`.
         config: the algorithm's settings; its defaults where None.
-        actor: where the actor starts: a predictor (it is copied), the file of a predictor or agent, the name of an
-            agent that ships (`"amgan_rl"`), or an untrained network, `"untrained:predictor"` or
+        actor: where the actor starts: a predictor of `agents.networks` (it is copied), the file of a predictor or
+            agent, the name of an agent that ships (`"amgan_rl"`), or an untrained network, `"untrained:predictor"` or
             `"untrained:predictor_s"`. None is the predictor that ships where its actions mean something: in BlindSR's
             `"code"` and `"free-code"` spaces, at its scale and code basis; elsewhere, and where a wrapper changes the
             actions, `"untrained:predictor_s"`.
@@ -338,7 +338,10 @@ class Agent(ABC, Generic[Config]):
         core = self.world.core if self.world else None
         if actor is None:
             actor = shipped_predictor(core) or f"{UNTRAINED}predictor_s"
-        if isinstance(actor, Actor):
+        if isinstance(actor, nn.Module):
+            if type(actor) not in KINDS.values():
+                known = " or ".join(kind.__name__ for kind in KINDS.values())
+                raise ValueError(f"actor must be a {known}, which files can hold, got a {type(actor).__name__}")
             start = copy.deepcopy(actor).to(self.device)
         elif str(actor).startswith(UNTRAINED):
             start = build(str(actor).removeprefix(UNTRAINED), actions=actions or 15).to(self.device)

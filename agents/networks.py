@@ -60,11 +60,10 @@ def restore(settings: Mapping[str, Any]) -> Actor:
     Raises:
         ValueError: the settings are of no known network.
     """
-    kinds: dict[str, type[Predictor] | type[SpectralPredictor]] = {"cnn": Predictor, "spectral": SpectralPredictor}
     kind = settings.get("kind")
-    if kind not in kinds:
-        raise ValueError(unknown("kind of predictor", kind, kinds))
-    return kinds[kind](**{key: value for key, value in settings.items() if key != "kind"})
+    if kind not in KINDS:
+        raise ValueError(unknown("kind of predictor", kind, KINDS))
+    return KINDS[kind](**{key: value for key, value in settings.items() if key != "kind"})
 
 
 def from_observation(observation: Tensor) -> Tensor:
@@ -326,6 +325,10 @@ class SpectralPredictor(Actor):
         total = energy.sum(1, keepdim=True) + QUIET
         weight = total / total.sum((2, 3), keepdim=True)
         return torch.cat([(energy.mean((2, 3)) + QUIET).log(), log.mean((2, 3)), (log * weight).sum((2, 3))], 1)
+
+
+KINDS: dict[str, type[Predictor] | type[SpectralPredictor]] = {"cnn": Predictor, "spectral": SpectralPredictor}
+"""The networks that files can hold, by the `kind` of their settings."""
 
 
 class Waves(nn.Module):

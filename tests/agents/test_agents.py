@@ -27,6 +27,7 @@ from gymnasium.wrappers.vector import (
     RescaleAction,
     TransformReward,
 )
+from torch import nn
 from toy_worlds import ColourWorld, SingleColour
 
 import generators
@@ -455,6 +456,9 @@ def test_worlds_that_do_not_fit_are_refused():
         agent("ddpg", env)
     with pytest.raises(ValueError, match="gives 4 components, the environment takes 3"):
         DDPG(world(), actor=Predictor(width=8, blocks=1, actions=4))
+    for foreign in (nn.Linear(3, 3), type("Mine", (Predictor,), {})(width=8, blocks=1, actions=3)):
+        with pytest.raises(ValueError, match="^actor must be a Predictor or Spectral.*, got a (Linear|Mine)$"):
+            DDPG(world(), actor=foreign)
     with pytest.raises(ValueError, match="no environment to learn in"):
         DDPG(None).learn(1)
 
