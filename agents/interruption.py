@@ -15,7 +15,8 @@ class Interruption:
         requested: whether one came.
         last: number of the last signal that ended a loop of this process so, None where none did; for the exit code.
 
-    In other threads than the main one, where Python allows no handlers, nothing is caught.
+    In other threads than the main one, where Python allows no handlers, nothing is caught; nor is a signal that the
+    program around Python handles, such as MATLAB, whose handler could not be put back.
 
     >>> with Interruption() as interruption:
     ...     interruption.requested
@@ -32,7 +33,8 @@ class Interruption:
         """Install the handlers."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._request)
+                if signal.getsignal(number) is not None:
+                    self._before[number] = signal.signal(number, self._request)
         return self
 
     def __exit__(

@@ -325,6 +325,14 @@ def test_agents_work_where_the_environment_does():
     assert device_of(None).type == device_of(SingleColour()).type == "cpu"
 
 
+def test_handlers_that_python_could_not_put_back_stay(monkeypatch):
+    installed, getsignal = [], signal.getsignal
+    monkeypatch.setattr(signal, "getsignal", lambda number: None if number == signal.SIGTERM else getsignal(number))
+    monkeypatch.setattr(signal, "signal", lambda number, handler: installed.append(number) or getsignal(number))
+    assert agent("group-pg").learn(BATCH).num_timesteps == BATCH
+    assert installed == [signal.SIGINT] * 2  # taken, and put back
+
+
 def test_the_callback_can_stop_and_gets_means():
     seen = []
     subject = agent("ddpg").learn(BATCH * 50, lambda a, f: seen.append((a, f)) or len(seen) < 2, log_interval=3)
