@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from agents import wrapping
+
 OF_SINGLES = (SyncVectorEnv, AsyncVectorEnv)
 """Vector environments whose rows are environments of their own."""
 
@@ -35,10 +37,11 @@ class SB3VecEnv(VecEnv):
         env: the environment; NumPy or torch output.
 
     Raises:
-        ValueError: its autoreset mode is not "same step".
+        ValueError: its autoreset mode is not "same step", or its infos are a list.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
+        wrapping.check_infos(env)
         mode = env.metadata.get("autoreset_mode")
         if mode is not AutoresetMode.SAME_STEP:
             raise ValueError(

@@ -16,6 +16,7 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from torch import Tensor
 
+from agents import wrapping
 from agents.meaning import ActionMeaning, core_of
 from blindsr_env import sharing
 from blindsr_env.vector_env import BlindSRVectorEnv
@@ -48,8 +49,8 @@ class OneStepWorld:
         device: where observations and rewards are wanted.
 
     Raises:
-        ValueError: the spaces or the autoreset mode do not fit, or BlindSR's single environments lie in processes of
-            their own, where nobody sees what their actions mean.
+        ValueError: the spaces or the autoreset mode do not fit, infos are a list, or BlindSR's single environments lie
+            in processes of their own, where nobody sees what their actions mean.
     """
 
     def __init__(self, env: Env, device: torch.device) -> None:
@@ -58,6 +59,7 @@ class OneStepWorld:
                 "agents learn in one batch, not in BlindSR environments of several processes: make it with "
                 'gymnasium.make_vec("BlindSR-v0", num_envs=N)'
             )
+        wrapping.check_infos(env)
         self.core = core_of(env)
         self.meaning = ActionMeaning.from_core(self.core)
         self.info: Mapping[str, Any] = {}
@@ -116,7 +118,7 @@ class OneStepWorld:
             Rewards `(N,)` float32, and the next scenes' observations `(N, H, W, 3)` uint8.
 
         Raises:
-            ValueError: an episode does not end, infos are no dict, or a reward is not finite. On a GPU rewards are not
+            ValueError: an episode does not end, or a reward is not finite. On a GPU rewards are not
                 looked at, so as not to wait for them; agents check the mean of several steps there.
         """
         sent = action.cpu().numpy().copy() if self._numpy else action  # which the environment may change
@@ -125,10 +127,6 @@ class OneStepWorld:
             self._checked = True
             if not bool((terminated | truncated).all()):
                 raise ValueError("an episode did not end after one step: these agents learn one-step environments only")
-        if not isinstance(infos, Mapping):
-            raise ValueError(
-                "the environment's infos are a list, one for each row: take the wrapper DictInfoToList off for agents"
-            )
         reward = self._tensor(reward).float()
         if not reward.is_cuda and not torch.isfinite(reward).all():
             rows = (~torch.isfinite(reward)).nonzero().flatten().tolist()

@@ -1,4 +1,4 @@
-"""Gymnasium's wrappers around an environment, as far as they change what actions mean and what is rewarded."""
+"""Gymnasium's wrappers around an environment, as far as they change actions, rewards or the form of infos."""
 
 from __future__ import annotations
 
@@ -43,6 +43,12 @@ def reward_wrapper(env: Any) -> str | None:
 def step_wrapper(env: Any) -> str | None:
     """Name the outermost wrapper with a `step` of its own, which may change anything; None where there is none."""
     return next((type(layer).__name__ for layer in _layers(env) if _steps(layer)), None)
+
+
+def check_infos(env: Any) -> None:
+    """Raise a ValueError where a wrapper makes a list of infos, one for each row, of Gymnasium's dict of arrays."""
+    if any(isinstance(layer, several.DictInfoToList) for layer in _layers(env)):
+        raise ValueError("the environment's infos are a list, one for each row: take the wrapper DictInfoToList off")
 
 
 def _layers(env: Any) -> Iterator[Any]:

@@ -37,6 +37,8 @@ from agents.group_pg import GroupPG, GroupPGConfig
 from agents.meaning import core_of
 from agents.networks import PREDICTORS, Predictor, SpectralPredictor, from_observation
 from agents.pathwise import Pathwise, PathwiseConfig, clipped
+from agents.sb3 import SB3VecEnv
+from agents.sb3_agents import SB3SAC
 from agents.worlds import device_of
 from blindsr_env.vector_env import BlindSRVectorEnv
 from generators import checkpoint
@@ -867,8 +869,10 @@ def test_what_actions_mean_is_not_known_behind_a_wrapper_that_changes_them(nativ
 
 
 def test_infos_that_are_lists_are_refused_in_one_line():
-    with pytest.raises(ValueError, match="take the wrapper DictInfoToList off"):
-        agent("pathwise", DictInfoToList(world(output="numpy"))).learn(BATCH)
+    env = DictInfoToList(RecordEpisodeStatistics(world(output="numpy")))
+    for take in (lambda: agent("pathwise", env), lambda: SB3SAC(env), lambda: SB3VecEnv(env)):
+        with pytest.raises(ValueError, match="infos are a list, .*: take the wrapper DictInfoToList off$"):
+            take()
 
 
 def test_environments_that_write_into_the_same_memory_are_learned_from_rightly():
