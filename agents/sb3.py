@@ -65,7 +65,7 @@ class SB3VecEnv(VecEnv):
         self.reset_infos = _rows(infos, self.num_envs)
         self._reset_seeds()
         self._reset_options()
-        return _numpy(observation)
+        return _numpy(observation).copy()  # the environment may write the next step's into the same memory
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Keep the actions for `step_wait`."""
@@ -86,7 +86,7 @@ class SB3VecEnv(VecEnv):
                     rows[i]["episode"] = self.reset_infos[i].pop("episode")
         for i, row in enumerate(rows):
             row["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
-        return _numpy(observation), _numpy(reward).astype(np.float32), done, rows
+        return _numpy(observation).copy(), _numpy(reward).astype(np.float32), done, rows
 
     def close(self) -> None:
         """Close the environment."""

@@ -121,7 +121,7 @@ class OneStepWorld:
             ValueError: an episode does not end, or a reward is not finite. On a GPU rewards are not
                 looked at, so as not to wait for them; agents check the mean of several steps there.
         """
-        sent = action.cpu().numpy().copy() if self._numpy else action  # which the environment may change
+        sent = action.cpu().numpy().copy() if self._numpy else action.clone()  # which the environment may change
         observation, reward, terminated, truncated, infos = self.env.step(sent)
         if not self._checked:
             self._checked = True
@@ -143,7 +143,8 @@ class OneStepWorld:
 
     def _tensor(self, x: Any) -> Tensor:
         """Bring an array to the device: a copy, since environments may write the next step's into the same memory."""
-        return torch.as_tensor(x).to(self.device, non_blocking=True, copy=not isinstance(x, Tensor))
+        waits = self.device.type == "cpu"  # a copy from a GPU that did not would be read before it is there
+        return torch.as_tensor(x).to(self.device, non_blocking=not waits, copy=True)
 
 
 def device_of(env: Env | None, wanted: torch.device | str | None = None) -> torch.device:

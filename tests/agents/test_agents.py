@@ -28,7 +28,7 @@ from gymnasium.wrappers.vector import (
     TransformReward,
 )
 from torch import nn
-from toy_worlds import ColourWorld, SingleColour
+from toy_worlds import ColourWorld, ReusingWorld, SingleColour
 
 import generators
 from agents import policies
@@ -893,6 +893,23 @@ def test_environments_that_write_into_the_same_memory_are_learned_from_rightly()
     replay = subject.replay_state()
     assert torch.equal(replay["seen"][:16, 0, 0, 0].float(), replay["reward"][:16])
     assert (replay["action"][:16] != 0).any(1).all()
+
+
+def test_worlds_that_hand_out_the_same_tensor_are_learned_from_rightly():
+    env = ReusingWorld(4)
+    replay = agent("ddpg-cnn", env).learn(16).replay_state()
+    best = env.best(replay["seen"][:16, 0, 0] / 255)
+    torch.testing.assert_close(replay["reward"][:16], -(replay["action"][:16] - best).square().sum(1))
+
+
+def test_nothing_is_read_before_a_gpu_has_sent_it(monkeypatch):
+    """A copy to the host that does not block gives memory that is filled later."""
+    copies, to = [], torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "to", lambda x, *where, **how: copies.append(how) or to(x, *where, **how))
+    env = agent("pathwise").world
+    env.see(0)
+    env.act(torch.zeros(BATCH, 3))
+    assert len(copies) > 3 and not any(how.get("non_blocking") for how in copies)
 
 
 def test_single_environments_in_processes_are_refused(tiny_generator):

@@ -9,7 +9,7 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecMonitor
-from toy_worlds import ColourWorld, SingleColour
+from toy_worlds import ColourWorld, ReusingWorld, SingleColour
 
 from agents.ddpg import DDPG
 from agents.networks import Predictor
@@ -40,6 +40,13 @@ def test_steps_equal_the_native_environments(output):
             assert info["TimeLimit.truncated"] is False
             assert info["score"] == native_reward[i]  # of the episode that ended
             np.testing.assert_array_equal(adapted.reset_infos[i]["colour"], expected[i, 0, 0] / 255)
+
+
+@pytest.mark.parametrize("output", ["numpy", "torch"])
+def test_observations_are_the_callers_own(output):
+    adapted = SB3VecEnv(ReusingWorld(4, output=output))
+    seen = [adapted.reset(), *(adapted.step(np.zeros((4, 3), np.float32))[0] for _ in range(2))]
+    assert len({each.tobytes() for each in seen}) == 3
 
 
 def test_attributes_and_methods_reach_the_environment():

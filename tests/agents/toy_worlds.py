@@ -73,6 +73,23 @@ class ColourWorld(VectorEnv):
         return torch.from_numpy(x) if self.output == "torch" else x
 
 
+class ReusingWorld(ColourWorld):
+    """Hands out the same memory for all observations, and writes into the actions that it gets."""
+
+    def step(self, actions):
+        answer = super().step(actions)
+        actions[:] = 0
+        return answer
+
+    def _draw(self):
+        drawn = super()._draw()
+        if hasattr(self, "memory"):
+            self.memory[:] = drawn
+        else:
+            self.memory = drawn
+        return self.memory
+
+
 class SingleColour(gymnasium.Env):
     """The same, one at a time."""
 
