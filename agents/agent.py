@@ -36,7 +36,10 @@ CALIBRATION = 32
 
 
 class Callback(Protocol):
-    """Called every `log_interval` iterations of `learn`."""
+    """Called every `log_interval` iterations of `learn`.
+
+    The environment is in use: to look at how the agent acts, make another one.
+    """
 
     def __call__(self, agent: Any, figures: dict[str, float]) -> bool | None:
         """See the agent and the means of its figures since the last call; returning False ends `learn`."""
@@ -186,8 +189,10 @@ class Agent(ABC, Generic[Config]):
         total_timesteps = _whole("total_timesteps", total_timesteps)
         if total_timesteps < 1:
             raise ValueError(f"total_timesteps must be at least 1, got {total_timesteps}")
-        if log_interval < 1:
+        if _whole("log_interval", log_interval) < 1:
             raise ValueError(f"log_interval must be at least 1, got {log_interval}")
+        if callback is not None and not callable(callback):
+            raise ValueError(f"callback must be a function of the agent and its figures, got {callback!r}")
         if self.world is None:
             raise ValueError(
                 f"this agent has no environment to learn in: give one, {type(self).__name__}.load(path, env=env)"

@@ -242,7 +242,8 @@ def _agent_from_contents(
     if name not in ALGORITHMS:
         raise CheckpointError(f"{path} holds a {name}, not an agent of {', '.join(ALGORITHMS)}")
     agent = ALGORITHMS[name].from_contents(path, tensors, metadata, device=device)
-    _check(os.fspath(path), agent.meaning, env)
+    if env is not None:
+        check_meaning(os.fspath(path), agent.meaning, ActionMeaning.of(env))
     return agent
 
 
@@ -260,8 +261,3 @@ def _fitting(
     if env is not None:
         network = translated(os.fspath(path), network, learned, core_of(env))
     return PredictorPolicy(network, device=device)
-
-
-def _check(what: str, learned: ActionMeaning | None, env: Env | None) -> None:
-    if env is not None:
-        check_meaning(what, learned, ActionMeaning.of(env))

@@ -34,8 +34,6 @@ class SteppedAgent(Agent[Config]):
     def run(self, watch: Watch, reset_num_timesteps: bool) -> None:
         """Learn by `iterate`; see `Agent.run`."""
         assert self.world is not None
-        for network in (self.actor, self.averaged):
-            network.train()
         observation = self.world.see(self.scenes_seed(), None if reset_num_timesteps else self.scenes)
         seen: list[dict[str, Tensor]] = []
         try:

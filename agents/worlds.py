@@ -182,5 +182,7 @@ def _check_spaces(observation: gymnasium.Space[Any], action: gymnasium.Space[Any
         and np.allclose(action.low, -1)
         and np.allclose(action.high, 1)
     ):
-        raise ValueError(f"actions must be a flat Box(-1, 1), not {action}: gymnasium.wrappers.RescaleAction makes one")
+        unbounded = isinstance(action, Box) and not action.is_bounded()  # as ClipAction makes them
+        cure = "take the wrapper ClipAction off" if unbounded else "gymnasium.wrappers.RescaleAction makes one"
+        raise ValueError(f"actions must be a flat Box(-1, 1), not {action}: {cure}")
     return observation.shape, action.shape[0]

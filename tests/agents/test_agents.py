@@ -27,6 +27,7 @@ from gymnasium.wrappers.vector import (
     RescaleAction,
     TransformReward,
 )
+from stable_baselines3.common.callbacks import CheckpointCallback
 from torch import nn
 from toy_worlds import ColourWorld, ReusingWorld, SingleColour
 
@@ -460,6 +461,8 @@ def test_worlds_that_do_not_fit_are_refused():
     env.single_action_space = Box(-2, 2, (3,), np.float32)
     with pytest.raises(ValueError, match=r"flat Box\(-1, 1\).*RescaleAction"):
         agent("ddpg", env)
+    with pytest.raises(ValueError, match=r"flat Box\(-1, 1\).*: take the wrapper ClipAction off$"):
+        agent("ddpg", ClipAction(world(output="numpy")))
     env = world()
     env.single_observation_space = Box(0, 1, (8, 8, 3), np.float32)
     with pytest.raises(ValueError, match="uint8 images"):
@@ -994,6 +997,10 @@ def test_an_error_between_step_and_reset_leaves_an_agent_that_goes_on(here, nati
     assert not torch.equal(shown[0], before), "that scene's episode is over"
 
 
-def test_no_interval_of_reports_is_refused():
+def test_reports_that_would_never_come_are_refused():
     with pytest.raises(ValueError, match="^log_interval must be at least 1, got 0$"):
         agent("group-pg").learn(BATCH, log_interval=0)
+    with pytest.raises(ValueError, match="^log_interval must be a whole number, got 1.5$"):
+        agent("group-pg").learn(BATCH, log_interval=1.5)
+    with pytest.raises(ValueError, match="^callback must be a function of the agent and its figures, got .*Checkpoint"):
+        agent("group-pg").learn(BATCH, CheckpointCallback(1, "x"))
