@@ -17,7 +17,7 @@ from experiments.held_out import HeldOut, Scored, check_disjoint
 from experiments.intervals import Interval, bootstrap, over_photos
 from experiments.pictures import comparison
 from experiments.run_folder import RunFolder
-from experiments.train_agent import FREE, TrainAgent, learn
+from experiments.train_agent import TrainAgent, check_resumed, learn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +83,7 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
     )
     check_disjoint(settings.images, settings.held_out)
     folder = RunFolder(settings.output)
-    if (folder.path / "agent.safetensors").exists():
-        folder.check_config(training, FREE)  # before minutes of scoring
+    check_resumed(training, folder)  # before minutes of scoring
     print(f"1/3 scoring the predictor on {settings.scenes} held-out scenes", flush=True)
     held_out = training.held_out_set()
     before_policy = policies.load("predictor", held_out.env)

@@ -246,6 +246,26 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
     return agent
 
 
+def check_resumed(settings: TrainAgent, folder: RunFolder) -> None:
+    """Refuse to go on with the folder's agent, if it has one, under other settings or for less than it has learned.
+
+    Raises:
+        ValueError: it began with other settings, or has learned from more renders than are asked for.
+        CheckpointError: its file or config is damaged.
+    """
+    path = folder.path / AGENT
+    if not path.exists():
+        return
+    folder.check_config(settings, FREE)
+    metadata = checkpoint.read(path)[1]
+    done, end = metadata.get("num_timesteps", 0), metadata.get("total_timesteps")
+    if done >= settings.total_timesteps and end != settings.total_timesteps:
+        raise ValueError(
+            f"{path} has learned from {done} renders already, and {settings.total_timesteps} are asked for: "
+            "ask for more, or give another output folder"
+        )
+
+
 def _environment(settings: TrainAgent) -> Any:
     """Make the vector environment to learn in."""
     return gymnasium.make_vec(
@@ -291,18 +311,13 @@ def _agent(settings: TrainAgent, config: Any, folder: RunFolder, env: Any) -> Ag
     if not path.exists():
         folder.check_kind(settings)
         return kind(env, config, actor=settings.actor, seed=settings.seed)
-    folder.check_config(settings, FREE)
+    check_resumed(settings, folder)
     agent = kind.load(path, env)
     now = ActionMeaning.of(env)
     if agent.meaning is not None and now is not None and not agent.meaning.same_generator(now):
         raise ValueError(
             f"{path} began to learn on {agent.meaning.generator}, and {settings.generator} is not, or no longer, "
             "that network: give its checkpoint as --generator, or another output folder"
-        )
-    if agent.num_timesteps >= settings.total_timesteps and agent.total_timesteps != settings.total_timesteps:
-        raise ValueError(
-            f"{path} has learned from {agent.num_timesteps} renders already, and {settings.total_timesteps} are "
-            "asked for: ask for more, or give another output folder"
         )
     if agent.num_timesteps < settings.total_timesteps:
         print(f"{path} goes on from {agent.num_timesteps} renders", flush=True)

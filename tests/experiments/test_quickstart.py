@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,9 @@ def test_quickstart_writes_all_that_it_promises(tmp_path, folder, other_folder, 
     assert "after minus before" in printed
     assert saved["difference"]["count"] == saved["before"]["reward"]["count"] == 3, "photos are what is independent"
     assert "6 held-out scenes of 3 photos" in printed and "interval over photos" in printed
+    with pytest.raises(ValueError, match="has learned from 48 renders already, and 32 are asked for"):
+        quickstart(replace(settings, renders=32))
+    assert "scoring" not in capsys.readouterr().out, "what is refused is refused before minutes of scoring"
 
 
 def test_results_do_not_depend_on_pictures(tmp_path, folder, other_folder, tiny_checkpoint, monkeypatch, capsys):
