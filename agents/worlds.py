@@ -118,14 +118,16 @@ class OneStepWorld:
             Rewards `(N,)` float32, and the next scenes' observations `(N, H, W, 3)` uint8.
 
         Raises:
-            ValueError: an episode does not end, or a reward is not finite. On a GPU rewards are not
-                looked at, so as not to wait for them; agents check the mean of several steps there.
+            ValueError: an episode does not end, or a reward is not finite. On a GPU rewards, and
+                whether later episodes end, are not looked at, so as not to wait for them; agents check the mean reward
+                of several steps there.
         """
         sent = action.cpu().numpy().copy() if self._numpy else action.clone()  # which the environment may change
         observation, reward, terminated, truncated, infos = self.env.step(sent)
-        if not self._checked:
+        ended = torch.as_tensor(terminated | truncated)
+        if not (ended.is_cuda and self._checked):  # a GPU is waited for once
             self._checked = True
-            if not bool((terminated | truncated).all()):
+            if not bool(ended.all()):
                 raise ValueError("an episode did not end after one step: these agents learn one-step environments only")
         reward = self._tensor(reward).float()
         if not reward.is_cuda and not torch.isfinite(reward).all():

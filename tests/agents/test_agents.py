@@ -55,7 +55,7 @@ def world(kind="ddpg", **changes):
     return ColourWorld(**{"num_envs": BATCH, "repeats": 4 if kind == "group-pg" else 1} | changes)
 
 
-def agent(kind, env=None, seed=0, **changes):
+def agent(kind, env=None, seed=0, device=None, **changes):
     torch.manual_seed(123)
     env = env or world(kind)
     actor = Predictor(width=8, blocks=1, actions=env.action_space.shape[-1])
@@ -67,7 +67,7 @@ def agent(kind, env=None, seed=0, **changes):
         sizes = dict(critics=2, critic_width=8, hidden=8, batch_size=16, critic_updates=1, actor_updates=1)
         sizes |= dict(actor_starts=12, replay_size=40, actor_lr=1e-2)
         config = DDPGConfig(frozen_trunk=kind == "ddpg", **sizes | changes)
-    return CLASSES[kind](env, config, actor=actor, seed=seed)
+    return CLASSES[kind](env, config, actor=actor, seed=seed, device=device)
 
 
 def same_weights(one, two):
@@ -151,6 +151,28 @@ def test_a_stopped_run_equals_one_that_was_never_stopped(kind, mode, native, tmp
         assert same_weights(straight, subject)
         assert torch.equal(straight.rng.get_state(), subject.rng.get_state())
         assert straight.scenes == subject.scenes
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("where", "device"), [("cuda", None), ("cuda", "cpu"), ("cpu", "cuda")])
+@pytest.mark.parametrize("kind", KINDS)
+def test_agents_learn_on_a_gpu_and_beside_it(kind, where, device, native, tiny_checkpoint, tmp_path):
+    def make():
+        return native(kind, generator=tiny_checkpoint, device=where)
+
+    settings = {"batch_size": 8, "actor_starts": 8} if kind.startswith("ddpg") else {}
+    subject, told = agent(kind, make(), device=device, **settings), []
+    act = subject.world.act
+    subject.world.act = lambda action: told.append(act(action)) or told[-1]
+    subject.learn(32, lambda now, _: now.num_timesteps < 16, log_interval=2)
+    subject.save(tmp_path / "agent.safetensors", with_replay=True)
+    assert {each.device.type for each in told[0]} == {subject.device.type} == {device or where}
+    seen = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
+    for beside in (None, "cpu"):
+        loaded = CLASSES[kind].load(tmp_path / "agent.safetensors", make(), device=beside or device)
+        np.testing.assert_allclose(loaded.predict(seen)[0], subject.predict(seen)[0], atol=0.01)
+        loaded.learn(16, reset_num_timesteps=False)
+        assert loaded.num_timesteps == 32 and all(p.isfinite().all() for p in loaded.actor.parameters())
 
 
 def test_without_the_state_of_its_scenes_a_run_goes_on_in_new_ones(native, tmp_path):
@@ -476,12 +498,16 @@ def test_worlds_that_do_not_fit_are_refused():
         DDPG(None).learn(1)
 
     class Longer(SingleColour):
+        lengths = [1, 1, 2]
+
         def step(self, action):
             observation, reward, _, _, info = super().step(action)
-            return observation, reward, False, False, info
+            return observation, reward, self.lengths.pop(0) == 1, False, info
 
+    longer = agent("ddpg", Longer())
     with pytest.raises(ValueError, match="one-step"):
-        agent("ddpg", Longer()).learn(1)
+        longer.learn(4)
+    assert longer.num_timesteps == 2
 
 
 def test_bad_settings_are_refused():
