@@ -108,11 +108,10 @@ class Upscaler:
         try:
             plain = np.require(photo, requirements=["C", "W"])  # what PyTorch takes: not turned, not read-only
             seen = self.core.to_device(plain)[None]  # (1, H, W, 3)
-            with torch.inference_mode():
-                sr = self._render(seen, width)
-                if (photo == photo[..., :1]).all():
-                    sr = sr.mean(1, keepdim=True).expand(-1, 3, -1, -1)
-                pixels = (sr[0] * 255).round().to(torch.uint8).permute(1, 2, 0)
+            sr = self._render(seen, width)
+            if (photo == photo[..., :1]).all():
+                sr = sr.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+            pixels = (sr[0] * 255).round().to(torch.uint8).permute(1, 2, 0)
             return np.ascontiguousarray(pixels.cpu().numpy())
         except RuntimeError as error:
             if memory.exhausted(error):

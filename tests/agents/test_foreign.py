@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents import policies
+from agents import Upscaler, policies
 from blindsr_env.env import BlindSREnv
 from experiments import cli
 
@@ -54,6 +54,16 @@ def deep(env):
 def large(env):
     def choose(seen):
         raise MemoryError("too large")
+
+    return choose
+
+def fitted(env):
+    import torch
+
+    def choose(seen):  # as kernel estimators that are optimised on each photo
+        action = torch.full((len(seen), 15), 0.5, requires_grad=True)
+        action.square().sum().backward()
+        return action - 0.5 * action.grad
 
     return choose
 
@@ -107,6 +117,13 @@ def test_it_may_write_to_what_it_sees_and_answer_with_a_tensor(module, env):
     seen = torch.full((2, 16, 16, 3), 7, dtype=torch.uint8)
     action, _ = policies.load(f"{module}:greedy", env).predict(seen)
     assert not action.requires_grad and action.tolist() == [[0.0] * 15] * 2 and (seen == 7).all()
+
+
+def test_it_may_learn_on_each_photo(module):
+    upscaler = Upscaler(f"{module}:fitted", "amnet_s")
+    seen = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
+    expected = upscaler.core.render(torch.from_numpy(seen)[None], torch.zeros(1, 15))
+    assert np.abs(upscaler(seen) - 255 * expected[0].permute(1, 2, 0).numpy()).max() < 0.01
 
 
 def test_it_is_scored_like_any_other(module, photo, tmp_path, tiny_checkpoint):
