@@ -8,6 +8,7 @@ from typing import Any
 
 from blindsr_env import metrics
 from blindsr_env.env import BlindSREnv
+from blindsr_env.metrics.mixture import terms
 from experiments import paper, recipes
 from experiments.counts import at_least
 from experiments.devices import pick_device
@@ -65,7 +66,8 @@ class Benchmark(TrainAgent):
 
     def evaluation(self, folders: list[str]) -> Evaluate:
         """Settings of the agents' evaluation, beside where they began."""
-        reward = metrics.parts(self.metric) or [metrics.get(self.metric).name]
+        # As they were written, since `lpips@FOLDER` calls itself lpips, which is no name to make one by.
+        reward = [name for _, name in terms(self.metric, metrics.names(), metrics.PREFIXES)]
         env = BlindSREnv(metric="psnr", generator=self.generator, action=self.action, device=pick_device(self.device))
         begun = start(self, env) is not None
         return Evaluate(

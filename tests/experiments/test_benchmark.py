@@ -3,13 +3,14 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from agents.checkpoints import SHIPPED_PREDICTOR
-from blindsr_env import images
+from blindsr_env import images, metrics
 from experiments import benchmark as module
 from experiments import cli, recipes
 from experiments.benchmark import Benchmark, benchmark
@@ -133,6 +134,21 @@ def test_what_it_scores_beside_the_agents(settings, twice, tmp_path):
     assert (own.policies, own.predictor) == (("predictor",), str(mine))
     assert settings(metrics=None, metric="ssim").evaluation([]).metrics == ("ssim", "niqe", "psnr", "grid")
     assert settings(metrics=None, metric="niqe+0.1*psnr").evaluation([]).metrics == ("niqe", "psnr", "grid")
+
+
+@pytest.mark.parametrize(
+    "metric", ["lpips@weights", "0.5*lpips@weights", {"lpips@weights": 1.0}, "pyiqa:musiq@weights", "2*grid"]
+)
+def test_what_the_reward_is_made_of_is_scored(settings, metric, monkeypatch):
+    def made(name):
+        return SimpleNamespace(name=name, lower_is_better=True, needs_reference=False, min_size=1)
+
+    monkeypatch.setattr(metrics, "Lpips", lambda folder: made("lpips"))
+    monkeypatch.setattr(metrics, "Iqa", lambda name, weights: made(f"pyiqa:{name}"))
+    scored = settings(metrics=None, metric=metric).evaluation([]).metrics
+    written = metric if isinstance(metric, str) else next(iter(metric))
+    assert scored == tuple(dict.fromkeys((written.rpartition("*")[2], "niqe", "psnr", "grid")))
+    assert metrics.get(scored[0]).name == scored[0].partition("@")[0]
 
 
 def test_the_command_and_its_seeds_keep_their_names(settings, tmp_path, monkeypatch, capsys):
