@@ -330,7 +330,7 @@ class _Keeper:
     def __init__(self, path: Path, log: Any, settings: TrainAgent) -> None:
         self.path, self.log, self.seconds = path, log, settings.checkpoint_seconds
         self.trained = {
-            "metric": settings.metric,
+            "metric": labels.short(settings.metric),  # wherever its weights lie
             "photos": Path(settings.images or "built-in").name,
             "num_envs": settings.num_envs,
             "repeats": settings.repeats,

@@ -22,7 +22,8 @@ from experiments.intervals import Interval
 from experiments.pictures import comparison, gallery
 from experiments.quickstart import Quickstart, quickstart
 from experiments.run_folder import RunFolder
-from experiments.train_agent import TrainAgent, train_agent
+from experiments.train_agent import TrainAgent, _Keeper, train_agent
+from generators import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -263,6 +264,18 @@ def test_a_replay_is_saved_seldom_and_at_a_stop(tmp_path, folder, tiny_checkpoin
     train_agent(settings)
     assert agents.load(path).num_timesteps == 80
     assert sorted(each.name for each in tmp_path.glob("*.safetensors")) == ["agent.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "told"),
+    [("lpips@/a/w", "lpips"), ({"niqe": 1, "lpips@/a/w": 0.1}, {"niqe": 1, "lpips": 0.1}), ("niqe+0.1*psnr",) * 2],
+)
+def test_an_agents_file_tells_of_no_folder(tmp_path, metric, told):
+    agent = agents.GroupPG(BlindSRVectorEnv(2, metric="psnr", repeats=2, generator="amnet_s", patch_size=24))
+    keeper = _Keeper(tmp_path / "agent.safetensors", None, TrainAgent(metric=metric, actor="/a/start.safetensors"))
+    keeper.save(agent, with_replay=False)
+    training = checkpoint.read(keeper.path)[1]["training"]
+    assert training["metric"] == told and "/a/" not in json.dumps(training)
 
 
 def test_ctrl_c_leaves_an_agent_that_learns_on(tmp_path, folder, tiny_checkpoint):
