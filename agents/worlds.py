@@ -118,9 +118,8 @@ class OneStepWorld:
             Rewards `(N,)` float32, and the next scenes' observations `(N, H, W, 3)` uint8.
 
         Raises:
-            ValueError: an episode does not end, or a reward is not finite. On a GPU rewards, and
-                whether later episodes end, are not looked at, so as not to wait for them; agents check the mean reward
-                of several steps there.
+            ValueError: an episode does not end, or a reward is not finite. On a GPU rewards, and whether later episodes
+                end, are not looked at, so as not to wait for them; agents check the mean reward of several steps there.
         """
         sent = action.cpu().numpy().copy() if self._numpy else action.clone()  # which the environment may change
         observation, reward, terminated, truncated, infos = self.env.step(sent)
