@@ -90,7 +90,7 @@ def _check_alike(found: list[str]) -> None:
         own = {
             "algorithm": metadata["algorithm"],
             "settings": asdict(algorithm(metadata["algorithm"]).config_class.from_dict(metadata["config"])),
-            "metric": trained.get("metric"),
+            "metric": labels.short(trained.get("metric")),  # older versions kept where its weights lay
             "renders": ", then ".join(map(str, agent_file.schedule(metadata))),
             "meaning of actions": metadata.get("meaning"),
             "patch": metadata.get("observation"),

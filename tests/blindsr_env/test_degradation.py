@@ -218,6 +218,11 @@ def test_rounding():
     assert torch.equal((above * 255).round(), torch.arange(1.0, 256.0))
     assert torch.equal((below * 255).round(), torch.arange(0.0, 255.0))
     assert quantize(torch.tensor([0.5, -0.3, 1.7, 127.5 / 255])).mul(255).round().tolist() == [128, 0, 255, 128]
+    halfway = (
+        torch.arange(0.5, 255, 2) / 255
+    )  # of an even level and the next: up, as MATLAB's uint8, not to the even one
+    assert torch.equal(halfway * 255, torch.arange(0.5, 255, 2))
+    assert torch.equal(quantize(halfway).mul(255).round(), torch.arange(1.0, 256, 2))
     assert quantize(torch.tensor([0.5], dtype=torch.bfloat16)).dtype == torch.float32
 
 

@@ -168,6 +168,11 @@ def test_what_is_no_recipe_is_refused(runs, tmp_path):
         if "num_timesteps" in changes and "total_timesteps" not in changes:
             with pytest.raises(ValueError, match=message):  # alone, too
                 recipes.files([str(tmp_path / "odd.safetensors")])
+    for name, folder in (("here", "/a/w"), ("there", "/b/w")):  # older versions also say where weights lay
+        trained = {**metadata["training"], "metric": f"lpips@{folder}"}
+        changed = {**metadata, "training": trained, "seed": {"here": 7, "there": 8}[name]}
+        checkpoint.save(tmp_path / f"{name}.safetensors", tensors, changed)
+    assert len(recipes.files([str(tmp_path / "here.safetensors"), str(tmp_path / "there.safetensors")])) == 2
     # Files of older versions do not say of all this.
     config = {name: value for name, value in metadata["config"].items() if name != "constant"}
     old = {**metadata, "training": {"metric": "psnr"}, "config": config}
