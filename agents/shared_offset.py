@@ -83,8 +83,7 @@ def learn_offset(env: Env, policy: Any, renders: int = 5_760, seed: int = 0) -> 
         eps = antithetic(mean, world.repeats, rng)  # (S, R, A)
         reward, observation = world.act((mean[:, None] + noise * eps).flatten(0, 1).clamp(-1, 1))
         better = advantage(reward.unflatten(0, (-1, world.repeats)), floor=0.02, clip=3.0)
-        # The gradient with respect to the standardised offset, times the noise: components explored less move less.
-        offset.grad = -(better[:, :, None] * eps).mean((0, 1)) * noise
+        offset.grad = -(better[:, :, None] * eps).mean((0, 1))  # in units of the noise: Adam takes scales out
         optimiser.step()
         schedule.step()
         bar.update(world.num_envs)

@@ -17,6 +17,7 @@ from agents.ddpg import DDPG, DDPGConfig
 from agents.group_pg import GroupPG, GroupPGConfig
 from agents.meaning import ActionMeaning, core_of
 from agents.networks import Predictor, answer
+from agents.part import Part
 from blindsr_env.env import BlindSREnv
 from blindsr_env.vector_env import BlindSRVectorEnv
 from generators import checkpoint
@@ -63,6 +64,8 @@ def test_a_policy_in_part_goes_a_share_of_the_way_from_the_prediction(make, pred
     numbers = policies.load("mean-code@0.25", env, predictor=predictor_file).predict(observation.numpy())[0]
     np.testing.assert_allclose(numbers, chosen("mean-code@0.25"), atol=1e-6)
     torch.testing.assert_close(chosen(f"{predictor_file}@0.5"), begun)
+    beyond, before = (Mock(predict=lambda *_, u=u: (torch.tensor(u), None)) for u in ([3.0, -5.0], [0.5, 2.0]))
+    assert Part(beyond, before, 0.5).predict(observation)[0].tolist() == [0.75, 0.0], "both as the environment clips"
     with pytest.raises(ValueError, match="share of mean-code@1.5 must lie in 0"):
         policies.load("mean-code@1.5", env)
     with pytest.raises(ValueError, match="share of amgan_rl must be a number from 0 .* got 'half'"):

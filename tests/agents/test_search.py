@@ -64,6 +64,20 @@ def test_spends_its_budget_to_the_render(bowl, renders, sizes):
     assert result.curve.shape == (6, renders)
 
 
+def test_steps_come_in_pairs_of_opposite_sign():
+    asked = []
+
+    def reward(action):
+        asked.append(action)
+        return torch.zeros(action.shape[:2])  # nothing better: the start stays the best
+
+    start = torch.tensor([[0.1, -0.2, 0.0, 0.3, 0.05]])
+    maximise(reward, start, SPREAD / 5, renders=9)
+    steps = asked[1][0] - start
+    torch.testing.assert_close(steps[0::2], -steps[1::2])
+    assert steps[0::2].std() > 0.01
+
+
 def test_more_renders_are_never_worse_and_extend_the_same_search(bowl):
     long = maximise(bowl, torch.zeros(6, 5), SPREAD, renders=90, seed=4)
     assert (long.curve.diff(dim=1) >= 0).all() and (long.curve[:, -1] > long.curve[:, 0]).all()

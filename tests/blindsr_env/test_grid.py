@@ -59,6 +59,13 @@ def test_nothing_but_a_grid_is_one():
     assert metrics.get("grid")(picture).item() > 0.9
 
 
+def test_the_faintest_picture_that_is_not_flat_has_the_grid_that_numpy_finds():
+    picture = torch.full((1, 3, 64, 64), 100 / 255)
+    picture[:, 1, 30, 30] = 101 / 255
+    expected = reference_grid(picture[0], 4)
+    assert metrics.get("grid")(picture).item() == pytest.approx(expected, rel=0.01)
+
+
 @pytest.mark.parametrize("level", [0, 77, 200, 255])
 def test_flat_picture_has_none(level):
     assert metrics.get("grid")(torch.full((2, 3, 64, 64), level / 255)).tolist() == [0.0, 0.0]

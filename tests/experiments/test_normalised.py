@@ -27,6 +27,14 @@ def test_a_ratio_of_means_so_that_scenes_without_a_gain_weigh_nothing():
     assert normalised([-1.0, 0.5], [1.0, 1.0]).mean == pytest.approx(-0.25)
 
 
+def test_interval_of_few_photos_is_students_of_the_linearised_ratio():
+    reward, best = np.array([1.0, 3.0, 2.0, 0.0]), np.array([4.0, 5.0, 3.0, 4.0])
+    residual = (reward - 6 / 16 * best) / 4  # of the means 1.5 and 4
+    half = 3.182446 * residual.std(ddof=1) / 2  # Student's, three degrees of freedom
+    found = normalised(reward, best)
+    assert (found.low, found.high) == pytest.approx((0.375 - half, 0.375 + half), abs=1e-6)
+
+
 def test_interval_is_that_of_a_plain_paired_resampling():
     reward, best = drawn(60)
     rng = np.random.default_rng(5)
