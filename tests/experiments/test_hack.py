@@ -74,10 +74,10 @@ def test_other_photos_of_the_same_name_get_a_file_of_their_own(folders, tiny_che
     assert (tmp_path / "h_2.json").exists() and (tmp_path / "h.json").read_bytes() == first
 
 
-def test_generators_without_common_scenes_are_refused(folders, tiny_checkpoint, twice):
-    given = [tiny_checkpoint, twice]
+def test_generators_without_common_scenes_are_refused(folders, tiny_checkpoint, twice, tmp_path):
+    given, output = [tiny_checkpoint, twice], str(tmp_path / "hack.json")
     with pytest.raises(ValueError, match="x2 is for scale 2 .* compare them apart"):
-        hack(Hack(generators=given, metric="psnr", scenes=2, patch_size=16, device="cpu", **folders))
+        hack(Hack(generators=given, metric="psnr", scenes=2, patch_size=16, device="cpu", output=output, **folders))
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_what_was_measured_is_kept_when_stopped(folders, tiny_checkpoint, louder
     assert list(json.loads(output.read_text())["figures"]["generators"]) == ["tiny (tiny)"]
 
 
-def test_a_generator_twice_is_refused(folders, tiny_checkpoint):
-    settings = dict(metric="psnr", scenes=2, patch_size=16, device="cpu", **folders)
+def test_a_generator_twice_is_refused(folders, tiny_checkpoint, tmp_path):
+    settings = dict(metric="psnr", output=str(tmp_path / "hack.json"), scenes=2, patch_size=16, device="cpu", **folders)
     with pytest.raises(ValueError, match="the generator 'tiny .*' is given twice"):
         hack(Hack(generators=[tiny_checkpoint, tiny_checkpoint], **settings))
 
