@@ -84,9 +84,9 @@ def test_folders_that_cannot_be_written_give_one_line(tmp_path):
 
 
 def test_a_file_that_cannot_be_replaced_leaves_no_partial_one(tmp_path):
-    (tmp_path / "a").mkdir()
     with pytest.raises(OSError, match="directory"), atomic_write(tmp_path / "a") as partial:
         partial.write_text("x")
+        (tmp_path / "a").mkdir()  # meanwhile: one that is there before is refused by its name
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
