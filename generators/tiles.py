@@ -55,7 +55,7 @@ class Tiled(Wrapper):
         sr = torch.zeros(count, 3, s * lr.shape[2], s * lr.shape[3], device=lr.device, dtype=down[0].dtype)
         for group in (places[i : i + at_once] for i in range(0, len(places), at_once)):
             parts = [lr[:, :, tops[i] : tops[i] + self.tile, lefts[j] : lefts[j] + self.tile] for i, j in group]
-            tiles = render(torch.cat(parts), code.repeat(len(group), 1)).split(count)
+            tiles = render(torch.cat(parts), code.repeat(len(group), 1)).tensor_split(len(group))
             for (i, j), rendered in zip(group, tiles, strict=True):
                 rows, columns = (slice(s * start, s * (start + self.tile)) for start in (tops[i], lefts[j]))
                 sr[:, :, rows, columns] += rendered * (down[i][:, None] * across[j])

@@ -93,6 +93,7 @@ def test_photos_share_no_tile(tiny_generator):
     tiled = Tiled(tiny_generator, 12, 3)
     alone = torch.cat([tiled(lr[i : i + 1], action[i : i + 1]) for i in range(5)])
     torch.testing.assert_close(tiled(lr, action), alone, rtol=0, atol=1e-5)
+    assert tiled(lr[:0], action[:0]).shape == (0, 3, 160, 120)
 
 
 def test_the_gradient_of_the_action_passes(tiny_generator):
