@@ -191,7 +191,7 @@ def load_amnet(
         codec = KernelCodec.from_state(state, (low, high))
         # Whatever PyTorch's default dtype is: the fingerprint is of float32.
         generator = AMNet(Architecture(**metadata["architecture"]), codec, metadata["name"]).float()
-        generator.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
+        generator.load_state_dict(tensors)
         generator.fingerprint = state_dict.fingerprint(generator)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not a whole generator's checkpoint: copy or train it again") from error
