@@ -1,12 +1,13 @@
-"""Generators: parameter counts, the modulation layers against the paper's formulas, shapes, codes and actions."""
+"""Generators: parameter counts, layers and whole networks against the paper's formulas, shapes, codes and actions."""
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 import generators
 from generators import AMNet, Architecture
-from generators.amnet import EPSILON, MODULATION, AdaIN, AMLayer
+from generators.amnet import AMRB, MODULATION, AdaIN, AMLayer
 from generators.codec import CODE_LENGTH
 
 
@@ -49,7 +50,7 @@ def randomise(module):
 def statistics(plane):
     """Eq. 5 and 6 of one plane, as sums."""
     mu = sum(plane.flat) / plane.size
-    return mu, (sum((value - mu) ** 2 for value in plane.flat) / plane.size + EPSILON) ** 0.5
+    return mu, (sum((value - mu) ** 2 for value in plane.flat) / plane.size + 1e-5) ** 0.5
 
 
 def test_amlayer_is_equation_7(features):
@@ -88,6 +89,40 @@ def test_a_fresh_amlayer_hardly_changes_its_input(features):
     assert change.std() < 0.1 * x.std()
 
 
+def test_a_fresh_adain_normalises(features):
+    x = torch.from_numpy(features[0]).float()
+    variance, mean = torch.var_mean(AdaIN(8)(x, torch.zeros(3, CODE_LENGTH)).detach(), dim=(2, 3), correction=0)
+    assert mean.abs().max() < 1e-5 and (variance - 1).abs().max() < 1e-4
+
+
+def test_a_fresh_block_is_near_the_identity():
+    torch.manual_seed(0)
+    x, block = torch.randn(2, 32, 9, 8), AMRB(32, "amlayer")
+    assert (block(x, actions(2)) - x).detach().std() < 0.1
+
+
+@pytest.mark.parametrize(("modulation", "scale"), [("amlayer", 4), ("adain", 3)])
+def test_a_network_is_figure_1(modulation, scale):
+    """Convolutions, the layers above, ReLU, skips, and a shuffle of pixels by its definition."""
+    network = AMNet(Architecture(2, 6, scale, modulation), generators.KernelCodec.isotropic(scale))
+    randomise(network)
+    lr, code = photos(2, 5, 7).double(), actions(2).double()
+
+    def conv(layer, x):
+        return F.conv2d(x, layer.weight, layer.bias, padding=1)
+
+    head = x = conv(network.head, lr)
+    for block in network.body:
+        y = block.modulate1(conv(block.conv1, x), code).relu()
+        x = x + block.modulate2(conv(block.conv2, y), code)
+    tail = conv(network.tail, head + network.modulate(conv(network.conv, x), code))
+    expected = lr.repeat_interleave(scale, 2).repeat_interleave(scale, 3)  # nearest neighbours
+    for c, i, j in np.ndindex(3, scale, scale):
+        expected[:, c, i::scale, j::scale] += tail[:, c * scale**2 + i * scale + j]
+    sr = network.eval().render(lr, code)
+    assert tail.std() > 1 and (sr - expected).abs().max() < 1e-9 * tail.abs().max()
+
+
 @pytest.mark.parametrize("modulation", ["amlayer", "adain"])
 def test_flat_features_give_finite_values(modulation):
     layer = {"amlayer": AMLayer, "adain": AdaIN}[modulation](4)
@@ -112,6 +147,8 @@ def test_shapes(scale, size):
     sr = network(photos(2, *size), actions(2))
     assert sr.shape == (2, 3, scale * size[0], scale * size[1]) and sr.dtype == torch.float32
     assert network.scale == scale
+    sr = network(photos(2, *size).double(), actions(2).double())  # in the photos' dtype, whatever the network's
+    assert sr.dtype == torch.float64
 
 
 def test_an_action_is_rendered_as_its_code(tiny_generator):
@@ -187,6 +224,11 @@ def test_gradients_reach_the_action(tiny_generator):
 def test_impossible_architectures_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Architecture(**settings)
+
+
+def test_a_network_may_have_a_code_of_its_own():
+    codec = generators.KernelCodec.isotropic(2)
+    assert generators.build("amnet_s", scale=4, codec=codec).codec is codec
 
 
 def test_an_unknown_architecture_lists_the_nearest():

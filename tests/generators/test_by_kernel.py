@@ -67,6 +67,21 @@ def test_the_gradient_reaches_the_action():
     assert torch.allclose(action.grad.double(), middle.expand(2, -1), rtol=1e-4, atol=1e-9)
 
 
+def test_want_of_memory_is_the_callers():
+    """Who renders photos of any size tells it apart from a network that fails, and renders in tiles."""
+
+    class Greedy(torch.nn.Module):
+        def forward(self, lr, kernel):
+            raise torch.OutOfMemoryError
+
+    with pytest.raises(torch.OutOfMemoryError):
+        ByKernel(Greedy(), "greedy")(lr(1), torch.zeros(1, 15))
+
+
+def test_it_is_in_the_networks_mode():
+    assert ByKernel(Sum(), "sum").training and not ByKernel(Sum().eval(), "sum").training
+
+
 def test_it_is_an_environments_generator():
     env = gymnasium.make("BlindSR-v0", metric="psnr", generator=ByKernel(Sum(), "sum").eval(), gradient=True)
     env.reset(seed=0)

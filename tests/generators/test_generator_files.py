@@ -66,6 +66,14 @@ def test_weights_stored_in_half_are_loaded_in_full(tiny_checkpoint, tiny_generat
     assert (loaded(lr, action) - tiny_generator(lr, action)).abs().max() < 0.01
 
 
+def test_tensors_may_share_memory(tmp_path):
+    whole = torch.arange(6.0).view(2, 3)
+    checkpoint.save(tmp_path / "c.safetensors", {"whole": whole, "row": whole[1], "turned": whole.T}, {})
+    tensors, _ = checkpoint.read(tmp_path / "c.safetensors")
+    assert torch.equal(tensors["whole"], whole) and torch.equal(tensors["turned"], whole.T)
+    assert torch.equal(tensors["row"], whole[1])
+
+
 def test_headers_of_every_length_are_read(tmp_path):
     """A safetensors file begins with a length whose first byte may be that of a pickle (0x80)."""
     path, first = tmp_path / "c.safetensors", set()
@@ -209,6 +217,11 @@ def test_a_fingerprint_is_of_names_too():
     layers = [torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)]
     one, other = (torch.nn.ModuleDict(dict(zip(names, layers, strict=True))) for names in ("ab", "ac"))
     assert fingerprint(one) != fingerprint(other) and len(fingerprint(one)) == 12
+
+
+def test_weights_that_would_be_broadcast_are_refused():
+    with pytest.raises(ValueError, match=r"file has weight of shape \(1, 3\), not \(2, 3\): it belongs to another"):
+        state_dict.fill(torch.nn.Linear(3, 2), {"weight": torch.zeros(1, 3), "bias": torch.zeros(2)}, "file")
 
 
 @pytest.mark.parametrize(

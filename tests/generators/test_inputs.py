@@ -24,7 +24,7 @@ def generator(request, tiny_generator):
         (torch.rand(2, 3, 20, 20), torch.zeros(2, 1), r"must be \(2, 15\), one for each photo, got \(2, 1\)"),
         (torch.ones(1, 3, 20, 20, dtype=torch.uint8), torch.zeros(1, 15), "must be floats, got torch.uint8 and"),
         (torch.rand(1, 3, 20, 20), torch.zeros(1, 15, dtype=torch.long), "must be floats, got .* and torch.int64"),
-        (255 * torch.ones(1, 3, 20, 20), torch.zeros(1, 15), "go from 0 to 1, not to 255: divide 8-bit ones by 255"),
+        (3 * torch.ones(1, 3, 20, 20), torch.zeros(1, 15), "go from 0 to 1, not to 3: divide 8-bit ones by 255"),
         (2 * torch.eye(20).expand(1, 3, 20, 20) - 1, torch.zeros(1, 15), "go from 0 to 1, not from -1 on: divide"),
         (torch.full((1, 3, 20, 20), torch.nan), torch.zeros(1, 15), "go from 0 to 1, not from nan on"),
         (torch.rand(1, 3, 0, 20), torch.zeros(1, 15), r"must have pixels, got \(1, 3, 0, 20\)"),
