@@ -17,6 +17,7 @@ from blindsr_env.degradation import degrade
 from blindsr_env.images import ImageError, write
 from blindsr_env.kernels import GAUSSIAN8, anisotropic, gaussian
 from blindsr_env.recording import KEPT, Recordings
+from blindsr_env.reset_options import OPTIONS
 from blindsr_env.scenes import Degradation
 
 
@@ -140,6 +141,24 @@ def test_scenes_cover_photos_crops_flips_and_widths(make, tiny_photos):
     assert abs(width.mean() - 2.1) < 4 * 3.8 / 12**0.5 / 400**0.5
 
 
+@pytest.mark.parametrize("degradation", ["isotropic", {"widths": [1.0, 2.0, 4.0]}])
+def test_a_scene_is_five_numbers_of_its_stream(make, tiny_photos, degradation):
+    """In the order that is promised, so that a seed means the same scene in all versions."""
+    core, drawn = make(degradation=degradation), streams(40)
+    info = core.info(core.scenes(drawn))
+    for i, expected in enumerate(streams(40)):
+        image, flip, top, left, width = expected.random(5)
+        number, width = (
+            int(3 * image),
+            [1.0, 2.0, 4.0][int(3 * width)] if "widths" in degradation else 0.2 + 3.8 * width,
+        )
+        rows, columns = (side - 96 + 1 for side in tiny_photos[number].shape[:2])
+        place = [info["image"][i].item(), info["flip"][i].item(), *info["crop"][i].tolist()]
+        assert place == [number, int(8 * flip), int(top * rows), int(left * columns)]
+        assert info["width"][i].item() == pytest.approx(width, rel=1e-6)
+        assert drawn[i].random() == expected.random()  # and no more
+
+
 def test_patches_that_are_no_squares_cover_photos_whichever_way_they_fit(make, tiny_photos):
     """Of the photos 97x130, 151x113 and 200x171 the first holds 96x120 upright, the second turned, the third both."""
     core = make(patch_size=(24, 30))
@@ -228,6 +247,8 @@ def test_a_whole_photo_is_a_crop_of_its_size(make, tiny_photos, size):
         assert torch.equal(getattr(whole, name), getattr(crops, name)), name
     assert torch.allclose(whole.true_scores, crops.true_scores)
     assert whole.place.tolist() == [[7, 0, 0, 0]] * 2
+    with pytest.raises(ValueError, match="width must lie in 0.2 to 4, as tiny's kernels do, got 4.1"):
+        core.whole(photo, (0.5, 4.1))
     lean = core.without_report()
     (reward, info), (same, full) = (each.play(whole, -whole.true_action) for each in (lean, core))
     assert torch.equal(reward, same) and "gain_grid" not in info and "gain_grid" in full
@@ -242,6 +263,8 @@ def test_degradation_kinds(make):
     given = make(degradation={"kind": "kernel", "kernel": kernel.tolist()}).scenes(streams(2))
     same = make(degradation={"widths": [1.7]}).scenes(streams(2))
     assert torch.allclose(given.width, same.width, atol=1e-3)
+    aside = make(degradation={"kind": "kernel", "kernel": np.roll(kernel, (2, -1), axis=(0, 1))}).scenes(streams(2))
+    assert torch.allclose(aside.width, same.width, atol=1e-3)  # wherever its middle lies
     assert (given.lr.int() - same.lr.int()).abs().max() <= 1
     assert torch.allclose(given.true_action[:, :5], same.true_action[:, :5], atol=1e-3)
     oblong = make(degradation="anisotropic").scenes(streams(8))
@@ -337,6 +360,7 @@ def test_a_fixed_width_that_the_generator_does_not_know_brings_a_warning(make):
 def test_a_width_range_may_be_an_array(make):
     core = make(degradation={"width_range": np.array([1.0, 1.5])})
     assert ((core.scenes(streams(20)).width - 1.25).abs() <= 0.25).all()
+    assert make(degradation={"width_range": (1.5, 1.5)}).scenes(streams(2)).width.tolist() == [1.5, 1.5]
 
 
 @pytest.mark.parametrize(
@@ -352,10 +376,13 @@ def test_a_width_range_may_be_an_array(make):
         ({"width_range": (2, 1)}, "low <= high"),
         ({"width_range": (1, 2), "widths": [1]}, "drop the others"),
         ({"kind": "kernel"}, "belong together"),
+        ({"kind": "kernel", "kernel": np.full((21, 21), 1 / 441), "widths": [1]}, "drop the others"),
         ({"kind": "kernel", "kernel": np.ones((21, 21))}, "sum to 1"),
         ({"kind": "kernel", "kernel": np.ones((5, 5)) / 25}, r"\(21, 21\)"),
         ({"noise": -1}, "noise must be"),
         ({"noise": "2"}, "noise must be"),
+        ({"noise": float("nan")}, "noise must be"),
+        ({"width_range": (0, 2)}, "0 < low"),
     ],
 )
 def test_impossible_degradations(value, message):
@@ -373,10 +400,15 @@ def test_options_fix_a_part_and_leave_the_rest_of_the_stream(make):
     assert torch.equal(core.scenes(free_streams).lr, core.scenes(fixed_streams).lr)
     fixed = core.scenes(streams(3), core.sampler.fix({"image": ["array-2", "array-0", 1], "crop": (1, 17)}, 3))
     assert fixed.place[:, :3].tolist() == [[2, 1, 17], [0, 1, 17], [1, 1, 17]]
+    named = core.sampler.fix({"image": np.array(["array-2", "array-0", "array-1"])}, 3)
+    assert named["image"].tolist() == [2, 0, 1]
     kernel = np.zeros((21, 21))
     kernel[10, 10] = 1
     sharp = core.scenes(streams(3), core.sampler.fix({"kernel": kernel}, 3))
     assert torch.equal(sharp.kernel[1], torch.from_numpy(kernel).float()) and sharp.width.tolist() == [0, 0, 0]
+    bright = core.scenes(streams(3), core.sampler.fix({"kernel": 1.0009 * kernel}, 3))
+    assert torch.equal(bright.kernel, sharp.kernel) and torch.equal(bright.lr, sharp.lr)
+    assert torch.equal(core.scenes(streams(3), core.sampler.fix(dict.fromkeys(OPTIONS), 3)).lr, free.lr)  # None is free
 
 
 @pytest.mark.parametrize(
@@ -385,6 +417,7 @@ def test_options_fix_a_part_and_leave_the_rest_of_the_stream(make):
         ({"widht": 1.0}, "did you mean 'width'"),
         ({"image": "aray-1"}, "did you mean 'array-1'"),
         ({"image": 3}, "0 to 2"),
+        ({"image": -1}, "0 to 2"),
         ({"image": 1.5}, "whole numbers"),
         ({"crop": (0, 0, 0)}, "must have shape"),
         ({"crop": (0, -1)}, r"no photo holds a crop of 96x96 from \(0, -1\) on"),
@@ -393,9 +426,11 @@ def test_options_fix_a_part_and_leave_the_rest_of_the_stream(make):
         ({"flip": 8}, "0 to 7"),
         ({"width": 0.0}, "above 0"),
         ({"width": float("nan")}, "above 0"),
+        ({"width": float("inf")}, "option 'width' must be above 0"),
         ({"width": [1.0, 2.0, 3.0]}, "one for each scene"),
         ({"width": "wide"}, "takes numbers"),
         ({"kernel": np.ones((21, 21))}, "sum to 1"),
+        ({"kernel": np.full((21, 21), 1.002 / 441)}, "got a sum of 1.002"),
         ({"width": 1.0, "kernel": np.full((21, 21), 1 / 441)}, "give one of them"),
     ],
 )
@@ -502,7 +537,9 @@ def test_impossible_actions(make, action, message):
 
 def test_action_forms(make):
     core = make()
-    for action in (np.zeros((1, 15)), [[0] * 15], torch.zeros(1, 15, dtype=torch.float64, requires_grad=True)):
+    backwards = np.zeros((1, 15), np.float32)[:, ::-1]  # which PyTorch takes no view of
+    double = torch.zeros(1, 15, dtype=torch.float64, requires_grad=True)
+    for action in (np.zeros((1, 15)), backwards, [[0] * 15], double):
         taken = core.to_action(action, (1, 15))
         assert taken.dtype == torch.float32 and not taken.requires_grad
 
@@ -564,11 +601,22 @@ def test_a_metric_of_ones_own(make):
         def __call__(self, sr, hr=None):
             assert hr is None and sr.shape[1:] == (3, 96, 96)
             assert torch.equal(sr, seen(sr))  # 8 bit, in range
-            return sr.mean((1, 2, 3))
+            return sr.mean((1, 2, 3)).double()
 
     core = make(metric=Brightness())
     scenes = core.scenes(streams(2))
-    assert core.play(scenes, torch.ones(2, 15))[0].abs().min() > 0
+    reward, info = core.play(scenes, torch.ones(2, 15))
+    assert reward.abs().min() > 0 and reward.dtype == info["score"].dtype == torch.float32
+
+
+def test_metrics_are_of_the_generators_scale(make, twice):
+    core = make(generator=twice, report=["ssim", "grid+psnr"])
+    scenes = core.scenes(streams(2))
+    sr = torch.from_numpy(core.pictures(scenes, scenes.true_action)["true"]).permute(0, 3, 1, 2) / 255
+    for i, name in enumerate(("psnr", "ssim", "grid+psnr")):
+        score = metrics.get(name, scale=2)(sr, scenes.hr / 255)
+        torch.testing.assert_close(scenes.true_scores[:, i], score, rtol=1e-5, atol=1e-5)
+        assert not torch.allclose(score, metrics.get(name, scale=4)(sr, scenes.hr / 255), rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -296,6 +296,9 @@ def test_states_that_cannot_be_are_refused(make):
         with pytest.raises(ValueError, match="the state is damaged"):
             env.set_state({**state, **damage})
     assert env.state() == state
+    for stream in env.state()["streams"]:
+        stream["state"]["state"] = 0  # the caller's own
+    assert all(stream["state"]["state"] for stream in env.state()["streams"])
     env.reset(options={"width": 2.0})
     with pytest.raises(ValueError, match="options fixed the scene of group 0"):
         env.state()

@@ -18,6 +18,9 @@ def test_slide_is_a_correlation_with_exact_derivatives(dim):
     np.testing.assert_allclose(slide(x, UNEVEN, dim).detach().numpy(), expected, rtol=1e-12)
     assert torch.autograd.gradcheck(lambda y: slide(y, UNEVEN, dim), x)
     assert torch.autograd.gradgradcheck(lambda y: slide(y, UNEVEN, dim) ** 3, x)
+    # Which compares second derivatives with first ones that are followed: these are computed in another way.
+    plain, followed = (torch.autograd.grad((slide(x, UNEVEN, dim) ** 3).sum(), x, create_graph=c)[0] for c in (0, 1))
+    torch.testing.assert_close(followed, plain)
 
 
 def test_smooth_serves_torch_func():

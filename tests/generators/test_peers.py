@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 import generators
@@ -141,6 +141,42 @@ def test_usrnets_inversion_is_the_minimum():
     seen = torch.fft.ifft2(torch.fft.fft2(x) * otf).real[:, :, ::4, ::4]
     loss = (seen - y).square().sum() + alpha * (x - near).square().sum()
     assert torch.autograd.grad(loss, x)[0].abs().max() < 1e-10 * loss
+
+
+def test_usrnet_is_inversion_and_u_net_in_turn(folder):
+    network = generators.load(f"usrnet_tiny@{folder}").network
+    w = load_file(folder / "usrnet_tiny.safetensors")
+
+    def conv(name, x, **settings):
+        return F.conv2d(x, w[f"{name}.weight"], w.get(f"{name}.bias"), **settings)
+
+    def residuals(name, x, places):
+        for i in places:
+            x = x + conv(f"{name}.{i}.res.2", conv(f"{name}.{i}.res.0", x, padding=1).relu(), padding=1)
+        return x
+
+    def denoised(x, level):
+        x = torch.cat([x, level.expand(len(x), 1, *x.shape[2:])], 1)
+        height, width = x.shape[2:]
+        x = F.pad(x, (0, -width % 8, 0, -height % 8), mode="replicate")
+        down = [conv("p.m_head", x, padding=1)]
+        for n in (1, 2, 3):
+            down.append(conv(f"p.m_down{n}.2", residuals(f"p.m_down{n}", down[-1], (0, 1)), stride=2))
+        x = residuals("p.m_body", down[3], (0, 1))
+        for n in (3, 2, 1):
+            x = F.conv_transpose2d(x + down[n], w[f"p.m_up{n}.0.weight"], stride=2)
+            x = residuals(f"p.m_up{n}", x, (1, 2))
+        return conv("p.m_tail", x + down[0], padding=1)[..., :height, :width]
+
+    given = torch.tensor([0.0, 4.0]).view(1, 2, 1, 1)  # noise level and scale
+    strengths = F.softplus(conv("h.mlp.4", conv("h.mlp.2", conv("h.mlp.0", given).relu()).relu())).flatten() + 1e-6
+    lr, kernel = random(2, 3, 11, 14), gaussian(torch.tensor([0.8, 2.0]))
+    y = F.pad(lr, (8, 8, 8, 8), mode="replicate")
+    x = y.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    for i in range(6):
+        x = denoised(inverted(y, network.transfer(kernel, x.shape[2:]), x, strengths[i]), strengths[6 + i])
+    expected = x[..., 32:-32, 32:-32]
+    assert (network(lr, kernel) - expected).abs().max() < 1e-4 * expected.std()
 
 
 def test_what_is_missing_or_of_another_network_is_said(folder, tmp_path):
