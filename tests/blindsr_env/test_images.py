@@ -79,7 +79,8 @@ def test_transparent_palette(tmp_path):
 def test_sixteen_bits(tmp_path, channels):
     path = tmp_path / "p.png"
     eight = {1: RGB[..., :1], 2: ALPHA[..., [0, 3]], 3: RGB, 4: ALPHA}[channels]
-    nudge = np.where((eight > 0) & (eight < 255), eight % 3 * 128 - 128, 0)  # -128, 0, 128: all round to the same level
+    shift = eight % 3 * 128.0 - 128  # -128, 0, 128: all round to the same level
+    nudge = np.where((eight > 0) & (eight < 255), shift, 0).astype(int)
     path.write_bytes(png16(eight.astype(int) * 257 + nudge))
     mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
     expected = on_white(Image.fromarray(eight[..., 0] if channels == 1 else eight, mode))

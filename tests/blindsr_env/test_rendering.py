@@ -52,14 +52,32 @@ def test_single(settings):
     assert np.array_equal(panel(before, 2), panel(after, 2))
     text = slice(CAPTION + HEIGHT, None)
     assert not np.array_equal(before[text], after[text]) and (after[text] < 128).sum() > 100
+    side = (HEIGHT - CAPTION) // 2 // 21 * 21
+    upper, lower = (
+        [picture[CAPTION + top :, 4 * (WIDTH + GAP) :][:side, :side].astype(int) for picture in (before, after)]
+        for top in (0, side + CAPTION)
+    )
+    assert np.array_equal(*upper) and np.abs(lower[1] - upper[1]).max() > 50  # true, and chosen
     env.reset(seed=0)
     env.step(info["true_action"])
     true = env.render()
     assert np.array_equal(panel(true, 1), panel(true, 2))
     kernels = true[CAPTION:, 4 * (WIDTH + GAP) :]
-    side = (HEIGHT - CAPTION) // 2 // 21 * 21
     upper, lower = kernels[:side, :side], kernels[side + CAPTION :][:side, :side]
     assert upper.max() == 255 and np.abs(upper.astype(int) - lower).max() <= 3  # true and chosen
+
+
+def test_gains_are_positive_where_the_chosen_code_is_better(settings, monkeypatch):
+    lines = []
+    monkeypatch.setattr(rendering, "_write", lambda picture, text, baseline: lines.append(text))
+    env = BlindSREnv(**settings, render_mode="rgb_array")
+    _, start = env.reset(seed=0)
+    _, reward, _, _, info = env.step(-start["true_action"])
+    env.render()
+    told = dict(line.split(": ", 1) for line in lines if "gain" in line)
+    assert float(told["psnr"].split("gain ")[1]) == pytest.approx(reward, abs=1e-3)
+    assert float(told["grid"].split("gain ")[1]) == pytest.approx(info["gain_grid"], abs=1e-3)
+    assert abs(info["gain_grid"]) > 2e-3, "the sign is seen"
 
 
 def test_no_mode_renders_nothing(settings):
@@ -120,6 +138,12 @@ def test_a_copy_has_a_window_of_its_own(settings, monkeypatch):
     monkeypatch.setattr(cv2, "imshow", lambda name, picture: shown.add(name))
     monkeypatch.setattr(cv2, "waitKey", lambda delay: -1)
     monkeypatch.setattr(cv2, "destroyWindow", shown.remove)
+    bgr = []
+    window = rendering.Window()
+    with monkeypatch.context() as patch:
+        patch.setattr(cv2, "imshow", lambda name, picture: bgr.extend(picture[0, 0].tolist()))
+        window.show(np.array([[[10, 20, 30]]], np.uint8))
+    assert bgr == [30, 20, 10]
     env = BlindSREnv(**settings, render_mode="human")
     env.reset(seed=0)
     for other in (copy.deepcopy(env), pickle.loads(pickle.dumps(env))):

@@ -186,6 +186,20 @@ def test_next_step_renders_nothing_for_rows_that_rest(make):
     assert rendered == [4, 4, 4, 4]  # true codes, actions, true codes, actions
 
 
+def test_rows_that_play_beside_ones_that_rest_have_their_own_actions(make):
+    env, given = make(autoreset_mode="next step"), actions(seed=5)
+    env.reset(seed=0)
+    env.step(actions())
+    env.reset(options={"reset_mask": np.array([False, True, False, True])})
+    expected, played = env.core.play(env._rows(np.array([False, True, False, True])), torch.from_numpy(given[1::2]))
+    _, rewards, terminated, _, info = env.step(given)
+    assert terminated.tolist() == [False, True, False, True] == info["_score"].tolist()
+    np.testing.assert_allclose(rewards, [0, expected[0], 0, expected[1]], rtol=1e-5)
+    np.testing.assert_allclose(info["score"][1::2], played["score"], rtol=1e-5)
+    assert info["_true_score"].all() and (info["true_score"] != 0).all()  # of episodes that ended, and of new scenes
+    assert info["_width"].tolist() == [True, False, True, False]
+
+
 def test_actions_of_rows_that_rest_may_be_anything(make):
     for output in ("numpy", "torch"):
         env = make(autoreset_mode="next step", output=output)
