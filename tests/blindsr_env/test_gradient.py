@@ -96,10 +96,13 @@ def test_mscn_has_exact_derivatives():
     torch.testing.assert_close(niqe_gradient.mscn(y, 0.5), niqe_features.mscn(y, 0.5))
     y.requires_grad_()
     assert torch.autograd.gradcheck(lambda y: niqe_gradient.mscn(y, 0.0), y)
+    assert torch.autograd.gradcheck(lambda y: niqe_gradient.mscn(y, 0.5), y)  # no slope below the threshold
     assert torch.autograd.gradgradcheck(lambda y: niqe_gradient.mscn(y, 0.0), y)
     (gradient,) = torch.autograd.grad(niqe_gradient.mscn(y, 0.5).square().sum(), y)
     alone = torch.func.vmap(torch.func.grad(lambda one: niqe_gradient.mscn(one[None], 0.5).square().sum()))
     torch.testing.assert_close(alone(y.detach()), gradient)
+    (followed,) = torch.autograd.grad(niqe_gradient.mscn(y, 0.5).square().sum(), y, create_graph=True)
+    torch.testing.assert_close(followed, gradient)  # computed in another way
 
 
 def test_flat_areas_have_no_slope_of_their_own():
