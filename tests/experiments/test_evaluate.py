@@ -16,10 +16,11 @@ from agents import checkpoints, networks
 from agents.checkpoints import SHIPPED_AGENTS
 from agents.meaning import ActionMeaning
 from blindsr_env import degradation, images, kernels, metrics
-from experiments import results_file
-from experiments.evaluate import Evaluate, evaluate, table_of_differences
+from experiments import evaluate as module
+from experiments import results_file, scoring
+from experiments.evaluate import Evaluate, evaluate, table, table_of_differences
 from experiments.results_file import vacant, write_results
-from experiments.scoring import differences
+from experiments.scoring import _entry, _mean, differences
 from generators import SelfEnsemble, Tiled
 
 
@@ -92,18 +93,46 @@ def test_a_predictor_file_is_a_policy(folder, tiny_checkpoint, tiny_generator, t
     path = tmp_path / "predictor.safetensors"
     meaning = ActionMeaning("code", 4, tiny_generator.codec.fingerprint, "tiny")
     checkpoints.save_predictor(path, networks.build("predictor_s"), meaning, {})
-    figures = evaluate(
-        Evaluate(
-            policies=(str(path),),
-            images=str(folder),
-            widths=(1.0,),
-            metrics=("psnr",),
-            generator=tiny_checkpoint,
-            output=None,
-            device="cpu",
-        )
+    common = dict(images=str(folder), widths=(1.0,), metrics=("psnr",), generator=tiny_checkpoint, output=None)
+    figures = evaluate(Evaluate(policies=(str(path), "predictor"), predictor=str(path), device="cpu", **common))
+    own, named = (figures["policies"][name] for name in (f"{tmp_path.name}/predictor.safetensors", "predictor"))
+    assert own == named and np.isfinite(own["psnr"]["mean"])
+    shipped = evaluate(Evaluate(policies=("predictor",), device="cpu", **common))["policies"]["predictor"]
+    assert shipped["psnr"]["scores"] != own["psnr"]["scores"]
+
+
+def test_policies_choose_in_the_action_space_asked_for(folder, tiny_checkpoint, tmp_path, monkeypatch):
+    """An action of 0.5 is the kernel of width 0.2 + 0.75 * 3.8: at that width it is the true code."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "half_policy.py").write_text(
+        "import numpy as np\n\n\ndef policy(env):\n    return lambda seen: np.full((len(seen), 1), 0.5, np.float32)\n"
     )
-    assert np.isfinite(figures["policies"][f"{tmp_path.name}/predictor.safetensors"]["psnr"]["mean"])
+    settings = dict(images=str(folder), widths=(3.05, 2.0), metrics=("psnr",), generator=tiny_checkpoint, output=None)
+    figures = evaluate(Evaluate(policies=("half_policy:policy",), action="width", device="cpu", **settings))
+    own, true = (np.array(entry["psnr"]["scores"]) for entry in reversed(figures["policies"].values()))
+    assert own[:, 0] == pytest.approx(true[:, 0], abs=1e-3) and (np.abs(own - true)[:, 1] > 1e-2).all()
+
+
+def test_the_seed_is_that_of_chance_and_of_the_intervals(folder, tiny_checkpoint, monkeypatch):
+    bootstrap, seeds, found = scoring.bootstrap, [], []
+    monkeypatch.setattr(scoring, "bootstrap", lambda values, seed: seeds.append(seed) or bootstrap(values, seed))
+    common = dict(images=str(folder), widths=(2.0,), metrics=("psnr",), generator=tiny_checkpoint, output=None)
+    for seed in (7, 8):
+        figures = evaluate(Evaluate(policies=("random",), tiles=(None, 20), seed=seed, device="cpu", **common))
+        assert set(seeds) == {seed}
+        seeds.clear()
+        found.append(figures["sheets"][0]["policies"]["random"]["psnr"]["scores"])
+    assert found[0] != found[1]
+
+
+def test_without_photos_the_held_out_ones_of_the_package_are_scored(tiny_checkpoint, monkeypatch):
+    def stops(core, photos, *_, **__):
+        raise KeyboardInterrupt(*(photo.name for photo in photos))
+
+    monkeypatch.setattr(module, "scored", stops)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        evaluate(Evaluate(generator=tiny_checkpoint, metrics=("psnr",), output=None, device="cpu"))
+    assert list(stopped.value.args) == [photo.name for photo in images.builtin("test")]
 
 
 def test_a_policy_called_as_a_recipes_agent_is_not_taken_for_it(folder, tiny_checkpoint, tiny_generator, tmp_path):
@@ -143,8 +172,6 @@ def test_photos_too_small_for_the_metric_are_named(tmp_path, photo, tiny_checkpo
 
 
 def test_what_does_not_fit_is_refused_before_the_first_picture(folder, photo, tiny_checkpoint, tmp_path, monkeypatch):
-    from experiments import evaluate as module
-
     monkeypatch.setattr(module, "scored", lambda *_, **__: pytest.fail("it scored"))
     images.write(tmp_path / "small" / "small.png", photo(60, 60, 0))
     settings = dict(policies=("true-code",), metrics=("niqe",), generator=tiny_checkpoint, output=None, device="cpu")
@@ -215,7 +242,10 @@ def test_differences_are_paired():
         return {"set": "S", "generator": name, "widths": [1.0], "policies": policies}
 
     (found,) = differences(
-        [sheet("a", [[20.0], [30.0], [40.0], [50.0]]), sheet("b", [[20.1], [30.2], [40.3], [np.nan]])],
+        [
+            sheet("a", [[20.0], [30.0], [40.0], [50.0], [np.inf]]),
+            sheet("b", [[20.1], [30.2], [40.3], [np.nan], [60.0]]),
+        ],
         {"psnr": 1.0},
         seed=0,
     )
@@ -225,6 +255,41 @@ def test_differences_are_paired():
     assert psnr["by_width"][0]["high"] == pytest.approx(psnr["high"])
     assert psnr["broken"] == 1 and psnr["count"] == 3
     assert "b over a, S, true-code: psnr +0.200" in (text := table_of_differences([found])) and "1 broken" in text
+
+
+def test_a_score_that_is_no_number_on_one_side_is_left_out_of_both():
+    own = np.array([[1.0, 2.0], [np.inf, 5.0], [7.0, 9.0]])  # (photos, widths)
+    true = np.array([[0.0, np.nan], [1.0, 1.0], [2.0, 2.0]])
+    entry = _entry(own, true, zeta=-1.0, seed=0)
+    assert entry["mean"] == pytest.approx((1 + 5 + (7 + 9) / 2) / 3) and entry["mean_by_width"] == [4.0, 7.0]
+    assert entry["gain"]["mean"] == pytest.approx(-(1 + 4 + (5 + 7) / 2) / 3)
+    assert entry["interval_by_width"][0]["count"] == 2 and entry["broken"] == 1
+    alone = _entry(true, true, zeta=-1.0, seed=0)
+    assert _mean(true, seed=0) == {key: alone[key] for key in ("mean", "mean_by_width", "interval")}
+
+
+def test_a_metric_without_any_number_is_refused(folder, tiny_checkpoint, monkeypatch):
+    monkeypatch.setattr(Made, "__call__", lambda self, sr, hr=None: sr.mean((1, 2, 3)) * torch.nan)
+    monkeypatch.setitem(metrics._factories, "blank", lambda scale: Made("blank"))
+    settings = dict(policies=("true-code",), images=str(folder), widths=(2.0,), generator=tiny_checkpoint, output=None)
+    with pytest.raises(ValueError, match="^blank is no finite number for any picture of the true code: leave it out"):
+        evaluate(Evaluate(metrics=("psnr", "blank"), device="cpu", **settings))
+
+
+def test_a_sheet_is_told_in_the_units_of_each_metric():
+    def entry(mean, gain, broken=0):
+        interval = {"mean": gain, "low": gain - 1e-5, "high": gain + 1e-5, "count": 4}
+        return {"mean": mean, "gain": interval, "broken": broken}
+
+    policies = {"true-code": {"grid": entry(2e-4, 0.0)}, "mine": {"grid": entry(3.5e-4, -1.5e-4, 2)}}
+    head, *lines = table({"set": "S", "generator": "g", "photos": ["p"], "widths": [0.2], "policies": policies}).split(
+        "\n"
+    )
+    assert head == "g, S, 1 photos, widths 0.2; gain over the true code [95% interval], positive is better"
+    assert lines == [
+        "grid, 1e-3  true-code      0.200",
+        "            mine           0.350  -0.150 [-0.160, -0.140]  (2 broken and left out)",
+    ]
 
 
 def test_grid_is_told_in_thousandths():
@@ -299,6 +364,13 @@ def test_metrics_are_called_by_their_own_names(folder, tiny_checkpoint, monkeypa
     assert list(figures["policies"]["mean-code"]) == ["lpips", "pyiqa:musiq", "grid+0.5*lpips"]
     assert json.loads(output.read_text())["config"]["metrics"] == ["lpips", "pyiqa:musiq", "grid+0.5*lpips"]
     assert str(tmp_path) not in output.read_text()
+    for content, place in (("one", "r.json"), ("other", "r_2.json"), ("one", "r.json")):
+        (tmp_path / "weights").mkdir(exist_ok=True)
+        (tmp_path / "weights" / "w.pth").write_text(content)
+        own = dict(metrics=given[:1], generator=tiny_checkpoint, output=str(tmp_path / "r.json"))
+        evaluate(Evaluate(**own, **settings))
+        assert (tmp_path / place).exists()
+    assert len(list(tmp_path.glob("r*.json"))) == 3, "results, r and r_2: other weights are another run"
 
 
 def test_what_was_scored_is_kept_when_stopped(folder, tiny_checkpoint, louder, tmp_path, monkeypatch):
@@ -335,8 +407,8 @@ def test_another_version_of_ones_own_policy_gets_a_file_of_its_own(folder, tiny_
     for version in (0.0, 0.5, 0.5):
         code = f"return lambda seen: np.full((len(seen), 15), {version}, np.float32)"
         (tmp_path / "own_policy.py").write_text(f"import numpy as np\n\n\ndef policy(env):\n    {code}\n")
-        for module in [name for name in sys.modules if name == "own_policy"]:
-            del sys.modules[module]
+        for name in [each for each in sys.modules if each == "own_policy"]:
+            del sys.modules[name]
         importlib.invalidate_caches()
         settings = dict(images=str(folder), widths=(2.0,), metrics=("psnr",), generator=tiny_checkpoint, device="cpu")
         evaluate(Evaluate(policies=("own_policy:policy@0.5", "true-code"), output="r.json", **settings))
@@ -357,6 +429,7 @@ def test_generators_of_other_scales_are_not_compared(tiny_checkpoint, twice, fol
         ({"images": ["/data/Set5", "/data/Set5/"]}, "the folder of photos 'Set5' is given twice"),
         ({"policies": ("predictor", "predictor")}, "the policy 'predictor' is given twice"),
         ({"widths": (1.3, 2.0, 1.3)}, "the width '1.3' is given twice"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
     ],
 )
 def test_impossible_settings(settings, message):
@@ -470,6 +543,8 @@ def test_agents_act_where_they_learned(folder, tmp_path, tiny_checkpoint, capsys
     assert evaluate(Evaluate(policies=("amgan_rl_s@0.5",), **common))["generator"] == "amgan_s"
     agent = str(SHIPPED_AGENTS["amgan_rl_s"])
     assert evaluate(Evaluate(policies=("true-code",), recipes={"one": [agent]}, **common))["generator"] == "amgan_s"
+    found = evaluate(Evaluate(policies=("predictor",), predictor="amgan_rl_s", **common))
+    assert found["generator"] == "amgan_s"
     assert evaluate(Evaluate(policies=("mean-code",), **common))["generator"] == "amnet"
     with pytest.raises(ValueError, match="^amgan_rl_s learned on amgan_s, amgan_rl on amgan: say which one with --gen"):
         evaluate(Evaluate(policies=("predictor", "amgan_rl_s", "amgan_rl"), **common))
@@ -477,7 +552,8 @@ def test_agents_act_where_they_learned(folder, tmp_path, tiny_checkpoint, capsys
         assert evaluate(Evaluate(policies=("amgan_rl_s",), generator=tiny_checkpoint, **common))["generator"] == "tiny"
 
 
-def test_widths_that_no_kernel_has_are_refused(tiny_checkpoint, folder):
+def test_widths_that_no_kernel_has_are_refused(tiny_checkpoint, folder, monkeypatch):
+    monkeypatch.setattr(module, "scored", lambda *_, **__: pytest.fail("it scored"))
     with pytest.raises(ValueError, match="width must lie in 0.2 to 4, as tiny's kernels do, got 9"):
         evaluate(Evaluate(generator=tiny_checkpoint, images=str(folder), widths=(9.0,), metrics=("psnr",), output=None))
 

@@ -119,9 +119,22 @@ def test_what_one_file_left_out_is_no_other_policy(write):
 
 
 def test_the_file_with_more_metrics_wins(write):
-    folder = write(a=sheet(p=measured(niqe=0.1)), b=sheet(p=measured(niqe=0.1, lpips=0.02)))
-    text = leaderboard(Leaderboard(results=folder))
-    assert text.count("+0.100 ") == 1 and "+0.0200" in text
+    few, more = sheet(p=measured(niqe=0.1)), sheet(p=measured(niqe=0.1, lpips=0.02))
+    for first, second in ((few, more), (more, few)):
+        text = leaderboard(Leaderboard(results=write(a=first, b=second)))
+        assert text.count("+0.100 ") == 1 and "+0.0200" in text
+
+
+def test_ranked_by_another_metric_the_rest_is_its_price(write):
+    figures = sheet(
+        low=measured(grid=0.002, ssim=0.1, mine=0.3, niqe=-0.2), high=measured(grid=0.003, mine=0.4, psnr=0.5)
+    )
+    figures["policies"]["true-code"]["grid"] = {"mean": 5.0, "mean_by_width": [5.0] * 3, "gain": gain(0.0)}
+    _, heads, first, second, *more = leaderboard(Leaderboard(results=write(a=figures), metric="grid")).splitlines()
+    assert heads.split() == ["grid,", "1e-3", "psnr", "ssim", "niqe", "mine"]
+    assert first.split() == ["1", "high", "+3.000", "[-97.000,", "+103.000]", "+0.5000", "+0.4000"]
+    assert second.split() == ["2", "low", "+2.000", "[-98.000,", "+102.000]", "+0.1000", "-0.2000", "+0.3000"]
+    assert not more, "the paper's figure is of NIQE"
 
 
 @pytest.mark.parametrize(
