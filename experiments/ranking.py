@@ -79,11 +79,10 @@ def ranked(sheets: Iterable[Sheet], metric: str) -> list[Entry]:
         replace(entry, named=alike[entry.board, entry.policy, len(entry.agents or ())] > 1) for entry in found.values()
     ]
     boards = list(dict.fromkeys(entry.board for entry in entries))
-    sets = list(dict.fromkeys(entry.set for entry in entries))
 
-    def place(entry: Entry) -> tuple[int, int, bool, bool, float]:
+    def place(entry: Entry) -> tuple[int, bool, bool, float]:
         mean = entry.gains[metric].mean
-        return sets.index(entry.set), boards.index(entry.board), math.isnan(mean), entry.broken > 0, -mean
+        return boards.index(entry.board), math.isnan(mean), entry.broken > 0, -mean
 
     return sorted(entries, key=place)
 
