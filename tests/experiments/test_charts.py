@@ -52,6 +52,7 @@ def test_psnr_by_width_joins_a_generators_files_and_shows_the_paper():
     lines = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
     assert lines["amnet"] == [[0.2, 32.0], [1.3, 32.1], [1.8, 32.05], [2.6, 31.9], [3.0, 31.0]]
     assert lines["AMNet, the paper"] == [list(pair) for pair in paper.AMNET_PSNR["Set5"].items()]
+    assert charts.true_code([result(other)], Plot()) is None, "one width is no curve"
 
 
 def test_fifty_generators_differ_beside_a_legend_that_hides_no_panel():

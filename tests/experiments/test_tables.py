@@ -59,14 +59,14 @@ def check_layout(rows):
 
 def test_table1_lays_the_papers_figures_beside_ours(make):
     sheets = [sheet("BSD100", "amnet", [27.5, 27.67, 28.0]), sheet("Set5", "amnet", [32.0, 32.5, 32.46])]
-    sheets.append(sheet("Set5", "srmdnf", [31.9, 32.0, 31.7]))
+    sheets.append(sheet("Set5", "srmdnf in tiles of 64", [31.9, 32.0, 31.7]))
     rows = make(ours={"sheets": sheets, "differences": []})["table1"]
     check_layout(rows)
     assert rows[2:] == [
         ["Set5", "SRMDNF, published", "31.96", "32.00", "31.77", ""],
         ["Set5", "AMNet, the paper", "32.28", "32.39", "32.46", ""],
         ["Set5", "amnet, ours", "32.00", "32.50", "32.46", "-0.28 / +0.11 / +0.00"],
-        ["Set5", "srmdnf, its authors' weights", "31.90", "32.00", "31.70", "-0.38 / -0.39 / -0.76"],
+        ["Set5", "srmdnf in tiles of 64, its authors' weights", "31.90", "32.00", "31.70", "-0.38 / -0.39 / -0.76"],
         ["BSD100", "AMNet, the paper", "27.60", "27.67", "27.65", ""],
         ["BSD100", "amnet, ours", "27.50", "27.67", "28.00", "-0.10 / +0.00 / +0.35"],
     ]
@@ -77,7 +77,8 @@ def test_generators_lie_between_bicubic_and_the_original(make):
     one["references"] = {"bicubic": {"psnr": entry([28.4, 27.6, 25.7])}, "original": {"grid": entry([2e-4] * 3)}}
     other["policies"]["true-code"]["grid"] = entry([5e-5] * 3)
     at_one_width = sheet("Set5", "amnet", [32.1], widths=(1.8,))
-    made = make(a={"sheets": [one, other], "differences": []}, b=at_one_width)
+    at_one_width["references"] = {"bicubic": {"psnr": entry([27.0])}}
+    made = make(a=at_one_width, b={"sheets": [one, other], "differences": []})
     check_layout(made["metrics"])
     assert made["metrics"] == [
         ["set", "pictures", "PSNR, dB", "grid, 1e-3"],
@@ -190,14 +191,33 @@ def test_table4_pairs_the_layers_at_its_width(make):
     assert rows[3] == ["Set5", "amnet_adain", "AdaIN", "31.20", paired]
     assert len(rows) == 4, "a network with neither layer is none of the table's"
     assert made["generators"][2] == ["Set5", "amnet_adain", "amnet", "1.3, 1.8", "psnr", "-0.100 [-0.110, -0.080]"]
+    alone = make(both={"sheets": sheets[::2], "differences": [difference]})
+    assert "table4" not in alone and "generators" in alone, "one layer alone is no comparison"
+
+
+def test_generators_are_compared_once_and_in_the_order_of_the_sets(make):
+    widths = [0.2, 1.3, 2.6]
+    gains = {"psnr": interval(-0.1), "grid": {**interval(2e-3), "broken": 1}}
+    differences = [
+        {"set": title, "generator": "b", "against": "a", "widths": widths, "policies": {"true-code": gains}}
+        for title in ("BSD100", "Set5")
+    ]
+    run = {"sheets": [sheet("Set5", "a", [31.0] * 3)], "differences": differences}
+    rows = make(run=run, copy=run)["generators"]
+    check_layout(rows)
+    shown = [["psnr", "-0.100 [-0.110, -0.080]"], ["grid (1 pictures broken and left out)", "+2.000 [-8.000, +22.000]"]]
+    assert rows[2:] == [[title, "b", "a", *each] for title in ("Set5", "BSD100") for each in shown]
 
 
 def test_niqe_gains_beside_the_papers(make):
     agent = {"niqe": entry([4.0, 4.0, 4.0], 0.4), "psnr": entry([30.0, 30.0, 30.0], -0.5)}
     one = sheet("Set5", "amgan", [31.0, 31.0, 31.0], agent=agent)
     one["policies"]["true-code"]["niqe"] = entry([5.0, 5.0, 5.0])
-    rows = make(agents=one)["niqe_gains"]
+    narrow = sheet("Set5", "amgan", [31.0], widths=(1.8,), agent={"niqe": entry([4.0], 0.9)})
+    narrow["policies"]["true-code"]["niqe"] = entry([5.0])
+    rows = make(agents=one, narrow=narrow)["niqe_gains"]
     check_layout(rows)
+    assert len(rows) == 4, "of other widths elsewhere"
     assert rows[2] == ["Set5", "AMGAN, the paper", "unbounded", "AMGAN-RL", "+0.226", "", ""], (
         "no column without figures"
     )
@@ -240,7 +260,7 @@ def test_recipes_stand_for_their_seeds(make):
             "gain": interval(gain / 1e3),
             "gain_by_width": [interval(gain / 1e3)] * 3,
             "gain_by_seed": [0, 0],
-            "over": {},
+            "over": {name: interval(each["mean"] / 1e3) for name, each in more.items()},
         }
         return {"agents": ["a/0", "a/1"], "metrics": {"niqe": of, "grid": small}}
 
@@ -256,8 +276,12 @@ def test_recipes_stand_for_their_seeds(make):
         ["a", "2", "niqe", "**+0.400 [+0.390, +0.420]**"],
         ["b", "2", "niqe", "**+0.200 [+0.190, +0.220]**"],
     ]
-    assert rows[1][5] == "grid, 1e-3" and rows[0][7].count(";") == 2
-    assert [row[3:] for row in rows[4:]] == [["b", "a", "2 / 2", "niqe", "**+0.200 [+0.190, +0.220]**"]]
+    assert rows[1][5] == "grid, 1e-3" and rows[0][7] == "; ".join(["**+0.400 [+0.390, +0.420]**"] * 3)
+    assert rows[1][7] == "; ".join(["+0.400 [-9.600, +20.400]"] * 3)
+    assert [row[3:] for row in rows[4:]] == [
+        ["b", "a", "2 / 2", "niqe", "**+0.200 [+0.190, +0.220]**"],
+        ["b", "a", "2 / 2", "grid, 1e-3", "+0.200 [-9.800, +20.200]"],
+    ]
     narrow = sheet("Set5", "amgan", [31.0], widths=(1.8,), **{"a/0": {}, "a/1": {}}) | {"recipes": one["recipes"]}
     rows = make(agents=one, narrow=narrow)["recipes"]
     assert rows[0][3:5] == ["widths", "recipe"] and {row[3] for row in rows if row[4] == "a"} == {"", "1.8"}
@@ -265,7 +289,7 @@ def test_recipes_stand_for_their_seeds(make):
     one["recipes"]["a"]["agents"] = ["a/0"]
     one["recipes"]["lr 1e-3 | wide"] = recipe(0.2, a=interval(0.2))
     rows = [row for row in make(agents=one)["recipes"] if row[0] == "Set5"]
-    assert rows[-1][-4:] == ["a", "2 / 1", "niqe", "+0.200 [+0.190, +0.220]"], "no bold where one has a single seed"
+    assert rows[-2][-4:] == ["a", "2 / 1", "niqe", "+0.200 [+0.190, +0.220]"], "no bold where one has a single seed"
     assert r"| lr 1e-3 \| wide | a |" in (make.folder / "out" / "recipes.md").read_text()
 
 
