@@ -203,6 +203,7 @@ def test_hacking_has_a_bar_a_generator_and_space():
     figure = charts.hacking([result(HACK)], Plot())
     heights = [[bar.get_height() for bar in axes.patches] for axes in figure.axes]
     assert heights == [[1.5] * 3, [-0.5] * 3, [7.0] * 3]
+    assert [line.get_ydata() for line in figure.axes[2].lines] == [pytest.approx([0.03, 0.03])] * 2, "the true code's"
     centres = [bar.get_x() + bar.get_width() / 2 for bar in figure.axes[0].patches]
     np.testing.assert_allclose(centres, [-0.2, 0.8, 0.2])
     figure.draw_without_rendering()
@@ -255,6 +256,9 @@ def test_offsets_and_searches_are_chosen_by_set_generator_and_space_too(tmp_path
         (axes,) = charts.searches(runs, Plot(**chosen)).axes
         assert title in axes.get_title()
     assert charts.searches(runs, Plot(generator="plain")) is None is charts.hacking(runs, Plot(set="Set5"))
+    learned_elsewhere = Result("r.json", HACK, {"images": "Set14", "held_out": "Set5"})
+    assert charts.hacking([learned_elsewhere], Plot(set="Set14")) is None
+    assert charts.hacking([learned_elsewhere], Plot(set="Set5"))
     figure = charts.hacking(runs, Plot(action="free-code"))
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["plain"]
     assert len(figure.axes[0].patches) == 1
@@ -329,6 +333,9 @@ def test_learning_curves_and_prices_of_recipes():
     results = [Result("a.json", {**SHEET, "recipes": {"ours": recipe}}, {})]
     (axes,) = charts.learning(results, Plot()).axes
     assert axes.lines[0].get_xydata().tolist() == [[10.0, 1.0], [30.0, 3.0]]  # where all seeds have a figure
+    (band,) = axes.collections
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices.tolist()}
+    assert corners == {(10.0, 0.0), (10.0, 2.0), (30.0, 2.0), (30.0, 4.0)}, "from the least seed to the most"
     assert axes.get_legend().get_texts()[0].get_text() == "amgan, code: ours, 2 seeds"
     assert axes.get_title() == "reward, niqe, while training"
     (axes,) = charts.price(results, Plot()).axes

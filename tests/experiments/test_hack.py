@@ -1,10 +1,13 @@
 """What one constant offset wins: every part at a toy budget."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+import generators
 from agents import shared_offset
 from agents.baselines import TrueCode
 from blindsr_env import images
@@ -61,6 +64,48 @@ def test_figures_table_and_pictures(folders, tiny_checkpoint, louder, tmp_path, 
     assert len(list(output.parent.glob("hack_*.png"))) == 2
 
 
+def test_the_offset_learned_on_training_photos_is_what_is_scored_and_drawn(
+    folders, tiny_checkpoint, tmp_path, monkeypatch
+):
+    asked, drawn, constant = [], [], 0.1
+
+    def learned(env, policy, renders, seed):
+        asked.append((env._core.sampler.names, env.num_envs, env.repeats, env._core.action, renders, seed))
+        return torch.full((15,), constant)
+
+    class Shifted:
+        def predict(self, observation, info):
+            return (info["true_action"] + constant).clamp(-1, 1), None
+
+    monkeypatch.setattr("experiments.hack.learn_offset", learned)
+    monkeypatch.setattr("experiments.hack.gallery", lambda path, rows, title: drawn.append(rows))
+    settings = dict(metric="psnr", scenes=3, renders=9, num_envs=8, repeats=2, patch_size=16, seed=5, device="cpu")
+    figures = hack(Hack(generators=tiny_checkpoint, output=str(tmp_path / "hack.json"), **settings, **folders))
+    assert asked == [(["train0", "train1"], 8, 2, space, 9, 5) for space in ("code", "free-code")]
+    (entry,), (rows,) = figures["generators"].values(), drawn
+    for space in ("code", "free-code"):
+        environment = dict(images=folders["held_out"], generator=tiny_checkpoint, patch_size=16, action=space)
+        held_out = HeldOut.crops(3, metric="psnr", environment=environment)
+        scored = held_out.score(Shifted())
+        assert entry["actions"][space]["rewards"] == pytest.approx(scored.reward.tolist(), abs=1e-4)
+        for row, shown in enumerate(rows):
+            action = torch.from_numpy(scored.action[row : row + 1])
+            one = held_out.core.pictures(held_out.scene(row), action)
+            for title, name in (
+                ("SR, true code", "true"),
+                (f"SR, offset in {space}", "sr"),
+                ("HR", "hr"),
+                ("LR", "lr"),
+            ):
+                np.testing.assert_array_equal(shown[title][0], one[name][0])
+    assert list(rows[0]) == ["LR", "SR, true code", "SR, offset in code", "SR, offset in free-code", "HR"]
+
+
+def test_photos_that_were_learned_on_are_refused(folders, tiny_checkpoint):
+    with pytest.raises(ValueError, match="the held-out photo train0 is the training photo train0"):
+        hack(Hack(generators=tiny_checkpoint, device="cpu", **folders | {"held_out": folders["images"]}))
+
+
 def test_other_photos_of_the_same_name_get_a_file_of_their_own(folders, tiny_checkpoint, tmp_path, photo, monkeypatch):
     monkeypatch.setattr("experiments.hack.SHOWN", 1)
     images.write(tmp_path / "other" / "held-out" / "held-out0.png", photo(80, 90, 20))
@@ -74,10 +119,26 @@ def test_other_photos_of_the_same_name_get_a_file_of_their_own(folders, tiny_che
     assert (tmp_path / "h_2.json").exists() and (tmp_path / "h.json").read_bytes() == first
 
 
-def test_generators_without_common_scenes_are_refused(folders, tiny_checkpoint, twice, tmp_path):
-    given, output = [tiny_checkpoint, twice], str(tmp_path / "hack.json")
-    with pytest.raises(ValueError, match="x2 is for scale 2 .* compare them apart"):
-        hack(Hack(generators=given, metric="psnr", scenes=2, patch_size=16, device="cpu", output=output, **folders))
+def test_generators_without_common_scenes_are_refused(folders, tiny_checkpoint, tiny_generator, twice, tmp_path):
+    narrow = replace(tiny_generator.codec, width_range=(0.2, 3.0))
+    path = str(tmp_path / "narrow.safetensors")
+    generators.save(path, generators.AMNet(tiny_generator.architecture, narrow, "narrow"), {})
+    for other, message in (
+        (twice, "x2 is for scale 2 .*"),
+        (path, r"narrow is for scale 4 and widths \(0.2, 3.0\), .*"),
+    ):
+        with pytest.raises(ValueError, match=f"{message} compare them apart"):
+            hack(
+                Hack(
+                    generators=[tiny_checkpoint, other],
+                    metric="psnr",
+                    scenes=2,
+                    patch_size=16,
+                    output=str(tmp_path / "h.json"),
+                    device="cpu",
+                    **folders,
+                )
+            )
 
 
 @pytest.mark.parametrize(
