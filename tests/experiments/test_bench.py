@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from blindsr_env import metrics
-from experiments import contestants
+from experiments import contestants, stopwatch
 from experiments.bench import MEMORY_ROWS, Bench, bench
 from experiments.contestants import tiny_env
 from experiments.stopwatch import Contestant, count_flops, race
@@ -124,6 +124,27 @@ def test_contestants_take_turns():
     every = [Contestant(name, lambda name=name: turns.append(name), 1) for name in "ab"]
     rows = race(every, 3, torch.device("cpu"), "turns")
     assert turns == ["a", "b"] * 4 and len(rows["a"]["seconds"]) == 3
+
+
+def test_figures_follow_from_the_rounds_after_the_first(monkeypatch):
+    taken = iter([100.0, 100.0, 4.0, 0.5, 1.0, 0.2, 2.0, 0.3])  # a matrix product and a contestant, in turn
+    monkeypatch.setattr(stopwatch, "elapsed", lambda run, device: next(taken))
+    (product,) = stopwatch._matmuls(torch.device("cpu"), {"float32"})
+    rows = race([Contestant("a", lambda: None, 6, flops=3e9)], 3, torch.device("cpu"), "turns")
+    assert rows["a"]["seconds"] == [0.5, 0.2, 0.3] and rows["a"]["median"] == 0.3
+    assert rows["a"]["images_per_second"] == pytest.approx(20) and rows["a"]["gflops_per_second"] == pytest.approx(10)
+    rate = count_flops(product.run) / 2 / 1e9
+    assert rows["matmul float32"]["gflops_per_second"] == pytest.approx(rate)
+    assert rows["a"]["share_of_matmul"] == pytest.approx(10 / rate)
+
+
+def test_memory_is_in_bytes():
+    cpu = torch.device("cpu")
+    before = stopwatch.memory_now(cpu)
+    held = torch.ones(2**24)  # 64 MiB
+    grown = stopwatch.memory_now(cpu) - before
+    assert 60 < grown / 2**20 < 80 and held.sum() == 2**24
+    assert stopwatch.memory_peak(cpu) > 0.9 * (before + grown)
 
 
 def test_an_unknown_part_lists_the_nearest():

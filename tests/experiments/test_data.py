@@ -11,7 +11,7 @@ from experiments.data import Data, data
 @pytest.fixture
 def folder(tmp_path):
     rng = np.random.default_rng(0)
-    for name, shape in {"a": (40, 60, 3), "b": (64, 50, 3), "sub/c": (30, 30, 3)}.items():
+    for name, shape in {"a": (40, 60, 3), "b": (64, 50, 3), "sub/c": (24, 30, 3)}.items():
         path = tmp_path / "photos" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         images.write(path, rng.integers(0, 256, shape, np.uint8))
@@ -20,8 +20,8 @@ def folder(tmp_path):
 
 def test_counts_sizes_and_what_is_large_enough(folder, capsys):
     figures = data(Data(images=str(folder), patch_sizes=(4, 10, 12)))
-    assert figures["photos"] == 3 and figures["shorter_side"] == [30, 40, 50]
-    assert figures["megapixels"] == pytest.approx((40 * 60 + 64 * 50 + 900) / 1e6)
+    assert figures["photos"] == 3 and figures["shorter_side"] == [24, 40, 50]
+    assert figures["megapixels"] == pytest.approx((40 * 60 + 64 * 50 + 24 * 30) / 1e6)
     assert figures["usable"] == {4: 3, 10: 2, 12: 1} and figures["equal"] == []
     wide = data(Data(images=str(folder), patch_sizes=((10, 15), (16, 10), (16, 11))))
     assert wide["usable"] == {(10, 15): 2, (16, 10): 1, (16, 11): 1}
@@ -35,6 +35,8 @@ def test_counts_sizes_and_what_is_large_enough(folder, capsys):
 def test_photos_that_are_there_twice_are_named(folder, capsys):
     for number in range(7):
         images.write(folder / f"z{number}.png", images.read(folder / "a.png"))
+    for name, shape in (("high", (60, 40, 3)), ("wide", (40, 60, 3))):  # the same bytes in another shape
+        images.write(folder / f"{name}.png", np.zeros(shape, np.uint8))
     figures = data(Data(images=str(folder)))
     assert figures["equal"] == [("a", f"z{number}") for number in range(7)]
     out = capsys.readouterr().out
@@ -55,3 +57,5 @@ def test_the_built_in_photos_and_what_is_no_size():
     assert data(Data())["photos"] == 7
     with pytest.raises(ValueError, match="patch_size must be a whole number above 0"):
         Data(patch_sizes=(0,))
+    with pytest.raises(ValueError, match="scale must be at least 1, got 0"):
+        Data(scale=0)

@@ -45,15 +45,18 @@ def lr(photo, tmp_path):
     return str(tmp_path / "lr.png")
 
 
-def test_photos_become_four_times_as_wide_and_high(lr, monkeypatch):
+def test_photos_become_four_times_as_wide_and_high(lr, photo, monkeypatch):
     (plain, sr), said = upscaled(lr, "fast: amnet_s", None, "cpu")
     assert plain.shape == sr.shape == (80, 120, 3) and sr.dtype == np.uint8 and said == "30x20 to 120x80"
     (_, sharper), _ = upscaled(lr, "fast: amnet_s", 3.5, "cpu")
     assert np.abs(sharper.astype(float) - sr).mean() > 0.5
+    assert np.array_equal(plain, cv2.resize(images.read(lr), (120, 80), interpolation=cv2.INTER_CUBIC))
     assert upscaled(None, "fast: amnet_s", None, "cpu") == (None, "")
     monkeypatch.setattr("experiments.demo.LARGEST", 16)
     (_, sr), said = upscaled(lr, "fast: amnet_s", 1.0, "cpu")
     assert sr.shape == (44, 64, 3) and "30x20, **shrunk to 16x11**" in said and said.endswith(" to 64x44")
+    images.write(lr, photo(30, 14, 0))
+    assert "14x30, **shrunk to 7x16**" in upscaled(lr, "fast: amnet_s", 1.0, "cpu")[1]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -98,6 +101,7 @@ def test_where_codes_are_others_nobody_plays_along(monkeypatch):
 def test_photos_of_ours_come_in_turn():
     photos = [sample(number) for number in range(5)]
     core = environment(SETTINGS).core
+    assert core.sampler.names == [photo.name for photo in images.builtin("test")], "no training photos are played"
     for each, photo in zip(photos, images.builtin("test"), strict=False):
         assert np.array_equal(each, core.whole(photo.pixels, [OURS]).lr[0].numpy())
     assert np.array_equal(photos[0], photos[4]) and photos[0].shape != photos[1].shape

@@ -1,5 +1,6 @@
 """Weights for users: half precision where it costs nothing, full where it would."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,10 +38,29 @@ def test_the_mean_of_several_ships(tiny_checkpoint, louder, data, tmp_path):
         mean = weight if name.startswith("codec.") else (weight + 2 * other[0][name]) / 3
         torch.testing.assert_close(tensors[name], mean)
     assert metadata["training"] == {**one[1]["training"], "mean_with": [other[1]["training"]] * 2}
-    larger = tmp_path / "larger.safetensors"
-    generators.save(larger, generators.build("amnet_s"), {})
-    with pytest.raises(ValueError, match="are of different sizes or codecs: ship each by itself"):
-        ship.ship(settings([tiny_checkpoint, str(larger)], data, tmp_path / "other"))
+    one = generators.load(tiny_checkpoint)
+    others = [
+        generators.build("amnet_s"),
+        generators.AMNet(one.architecture, replace(one.codec, width_range=(0.2, 3.0)), "tiny"),
+        generators.AMNet(one.architecture, one.codec, "another"),
+    ]
+    for number, other in enumerate(others):
+        generators.save(tmp_path / f"{number}.safetensors", other, {})
+        with pytest.raises(ValueError, match="are of different sizes or codecs: ship each by itself"):
+            ship.ship(settings([tiny_checkpoint, str(tmp_path / f"{number}.safetensors")], data, tmp_path / "other"))
+
+
+@pytest.mark.parametrize(
+    ("after", "dtype"),
+    [((30.01, 31.0), "float32"), ((29.99, 31.0), "float32"), ((30.0, 30.99), "float32"), ((30.003, 30.996), "float16")],
+)
+def test_any_width_that_moves_too_far_up_or_down_keeps_full_precision(
+    tiny_checkpoint, data, tmp_path, monkeypatch, after, dtype
+):
+    scores = iter([(30.0, 31.0), after])
+    monkeypatch.setattr(ship, "Validation", lambda *_: lambda network: dict(enumerate(next(scores))))
+    tensors, _ = checkpoint.read(ship.ship(settings(tiny_checkpoint, data, tmp_path)))
+    assert tensors["tail.bias"].dtype == getattr(torch, dtype)
 
 
 def test_where_it_costs_quality_full_precision_ships(tiny_checkpoint, data, tmp_path):
@@ -109,4 +129,6 @@ def test_what_does_not_fit(tiny_checkpoint, data, tmp_path, monkeypatch):
         ship.ship(settings(tiny_checkpoint, data, tmp_path))
     assert not (tmp_path / "out").exists()
     monkeypatch.setattr(ship, "LARGEST", size)
+    with pytest.raises(ValueError, match="ship a smaller network"):
+        ship.ship(settings(tiny_checkpoint, data, tmp_path, tolerance=-1.0))  # in float32 it is larger
     assert ship.ship(settings(tiny_checkpoint, data, tmp_path)) == shipped

@@ -3,12 +3,16 @@
 import os
 import signal
 import time
+from multiprocessing import Pipe
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from children import child
 
 from agents.interruption import Interruption
+from experiments import side_by_side
 from experiments.side_by_side import train_side_by_side
 
 
@@ -63,6 +67,29 @@ def test_all_are_trained(tmp_path):
     assert written(tmp_path, "done", "a", "b", "c")
 
 
+@pytest.mark.parametrize(("jobs", "most", "threads"), [(3, 3, 2), (9, 4, 1), (1, 1, 7)])
+def test_no_more_than_the_jobs_asked_for_share_the_cores(tmp_path, monkeypatch, jobs, most, threads):
+    active, seen = set(), []
+
+    class Ended:
+        """A training that has ended once it is looked at."""
+
+        def __init__(self, train, run, log, own):
+            self.ready, writer = Pipe(duplex=False)
+            writer.close()
+            self.process = SimpleNamespace(sentinel=self.ready)
+            active.add(self)
+            seen.append((len(active), own))
+
+        def end(self):
+            active.remove(self)
+
+    monkeypatch.setattr(side_by_side, "_Training", Ended)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    assert train_side_by_side(write, runs(tmp_path, "abcd"), jobs)
+    assert len(seen) == 4 and max(count for count, _ in seen) == most and {own for _, own in seen} == {threads}
+
+
 def test_what_fails_stops_the_others(tmp_path):
     with pytest.raises(ValueError, match="b cannot be"):
         train_side_by_side(refuse, runs(tmp_path, "ab"), 2)
@@ -70,8 +97,10 @@ def test_what_fails_stops_the_others(tmp_path):
 
 
 def test_a_training_that_is_killed_is_told_of(tmp_path):
+    (tmp_path / "a.log").write_text("what an earlier stretch said")
     with pytest.raises(ValueError, match="a training was killed"):
         train_side_by_side(die, runs(tmp_path, "a"), 1)
+    assert (tmp_path / "a.log").read_text().startswith("what an earlier stretch said")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])

@@ -336,6 +336,10 @@ def test_hacking(make):
     assert (make.folder / "out" / "hacking.md").read_text().count("was learned to improve niqe") == 1
     assert rows[7][:4] == ["hard", "plain", "PSNR of the true code, dB", "-0.040 [-0.050, -0.020]"]
     assert rows[8][2:] == ["niqe gain in free-code", "-1.200 [-1.210, -1.180]", "0.20"]
+    nothing = {**figures, "renders": 32, "generators": {"plain": generator(-0.3), "hard": generator(0.3)}}
+    again = make(hack=figures, later=nothing)["hacking"]
+    assert (make.folder / "out" / "hacking.md").read_text().count("was learned to improve niqe") == 2, "other budgets"
+    assert [row[4] for row in again if row[:2] == ["hard", "plain"]] == ["", "0.20", "", ""], "no share of a loss"
     small = generator(1.5e-4)
     small["actions"]["free-code"]["reward"] = {"mean": 1.5e-4, "low": 1e-4, "high": 2e-4, "count": 2}
     told, old = {"held_out": "Set5", "patch_size": [72, 96]}, {"held_out": None, "patch_size": 64}
