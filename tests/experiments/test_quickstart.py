@@ -15,6 +15,7 @@ import pytest
 import agents
 from agents import agent_file
 from blindsr_env import images
+from blindsr_env.env import BlindSREnv
 from blindsr_env.vector_env import BlindSRVectorEnv
 from experiments.extremes import captions, extremes
 from experiments.held_out import HeldOut
@@ -89,7 +90,7 @@ def test_results_do_not_depend_on_pictures(tmp_path, folder, other_folder, tiny_
     assert (tmp_path / "results.json").exists() and "after minus before" in capsys.readouterr().out
 
 
-def test_held_out_scenes_are_the_same_each_time_and_spread_over_photos(folder, tiny_checkpoint):
+def test_held_out_scenes_are_the_same_each_time_and_spread_over_photos(folder, tiny_checkpoint, monkeypatch):
     class Zero:
         def predict(self, observation, info=None):
             return 0 * info["true_action"], None
@@ -99,7 +100,16 @@ def test_held_out_scenes_are_the_same_each_time_and_spread_over_photos(folder, t
     place = np.concatenate([scenes.place.numpy() for scenes in one.parts])
     assert (place[:, 0] == np.arange(18) % 2).all()
     np.testing.assert_array_equal(one.score(Zero()).reward, two.score(Zero()).reward)
-    assert (one.scene(17).place.numpy() == place[17]).all()
+    monkeypatch.setattr("experiments.held_out.ROWS", 5)
+    few = HeldOut.crops(18, metric="psnr", report=("grid",), environment=environment)
+    np.testing.assert_allclose(one.score(Zero()).reward, few.score(Zero()).reward, atol=1e-4)
+    env = BlindSREnv(metric="psnr", **environment)
+    for row in (0, 11, 17):
+        observation, info = env.reset(seed=2021 + row, options={"image": row % 2})
+        for scene in (one.scene(row), few.scene(row)):
+            assert (scene.place.numpy() == place[row]).all() and float(scene.width[0]) == pytest.approx(info["width"])
+            np.testing.assert_array_equal(scene.lr[0].numpy(), observation)
+    assert HeldOut.crops(1, metric="psnr", environment=environment).photos == ["p0"], "those that scenes are of"
 
 
 def test_captions_tell_a_mixtures_parts(folder, tiny_checkpoint):
