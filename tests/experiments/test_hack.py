@@ -9,7 +9,7 @@ import torch
 
 import generators
 from agents import shared_offset
-from agents.baselines import TrueCode
+from agents.baselines import Constant, TrueCode
 from blindsr_env import images
 from blindsr_env.core import BROKEN_REWARD
 from experiments import offsets
@@ -192,6 +192,20 @@ def test_scenes_that_an_offset_breaks_are_told_and_left_out_on_both_sides(folder
     assert true["fragile"] == pytest.approx((scores[2] + scores[[1, 3]].mean()) / 2)
     assert of_space["code"]["fragile"] == pytest.approx(true["fragile"])
     assert true["psnr"] == pytest.approx(held_out.true_scores["psnr"].mean())
+
+
+def test_scenes_whose_true_code_has_no_score_have_no_reward_and_nobody_broke_them(folders, tiny_checkpoint):
+    environment = dict(images=folders["held_out"], generator=tiny_checkpoint, patch_size=16, device="cpu")
+    flat = Fragile()
+    flat.calls = 1  # the first picture of the true codes has none either
+    held_out = HeldOut.crops(4, metric=flat, report=("psnr",), environment=environment)
+    result = held_out.score(Constant(torch.full((15,), 0.3)))
+    assert result.broken == {"fragile": 0, "psnr": 0} and np.isnan(result.reward).tolist() == [True] + [False] * 3
+    figures = result.figures(seed=0)
+    for found, each in ((figures["reward"], result.reward), (figures["gain"]["psnr"], result.gain["psnr"])):
+        first = each[2] if np.isnan(each[0]) else (each[0] + each[2]) / 2
+        assert found["mean"] == pytest.approx((first + (each[1] + each[3]) / 2) / 2) and found["count"] == 2
+    assert figures["scenes"] == 4
 
 
 class Fragile:
