@@ -54,7 +54,7 @@ class Search:
         images: folder of held-out HR photos; without it, the built-in ones.
         generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`), a checkpoint
             file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`); without it,
-            the one that the starts learned on, or else `amgan_s`.
+            the one that the starts and the predictor learned on, or else `amgan_s`.
         predictor: checkpoint that `predictor` uses; without it, the shipped one.
         action: what is searched. `code`: 15 numbers that describe the blur kernel, scaled so that Gaussian kernels fill
             80% of the box [-1, 1]; `free-code`: the same 15 numbers, scaled so that they also reach codes that no
@@ -132,7 +132,8 @@ def search(settings: Search) -> dict[str, Any]:
             different ones.
     """
     device = pick_device(settings.device)
-    generator = settings.generator or policies.generator_of(settings.starts, device) or GENERATOR
+    learned = [*settings.starts, *([] if settings.predictor is None else [settings.predictor])]
+    generator = settings.generator or policies.generator_of(learned, device) or GENERATOR
     settings = replace(settings, generator=generator)
     identity = {} if settings.output is None else _identity(settings)  # of the files as they are now
     output = ResultsFile(settings.output, labels.short(asdict(settings)), settings.seed, identity)

@@ -64,6 +64,7 @@ def test_figures_follow_from_the_rewards(settings, tmp_path, capsys):
 def test_starts_bring_their_generator_and_files_their_content(settings, tmp_path, tiny_checkpoint, louder):
     few = dict(scenes=1, budgets=(1,), starts=("mean-code",))
     assert search(settings(generator=None, starts=("amgan_rl",), scenes=1, budgets=(1,)))["generator"] == "amgan"
+    assert search(settings(generator=None, predictor="amgan_rl", **few))["generator"] == "amgan"
     assert search(settings(generator=None, **few))["generator"] == "amgan_s"
     with pytest.raises(ValueError, match="amgan_rl learned on amgan, amgan_rl_s on amgan_s: say which one"):
         search(settings(generator=None, starts=("amgan_rl", "amgan_rl_s")))
