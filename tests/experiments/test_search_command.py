@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from agents import checkpoints, networks
+from agents.meaning import ActionMeaning
 from blindsr_env import images, metrics
 from experiments import cli
 from experiments import search as module
@@ -78,6 +80,40 @@ def test_starts_bring_their_generator_and_files_their_content(settings, tmp_path
         saved = json.loads((tmp_path / found).read_text())["figures"]
         assert json.dumps(saved) == json.dumps(figures).replace("NaN", "null"), "JSON has no NaN"
     assert len(list(tmp_path.glob("files*.json"))) == 2
+
+
+def test_searches_are_asked_for_what_the_settings_say(settings, monkeypatch):
+    asked, codes = [], module.search_codes
+    monkeypatch.setattr(module, "search_codes", lambda *given, **how: asked.append(how) or codes(*given, **how))
+    search(settings(scenes=18, seed=5, views=2, budgets=(1, 3), starts=("mean-code", "random"), output=None))
+    assert [(how["step"], how["seed"]) for how in asked] == [
+        (step, seed) for step in (1.0, 1.0, 3.0, 3.0) for seed in (5, 5 + 16)
+    ], "wider where nothing is known of the scene, and no two batches by the same random numbers"
+    assert {(how["renders"], how["population"], len(how["views"])) for how in asked} == {(3, 4, 1)}
+
+
+def test_a_run_is_known_by_what_its_files_hold(settings, tmp_path, photo, tiny_generator, tiny_checkpoint, louder):
+    def write(what, seed):
+        torch.manual_seed(seed)
+        path = tmp_path / f"{what}.safetensors"
+        if what == "metrics":
+            (tmp_path / "weights").write_text(str(seed))
+        elif what == "images":
+            images.write(tmp_path / "photos" / "p0.png", photo(110, 120, seed))
+        elif what == "generator":
+            shutil.copy((tiny_checkpoint, louder)[seed], path)
+        else:
+            meaning = ActionMeaning.of_generator(tiny_generator)
+            checkpoints.save_predictor(path, networks.build("predictor_s"), meaning, {})
+        return str(path)
+
+    files = {what: write(what, 0) for what in ("images", "generator", "metrics", "predictor", "starts")}
+    names = {"generator": files["generator"], "predictor": files["predictor"], "starts": (files["starts"],)}
+    made = settings(report=("psnr", f"lpips@{tmp_path / 'weights'}"), **names)
+    for what in files:
+        before, _ = module._identity(made), write(what, 1)
+        after = module._identity(made)
+        assert before.keys() == files.keys() and {key for key in files if before[key] != after[key]} == {what}
 
 
 def test_one_is_the_better_search_of_each_scene(settings, monkeypatch):
@@ -157,6 +193,14 @@ def test_the_table_is_printed_also_where_it_cannot_be_written(settings, monkeypa
 def test_the_generator_can_be_compiled(settings, compiled):
     plain, fused = (search(settings(budgets=(1,), output=None, compile=each)) for each in (False, True))
     assert len(compiled) == 1 and plain["starts"] == fused["starts"]
+
+
+def test_the_precision_is_the_one_asked_for(settings):
+    plain, half = (
+        search(settings(budgets=(1,), output=None, dtype=dtype))["starts"]["mean-code"]["rewards"]
+        for dtype in ("float32", "bfloat16")
+    )
+    assert plain != half and np.array(plain) == pytest.approx(np.array(half), abs=0.3)
 
 
 def test_the_start_alone_earns_what_the_policy_earns(settings):
@@ -240,9 +284,19 @@ def test_transposed_views_judge_what_was_found(settings, capsys, monkeypatch, vi
             rewards.append(torch.cat([held_out.core.play(part, own)[0] for part, own in parts]).numpy())
         return np.mean(rewards, axis=0)
 
+    whole = HeldOut.whole(
+        images.load(made.images), (0.5, 1.8), metric="psnr", report=("grid",), environment=environment
+    )
+
+    def price(action):
+        parts = zip(whole.parts, action.split(2), strict=True)
+        return torch.cat([whole.core.play(part, own)[1]["gain_grid"] for part, own in parts]).mean().item()
+
     for (start, end, last), of in zip(found, figures["starts"].values(), strict=True):
         assert last == pytest.approx(judged(end, range(views)), abs=2e-3)  # LR may differ by a rounding
         rewards = np.stack([judged(start, range(4, 8)), judged(end, range(4, 8))], axis=1)
+        for which, action in (("start", start), ("found", end)):
+            assert of["price"][which]["grid"]["mean"] == pytest.approx(price(action), abs=1e-6)
         unseen = of["unseen"]
         assert np.array(unseen["rewards"]) == pytest.approx(rewards, abs=2e-3)
         assert [unseen[key]["mean"] for key in ("start", "found")] == pytest.approx(rewards.mean(0), abs=2e-3)
