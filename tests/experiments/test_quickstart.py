@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import agents
 from agents import agent_file
@@ -116,6 +117,8 @@ def test_captions_tell_a_mixtures_parts(folder, tiny_checkpoint):
     environment = {"images": folder, "generator": tiny_checkpoint}
     mixed = HeldOut.crops(1, metric="niqe+0.4*psnr", report=("niqe", "psnr", "grid"), environment=environment)
     assert captions(mixed, [-6.0, 5.0, 27.5, 2e-5]) == "niqe 5.00, psnr 27.50 dB, grid 0.02e-3"
+    one = HeldOut.crops(1, metric="niqe+0.4*psnr", report=("psnr",), environment=environment)
+    assert captions(one, [-6.0, 27.5]) == "niqe+0.4*psnr -6.00, psnr 27.50 dB", "not all parts are there"
     plain = HeldOut.crops(1, metric="niqe", report=("psnr",), environment=environment)
     assert captions(plain, [5.0, 27.5]) == "niqe 5.00, psnr 27.50 dB"
 
@@ -123,16 +126,31 @@ def test_captions_tell_a_mixtures_parts(folder, tiny_checkpoint):
 def test_extremes_are_the_best_and_the_worst(folder, tiny_checkpoint, tmp_path, monkeypatch):
     held_out = HeldOut.crops(8, metric="psnr", environment={"images": folder, "generator": tiny_checkpoint})
 
-    class Zero:
+    class Opposite:
         def predict(self, observation, info=None):
-            return 0 * info["true_action"], None
+            return -info["true_action"], None
 
-    scored = held_out.score(Zero())
+    scored = held_out.score(Opposite())
     scored.reward[:] = [3.0, 7.0, np.nan, 2.0, -6.0, -1.0, 5.0, 4.0]
     drawn = []
     monkeypatch.setattr("experiments.extremes.gallery", lambda path, rows, title: drawn.extend(rows))
     extremes(tmp_path / "e.png", held_out, scored, "")
     assert [row["HR"][1] for row in drawn] == [f"reward {r:+.2f}" for r in (7, 5, 4, 2, -1, -6)]
+    lowest = []
+    for row, shown in zip((1, 6, 7, 3, 5, 4), drawn, strict=True):
+        one = held_out.core.pictures(held_out.scene(row), torch.from_numpy(scored.action[row : row + 1]))
+        for title, name in (("LR", "lr"), ("SR", "sr"), ("SR, true kernel", "true"), ("HR", "hr")):
+            np.testing.assert_array_equal(shown[title][0], one[name][0])
+        assert [shown[title][1] for title in ("SR", "SR, true kernel")] == [
+            captions(held_out, one[name][0]) for name in ("scores", "true_scores")
+        ]
+        kernels = {title: one[name][0].astype(float) for title, name in (("true", "kernel"), ("chosen", "chosen"))}
+        low, high = min(0, kernels["chosen"].min()), max(kernel.max() for kernel in kernels.values())
+        for title, kernel in kernels.items():  # on one scale of greys, which goes below 0 where a kernel does
+            grey = (kernel - low) / (high - low) * 255
+            assert np.abs(shown[f"{title} kernel"][0] - grey[..., None]).max() < 0.51
+        lowest.append(low)
+    assert min(lowest) < -1e-3
     drawn.clear()
     scored.reward[:5] = np.nan
     extremes(tmp_path / "e.png", held_out, scored, "")
