@@ -132,6 +132,17 @@ def test_a_known_width_asks_nobody(photos, tmp_path, tiny_checkpoint, monkeypatc
     assert not np.array_equal(*pictures)
 
 
+def test_a_policy_chooses_in_the_action_space_asked_for(photos, tmp_path, tiny_checkpoint, monkeypatch):
+    """An action of 0.5 is the kernel of width 0.2 + 0.75 * 3.8."""
+    monkeypatch.chdir(tmp_path)
+    code = "return lambda seen: np.full((len(seen), 1), 0.5, np.float32)"
+    (tmp_path / "halfway.py").write_text(f"import numpy as np\n\n\ndef policy(env):\n    {code}\n")
+    common = dict(images=str(photos / "a.png"), generator=tiny_checkpoint, device="cpu")
+    ways = {"chosen.png": dict(policy="halfway:policy", action="width"), "known.png": dict(width=3.05)}
+    chosen, known = (images.read(*upscale(Upscale(output=name, **way, **common))) for name, way in ways.items())
+    assert near(chosen, known)
+
+
 def test_nothing_is_overwritten_unasked(photos, tmp_path, tiny_checkpoint, photo):
     common = dict(generator=tiny_checkpoint, device="cpu")
     own = tmp_path / "a_x4.png"
@@ -382,6 +393,8 @@ def test_an_agent_brings_its_generator_and_names_its_folder(tmp_path, photo, mon
         Upscale(images="a.png", width=2.0, policy="amgan_rl_s")
     (known,) = upscale(Upscale(images="a.png", width=2.0, device="cpu"))
     assert known.as_posix() == "upscaled/amnet_width_2/a_x4.png"
+    (half,) = upscale(Upscale(images="a.png", width=2.0, self_ensemble=True, dtype="bfloat16", device="cpu"))
+    assert half.as_posix() == "upscaled/amnet_width_2_self_ensemble_bfloat16/a_x4.png"
     with pytest.warns(UserWarning, match="amgan_rl_s learned what amgan_s's pictures are worth, amnet_s renders here"):
         (other,) = upscale(Upscale(images="a.png", policy="amgan_rl_s", generator="amnet_s", device="cpu"))
     assert other.as_posix() == "upscaled/amnet_s_amgan_rl_s/a_x4.png"
@@ -490,9 +503,12 @@ def test_an_illegal_access_is_no_want_of_memory():
 def test_what_cannot_be_rendered_is_named_after_the_rest_is_done(photos, tmp_path, tiny_checkpoint, monkeypatch, error):
     (photos / "broken.png").write_bytes(b"no picture")
     fail_on_b(monkeypatch, error)
-    with pytest.raises(ValueError, match=r"2 of 3 photos .*broken.png is not a readable.*b.png needs more memory"):
-        upscale(Upscale(images=str(photos), output=str(tmp_path / "out"), generator=tiny_checkpoint, device="cpu"))
-    assert [path.name for path in (tmp_path / "out").rglob("*.png")] == ["a_x4.png"]
+    for tile, cure in ((192, "cut it in parts"), (None, "leave tiles in")):
+        message = f"2 of 3 photos .*broken.png is not a readable.*b.png needs more memory than there is: {cure}"
+        settings = dict(output=str(tmp_path / cure), tile=tile, generator=tiny_checkpoint, device="cpu")
+        with pytest.raises(ValueError, match=message):
+            upscale(Upscale(images=str(photos), **settings))
+        assert [path.name for path in (tmp_path / cure).rglob("*.png")] == ["a_x4.png"]
 
 
 def test_a_picture_that_could_not_be_replaced_is_not_said_to_be(photos, tmp_path, tiny_checkpoint, louder, monkeypatch):
