@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -121,6 +122,45 @@ def test_what_cannot_be_compared_is_refused_before_any_training(settings, tmp_pa
     with pytest.raises(ValueError, match="unknown metric 'nique'"):
         benchmark(settings(metrics=("nique",)))
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("action", "policies"), [("code", ("predictor",)), ("width", ("true-code",))])
+def test_agents_are_scored_as_the_settings_say(settings, tmp_path, action, policies):
+    made = settings(action=action, seed=7, beside={"old": "runs/old"}, test={"Mine": str(tmp_path / "test")})
+    expected = Evaluate(
+        policies=policies,
+        images={"Mine": str(tmp_path / "test")},
+        widths=(0.7, 2.0),
+        metrics=("psnr", "grid"),
+        generator=made.generator,
+        action=action,
+        recipes={"old": "runs/old", "group-pg, psnr": ["a", "b"]},
+        output=str(tmp_path / "runs" / "benchmark.json"),
+        device="cpu",
+        seed=7,
+    )
+    assert made.evaluation(["a", "b"]) == expected
+    assert list(made.evaluation([]).recipes) == ["old", "group-pg, psnr"], "the last is compared with those before it"
+
+
+def test_an_agent_learns_in_the_environment_of_its_settings(settings, tmp_path, monkeypatch):
+    from experiments import train_agent as module
+
+    made = settings(algorithm="pathwise", agent={}, action="width", dtype="bfloat16", compile=True).run(3)
+    monkeypatch.setattr(module.gymnasium, "make_vec", lambda name, **given: (name, given))
+    shared = {"generator": made.generator, "action": "width", "patch_size": 24, "device": "cpu"}
+    assert module._environment(made) == (
+        "BlindSR-v0",
+        {
+            **{"num_envs": 4, "repeats": 2, "metric": "psnr", "images": str(tmp_path / "training"), "split": "train"},
+            **{"output": "torch", "gradient": True, "dtype": "bfloat16", "cuda_graphs": False, "compile": True},
+            **shared,
+        },
+    )
+    monkeypatch.setattr(module.HeldOut, "crops", lambda *given, **named: (given, named))
+    found = replace(made, metric="niqe+0.1*ssim", held_out=None).held_out_set()
+    told = {"metric": "niqe+0.1*ssim", "report": ("niqe", "ssim", "psnr", "grid")}
+    assert found == ((2,), {**told, "environment": {"images": None, "split": "test", **shared}})
 
 
 def test_what_it_scores_beside_the_agents(settings, twice, tmp_path):

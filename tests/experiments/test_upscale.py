@@ -19,6 +19,7 @@ from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
 from blindsr_env.kernels import gaussian
 from experiments import cli
+from experiments.provenance import Provenance
 from experiments.upscale import Upscale, upscale
 from generators import SelfEnsemble, Tiled, memory
 
@@ -141,6 +142,13 @@ def test_a_policy_chooses_in_the_action_space_asked_for(photos, tmp_path, tiny_c
     ways = {"chosen.png": dict(policy="halfway:policy", action="width"), "known.png": dict(width=3.05)}
     chosen, known = (images.read(*upscale(Upscale(output=name, **way, **common))) for name, way in ways.items())
     assert near(chosen, known)
+    common |= dict(images=str(photos), policy="halfway:policy", output="out")
+    upscale(Upscale(action="width", **common))
+    with pytest.raises(ValueError, match="made by other settings .action width, not code"):
+        upscale(Upscale(action="code", **common))
+    (tmp_path / "halfway.py").write_text((tmp_path / "halfway.py").read_text().replace("0.5", "0.6"))
+    with pytest.raises(ValueError, match="made by other settings .policy_file "):
+        upscale(Upscale(action="width", **common))
 
 
 def test_nothing_is_overwritten_unasked(photos, tmp_path, tiny_checkpoint, photo):
@@ -326,6 +334,26 @@ def test_a_policys_run_may_move_and_the_note_does_not_tell_where_it_was(photos, 
     assert upscale(Upscale(policy=now, **common)) == [] and str(tmp_path) not in note.read_text()
     with pytest.raises(ValueError, match="made by other settings .policy a, not a@0.5"):
         upscale(Upscale(policy=f"{now}@0.5", **common))
+
+
+def test_whenever_it_is_killed_no_picture_has_anothers_entry(tmp_path):
+    def entry(place="here", width=1.0):
+        return {"photo": {"name": "p", "content": "c", "place": place}, "width": width}
+
+    note, now = Provenance(tmp_path), {"same": entry(), "wider": entry(width=2.0), "moved": entry("there")}
+    now |= {"new": entry(), "unknown": entry(), "failed": entry(width=2.0)}
+    pictures = {name: tmp_path / f"{name}.png" for name in now}
+    for name in now.keys() - {"new"}:
+        pictures[name].touch()
+    before = {f"{name}.png": entry() for name in ("same", "wider", "moved", "failed")}
+    note.path.write_text(json.dumps(before))
+    with note.rendering({pictures[name]: each for name, each in now.items()}) as written:
+        amid = json.loads(note.path.read_text())
+        assert amid == {f"{name}.png": entry() for name in ("same", "new")}, "true before and after each is replaced"
+        note.path.write_text(json.dumps({**amid, "anothers.png": entry()}))  # another program's
+        written |= {pictures["wider"], pictures["moved"]}
+    expected = {"same.png": entry(), "anothers.png": entry(), "failed.png": entry()}
+    assert note._read() == {**expected, "wider.png": now["wider"], "moved.png": now["moved"]}
 
 
 def test_older_notes_hold_the_path_of_a_photo(photos, tmp_path, tiny_checkpoint):
