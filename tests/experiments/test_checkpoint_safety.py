@@ -3,9 +3,11 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import stat
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -191,6 +193,46 @@ def test_what_a_kill_leaves_behind_is_passed_over(tmp_path):
     checkpoint.save(folder.path / ".state-partial" / "weights.safetensors", {"t": torch.zeros(1)}, {"step": 4})
     (folder.path / "state-000000009").write_text("a file, not a state")
     assert folder.load_state()[1]["step"] == 3
+    shutil.copytree(folder.path / "state-000000003", tmp_path / "old")
+    folder.save_state(20, parts(20), {})
+    shutil.copytree(tmp_path / "old", folder.path / "state-000000003")  # killed before the last one was removed
+    assert folder.load_state()[1]["step"] == 20
+    folder.save_state(20, parts(20), {})
+    assert [path.name for path in folder.states()] == ["state-000000020"]
+    (weights,) = folder.states()[0].glob("weights*")
+    checkpoint.save(weights, {"t": torch.zeros(1)}, {"kind": "agent", "parts": sorted(parts(20))})
+    with pytest.raises(CheckpointError, match="holds no whole training state: remove it to start again"):
+        folder.load_state()
+
+
+@dataclass
+class Settings:
+    """Of a run; an older version did not know `rate`."""
+
+    images: object
+    steps: int
+    rate: float = 0.5
+
+
+def test_a_run_goes_on_with_the_settings_that_it_was_begun_with(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = RunFolder("run")
+    folder.check_config(Settings("anything", 1))
+    folder.write_config(Settings(["photos/", "b"], 7))
+    folder.check_config(Settings(["./photos", str(tmp_path / "b")], 7))  # the same places
+    for changes in ({"images": ["photos", "c"]}, {"images": ["photos"]}, {"steps": 8}, {"rate": 1.0}):
+        (name,) = changes
+        with pytest.raises(ValueError, match=f"was begun with {name}=.*, not .*: give another output folder, or that"):
+            folder.check_config(Settings(**{"images": ["photos", "b"], "steps": 7} | changes))
+        folder.check_config(Settings(**{"images": ["photos", "b"], "steps": 7} | changes), free=(name,))
+    config = folder.path / "config.yaml"
+    config.write_text(config.read_text().replace("rate: 0.5\n", ""))
+    folder.check_config(Settings(["photos", "b"], 7))
+    with pytest.raises(ValueError, match="begun with rate=0.5, not 1.0"):
+        folder.check_config(Settings(["photos", "b"], 7, 1.0))
+    config.write_text("unheard_of: 1\n" + config.read_text())
+    with pytest.raises(ValueError, match="run holds another run, with unheard_of: give another output folder"):
+        folder.check_config(Settings(["photos", "b"], 7))
 
 
 def test_a_damaged_training_state_gives_one_line(tmp_path):

@@ -459,7 +459,7 @@ def test_results_files_get_their_ending_and_settings_that_change_nothing_do_not_
         assert vacant(tmp_path / name, {"a": 1}) == tmp_path / f"{name}.json"
     write_results(tmp_path / "mine.json", {}, {"a": 1}, seed=0)
     assert vacant(tmp_path / "mine", {"a": 1, "cuda_graphs": True}) == tmp_path / "mine.json"
-    later = {"tiles": (None,), "self_ensemble": (False,), "views": 1}
+    later = {"tiles": (None,), "self_ensemble": (False,), "views": 1, "compile": False}
     assert vacant(tmp_path / "mine", {"a": 1} | later) == tmp_path / "mine.json"
     assert vacant(tmp_path / "mine", {"a": 1, "tiles": (64,)}) == tmp_path / "mine_2.json"
     assert vacant(tmp_path / "mine", {"a": 2}) == tmp_path / "mine_2.json"
@@ -491,7 +491,11 @@ def test_the_commit_is_that_of_this_source_and_not_of_a_checkout_around_it(tmp_p
     assert results_file.commit() is None
     git("add", ".")
     git("commit", "-m", "ours")
-    assert len(results_file.commit()) == 12
+    assert len(ours := results_file.commit()) == 12
+    (tmp_path / "untracked.py").write_text("")
+    assert results_file.commit() == ours
+    place.write_text("changed")
+    assert results_file.commit() == ours + "+"
 
 
 def test_results_of_other_files_of_the_same_name_are_not_replaced(tmp_path):

@@ -371,6 +371,10 @@ def test_older_notes_hold_the_path_of_a_photo(photos, tmp_path, tiny_checkpoint)
     os.utime(photos / "deep" / "b.png", (later, later))
     assert upscale(Upscale(**common)) == first[1:]
     (out / "made_by.json").write_text(older)
+    os.utime(first[1], (1e9, 1e9))
+    os.utime(photos / "deep" / "b.png", (0, 0))  # as of a copy that keeps the time of what it is of
+    assert upscale(Upscale(**common)) == first[1:]
+    (out / "made_by.json").write_text(older)
     with pytest.raises(ValueError, match="another photo called a.png"):
         upscale(Upscale(**common | dict(images=str(shutil.copytree(photos, tmp_path / "copy")))))
 
