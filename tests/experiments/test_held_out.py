@@ -56,7 +56,7 @@ def test_a_scene_is_found_in_whichever_batch_it_is(tiny_checkpoint, photo):
     assert held_out.photo.tolist() == [0, 0, 0, 1, 1, 1] and held_out.photos == ["0", "1"]
     for row in range(6):
         scene = held_out.scene(row)
-        assert float(scene.width[0]) == (0.5, 1.0, 2.0)[row % 3]
+        assert int(scene.place[0, 0]) == row // 3 and float(scene.width[0]) == (0.5, 1.0, 2.0)[row % 3]
         np.testing.assert_array_equal(scene.hr[0].permute(1, 2, 0), photos[row // 3].pixels[:60, :68])
     with pytest.raises(IndexError, match="there are 6 scenes"):
         held_out.scene(6)

@@ -341,15 +341,17 @@ def test_whenever_it_is_killed_no_picture_has_anothers_entry(tmp_path):
         return {"photo": {"name": "p", "content": "c", "place": place}, "width": width}
 
     note, now = Provenance(tmp_path), {"same": entry(), "wider": entry(width=2.0), "moved": entry("there")}
-    now |= {"new": entry(), "unknown": entry(), "failed": entry(width=2.0)}
+    now |= {"new": entry(), "gone": entry(), "unknown": entry(), "failed": entry(width=2.0)}
     pictures = {name: tmp_path / f"{name}.png" for name in now}
-    for name in now.keys() - {"new"}:
+    for name in now.keys() - {"new", "gone"}:
         pictures[name].touch()
-    before = {f"{name}.png": entry() for name in ("same", "wider", "moved", "failed")}
+    before = {f"{name}.png": entry() for name in ("same", "gone", "wider", "moved", "failed")}
     note.path.write_text(json.dumps(before))
     with note.rendering({pictures[name]: each for name, each in now.items()}) as written:
         amid = json.loads(note.path.read_text())
-        assert amid == {f"{name}.png": entry() for name in ("same", "new")}, "true before and after each is replaced"
+        assert amid == {f"{name}.png": entry() for name in ("same", "gone", "new")}, (
+            "true before and after each is replaced"
+        )
         note.path.write_text(json.dumps({**amid, "anothers.png": entry()}))  # another program's
         written |= {pictures["wider"], pictures["moved"]}
     expected = {"same.png": entry(), "anothers.png": entry(), "failed.png": entry()}
