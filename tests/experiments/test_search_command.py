@@ -365,10 +365,11 @@ def test_nothing_won_has_no_share(settings, monkeypatch):
         (["--views", "5"], "views must be 1 to 4, got 5"),
     ],
 )
-def test_mistakes_on_the_command_line(capsys, tiny_checkpoint, arguments, message):
+def test_mistakes_on_the_command_line(capsys, tiny_checkpoint, tmp_path, arguments, message):
     scenes = [] if "--scenes" in arguments else ["--scenes", "1"]
     metric = [] if "--metric" in arguments else ["--metric", "psnr"]
-    assert cli.main(["search", "--generator", tiny_checkpoint, "--patch_size", "16", *scenes, *metric, *arguments]) == 2
+    fixed = ["--generator", tiny_checkpoint, "--patch_size", "16", "--output", str(tmp_path / "search.json")]
+    assert cli.main(["search", *fixed, *scenes, *metric, *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
 
