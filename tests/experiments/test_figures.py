@@ -30,6 +30,7 @@ AGENTS = {  # by the README's name, what results call them on amgan_s and on amg
 }
 GENERATORS = {
     "*SRMDNF, its authors' weights, run here*": "srmdnf",
+    "the same in tiles, as `blindsr upscale --self_ensemble` renders": "amnet in tiles of 64, self-ensemble",
     **{f"`{name}`": name for name in ("amnet", "amgan", "amnet_s", "amgan_s")},
 }
 
