@@ -68,15 +68,10 @@ class ActionMeaning:
 
 def core_of(env: Any) -> BlindSRCore | None:
     """Give a BlindSR environment's core, or None of another environment, or where a wrapper changes its actions."""
-    from gymnasium.vector import SyncVectorEnv
-
     from agents import wrapping  # brings Gymnasium, which trainers do without
     from blindsr_env.core import BlindSRCore
 
-    inner = getattr(env, "unwrapped", env)
-    if isinstance(inner, SyncVectorEnv):  # of single environments, which are all alike
-        inner = inner.envs[0].unwrapped
-    core = getattr(inner, "core", None)
+    core = getattr(wrapping.innermost(env), "core", None)
     return core if isinstance(core, BlindSRCore) and wrapping.action_wrapper(env) is None else None
 
 

@@ -154,10 +154,7 @@ def device_of(env: Env | None, wanted: torch.device | str | None = None) -> torc
     Raises:
         ValueError: it is not there.
     """
-    inner = getattr(env, "unwrapped", None)
-    if isinstance(inner, SyncVectorEnv):  # of single environments, which are all alike
-        inner = inner.envs[0].unwrapped
-    return sharing.device_of(wanted or getattr(inner, "device", None) or "cpu")
+    return sharing.device_of(wanted or getattr(wrapping.innermost(env), "device", None) or "cpu")
 
 
 def _ids(env: AsyncVectorEnv) -> set[str | None]:

@@ -51,6 +51,12 @@ def check_infos(env: Any) -> None:
         raise ValueError("the environment's infos are a list, one for each row: take the wrapper DictInfoToList off")
 
 
+def innermost(env: Any) -> Any:
+    """Take all wrappers off; of single environments side by side, which are all alike, give the first one."""
+    inner = getattr(env, "unwrapped", env)
+    return inner.envs[0].unwrapped if isinstance(inner, SyncVectorEnv) else inner
+
+
 def _layers(env: Any) -> Iterator[Any]:
     """Go through the wrappers from outside, and through those of the first of single environments side by side."""
     while isinstance(env, WRAPPERS):

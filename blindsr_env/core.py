@@ -17,7 +17,7 @@ from blindsr_env import images as photos
 from blindsr_env import sharing
 from blindsr_env.actions import checked
 from blindsr_env.degradation import blur, degrade, downsample, quantize
-from blindsr_env.kernels import KERNEL_SIZE, gaussian, gaussian_profile
+from blindsr_env.kernels import gaussian, gaussian_profile, least_side
 from blindsr_env.patch import PatchSize, scaled, sides
 from blindsr_env.scenes import Degradation, Draw, Scenes, SceneSampler
 from blindsr_env.scorer import MetricLike, Scorer
@@ -95,8 +95,7 @@ class BlindSRCore(Scorer):
             cuda_graphs=cuda_graphs,
         )
         self.crop = scaled(self.patch, self.scale)
-        if min(self.crop) <= KERNEL_SIZE // 2:
-            least = KERNEL_SIZE // 2 // self.scale + 1
+        if min(self.patch) < (least := least_side(self.scale)):
             raise ValueError(
                 f"patch_size {patch_size} is too small to blur at scale {self.scale}: take at least {least}"
             )

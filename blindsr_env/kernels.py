@@ -7,10 +7,15 @@ from torch import Tensor
 
 from generators.kernels import KERNEL_SIZE, WIDTH_RANGE, gaussian, gaussian_profile
 
-__all__ = ["GAUSSIAN8", "KERNEL_SIZE", "WIDTH_RANGE", "anisotropic", "gaussian", "gaussian_profile"]
+__all__ = ["GAUSSIAN8", "KERNEL_SIZE", "WIDTH_RANGE", "anisotropic", "gaussian", "gaussian_profile", "least_side"]
 
 GAUSSIAN8: tuple[float, ...] = (1.8, 2.0, 2.2, 2.4, 2.6, 2.8, 3.0, 3.2)
 """*Gaussian8*, the widths at x4 that blind super-resolution is reported on."""
+
+
+def least_side(scale: int) -> int:
+    """Give the least side of LR, pixels, whose HR is large enough to be blurred: its border is mirrored."""
+    return KERNEL_SIZE // 2 // scale + 1
 
 
 def anisotropic(width_x: Tensor, width_y: Tensor, angle: Tensor, size: int = KERNEL_SIZE) -> Tensor:

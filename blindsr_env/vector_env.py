@@ -330,9 +330,9 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             first = self.np_random_seed  # drawn now, where there was none; -1 where `np_random` was set from outside
             if self._np_random is self._source or first is None:
                 return [None] * groups
-            return (
-                self.np_random.integers(2**32, size=groups).tolist() if first < 0 else [*range(first, first + groups)]
-            )
+            if first < 0:
+                return self.np_random.integers(2**32, size=groups).tolist()
+            return [*range(first, first + groups)]
         if isinstance(seed, str) or not isinstance(seed, Iterable):
             raise ValueError(f"seed must be a whole number, or a list of one for each scene, got {seed!r}")
         try:

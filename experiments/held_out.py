@@ -18,11 +18,11 @@ from blindsr_env import images, metrics
 from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
 from blindsr_env.images import ImageError, Source
-from blindsr_env.kernels import KERNEL_SIZE
 from blindsr_env.scenes import Scenes
 from blindsr_env.scorer import MetricLike
 from experiments.disjoint import refuse_common
 from experiments.intervals import bootstrap, over_photos
+from experiments.validation import check_blurred
 
 PRICE = ("psnr", "grid")
 """Metrics that show the price of a reward."""
@@ -132,8 +132,7 @@ def check_size(core: BlindSRCore, photo: images.Photo) -> None:
         raise ImageError(
             f"{photo.name} is {width}x{height}, the metrics need {least}: take larger photos, other metrics"
         )
-    if min(height, width) <= KERNEL_SIZE // 2:
-        raise ImageError(f"{photo.name} of {width}x{height} is too small to blur: remove it")
+    check_blurred(photo.name, height, width, core.scale)
 
 
 class HeldOut:

@@ -29,14 +29,9 @@ class Validation:
         self._psnr = metrics.get("psnr", scale=scale)
         self._scenes: list[tuple[Tensor, Tensor, Tensor]] = []
         sigma = torch.tensor(widths, dtype=torch.float64, device=device)
-        least = (kernels.KERNEL_SIZE // 2 // scale + 1) * scale
         for photo in images.load(folder):
             height, width = photo.pixels.shape[:2]
-            if min(height, width) < least:
-                raise images.ImageError(
-                    f"{photo.name} of {width}x{height} is too small to blur: "
-                    f"remove it, each side must be at least {least}"
-                )
+            check_blurred(photo.name, height, width, scale)
             hr = torch.from_numpy(photo.pixels).to(device).permute(2, 0, 1)[None].float() / 255
             height, width = (side - side % scale for side in hr.shape[-2:])
             hr = hr[..., :height, :width].expand(len(widths), -1, -1, -1)
@@ -59,3 +54,12 @@ class Validation:
             total += self._psnr(degradation.quantize(generator(lr, action)), hr).cpu()
         mean = (total / len(self._scenes)).tolist()
         return {f"psnr_width_{width:g}": round(value, 4) for width, value in zip(self.widths, mean, strict=True)}
+
+
+def check_blurred(name: str, height: int, width: int, scale: int) -> None:
+    """Raise an ImageError where an HR photo is too small to blur, once it is cropped to a multiple of the scale."""
+    least = scale * kernels.least_side(scale)
+    if min(height, width) < least:
+        raise images.ImageError(
+            f"{name} of {width}x{height} is too small to blur: remove it, each side must be at least {least}"
+        )
