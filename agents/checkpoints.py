@@ -26,11 +26,17 @@ Path = str | os.PathLike[str]
 
 WEIGHTS = pathlib.Path(__file__).parent / "weights"
 
-SHIPPED_PREDICTOR = WEIGHTS / "predictor_s.safetensors"
-"""The predictor that comes with the package."""
+SHIPPED_PREDICTORS = {4: WEIGHTS / "predictor_s.safetensors"}
+"""The predictors that come with the package, by scale, the default first."""
 
 SHIPPED_AGENTS = {name: WEIGHTS / f"{name}.safetensors" for name in ("amgan_rl", "amgan_rl_niqe", "amgan_rl_s")}
 """Trained actors that come with the package, by name; a card stands beside each."""
+
+
+def shipped_predictor_file(scale: int | None = None) -> pathlib.Path:
+    """Give the file of the package's predictor for a scale: the default's where none is named or none ships for it."""
+    default = next(iter(SHIPPED_PREDICTORS.values()))
+    return default if scale is None else SHIPPED_PREDICTORS.get(scale, default)
 
 
 def shipped_predictor(core: BlindSRCore | None) -> Actor | None:
@@ -44,10 +50,11 @@ def shipped_predictor(core: BlindSRCore | None) -> Actor | None:
     """
     if core is None or core.action not in ("code", "free-code"):
         return None
-    predictor, learned = load_predictor(SHIPPED_PREDICTOR)
+    path = shipped_predictor_file(core.scale)
+    predictor, learned = load_predictor(path)
     if learned is None or (learned.scale, learned.basis) != (core.scale, core.codec.fingerprint):
         return None
-    return translated(str(SHIPPED_PREDICTOR), predictor, learned, core)
+    return translated(str(path), predictor, learned, core)
 
 
 def save_predictor(path: Path, predictor: Actor, meaning: ActionMeaning | None, training: dict[str, Any]) -> None:

@@ -17,10 +17,10 @@ from agents.agent import Agent
 from agents.baselines import Constant, PredictorPolicy, Random, TrueCode, mean_action
 from agents.checkpoints import (
     SHIPPED_AGENTS,
-    SHIPPED_PREDICTOR,
     is_name,
     load_predictor,
     predictor_from_contents,
+    shipped_predictor_file,
     within_run,
 )
 from agents.ddpg import DDPG
@@ -86,7 +86,7 @@ def load(
             uint8 NumPy -> (N, actions): a policy of any other library. `NAME@0.5` goes half of the way from the
             predictor's action (that of `predictor`, whatever NAME began to learn from) to that of NAME.
         env: where it shall act: checked against what the policy learned; its device is used. None for files only.
-        predictor: file of the predictor behind `"predictor"` and parts; None for the shipped one.
+        predictor: file of the predictor behind `"predictor"` and parts; None for the shipped one of the scale.
         seed: of `"random"`.
         device: where it works, if not where the environment does.
 
@@ -104,9 +104,10 @@ def load(
     name, share = parted(os.fspath(name_or_path))
     core = core_of(env)
     place = device_of(env, device)
+    predictor = predictor or shipped_predictor_file(None if core is None else core.scale)
     if share is not None:
         whole = load(name, env, predictor=predictor, seed=seed, device=device)
-        return Part(whole, _predictor_policy(predictor or SHIPPED_PREDICTOR, env, place), share)
+        return Part(whole, _predictor_policy(predictor, env, place), share)
     if name in ("true-code", "mean-code", "random"):
         from agents import wrapping  # brings Gymnasium, which trainers do without
 
@@ -118,7 +119,7 @@ def load(
             return Constant(mean_action(core).to(place))
         return Random(int(core.action_space.shape[0]), seed=seed, device=place)
     if name == "predictor":
-        return _predictor_policy(predictor or SHIPPED_PREDICTOR, env, place)
+        return _predictor_policy(predictor, env, place)
     if is_entry_point(name):
         return foreign.load(name, env)
     path = file_of(name)
@@ -158,17 +159,21 @@ def _from_contents(
     raise CheckpointError(f"{name} holds a {kind}: give the file of a predictor or an agent")
 
 
-def file_of(name_or_path: str | os.PathLike[str]) -> Path | None:
+def file_of(name_or_path: str | os.PathLike[str], scale: int | None = None) -> Path | None:
     """Give the file behind the name of an agent that ships, a run's folder or a path; None of other policies.
 
     A policy in part has the file of the whole one.
+
+    Args:
+        name_or_path: see `load`.
+        scale: of the `"predictor"`; None for the default.
 
     Raises:
         CheckpointError: the folder has no agent or predictor.
     """
     name, _ = parted(os.fspath(name_or_path))
     if name == "predictor":
-        return SHIPPED_PREDICTOR
+        return shipped_predictor_file(scale)
     if name in NAMES or is_entry_point(name):
         return None
     path = within_run(SHIPPED_AGENTS.get(name, name))

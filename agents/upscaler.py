@@ -22,16 +22,16 @@ BLIND = ("predictor", "mean-code")
 
 
 class Upscaler:
-    """Makes photos larger by the generator's scale, 4.
+    """Makes photos larger by the generator's scale: 4, or 2 with a generator that doubles.
 
     Args:
         policy: what chooses the code: `predictor`, `mean-code`, a shipped agent (`amgan_rl`, `amgan_rl_niqe`,
             `amgan_rl_s`), the file or run folder of a predictor or an agent, or `module:function` of your own.
             `NAME@0.5` goes half of the way from the prediction to what NAME chooses. None where every photo comes with
             its width.
-        generator: what renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`), a checkpoint file,
-            `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`), or a frozen module
-            of yours; None is the one that the agent was trained on, or `amnet`.
+        generator: what renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`, `amnet_s_x2`), a checkpoint
+            file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`), or a frozen
+            module of yours; None is the one that the agent was trained on, or `amnet`.
         action: the action space of the policy: `code`, `free-code` or `width`.
         tile: side, LR pixels, of the tiles in which larger photos are rendered (see `generators.tiles`); None renders
             them whole, which costs PSNR and memory.
@@ -91,7 +91,7 @@ class Upscaler:
                 not asked then.
 
         Returns:
-            `(4 H, 4 W, 3)` uint8, RGB.
+            `(s H, s W, 3)` uint8, RGB, s being the scale.
 
         Raises:
             ValueError: no kernel of the generator has that width, or the array is no such photo.

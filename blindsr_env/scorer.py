@@ -243,15 +243,19 @@ class Scorer:
 
 def _score(metric: Metric, sr: Tensor, reference: Tensor | None) -> Tensor:
     """Score pictures by one metric, `(N,)` float32."""
-    return _checked(metric, metric(*apart(metric, sr, reference)), len(sr))
+    return _checked(metric, metric(*apart(metric, sr, reference)), len(sr), sr.device)
 
 
-def _checked(metric: Metric, scores: Any, count: int) -> Tensor:
+def _checked(metric: Metric, scores: Any, count: int, device: torch.device) -> Tensor:
     """Return a metric's scores of so many pictures in float32, or raise a ValueError where they are no such tensor."""
     if not isinstance(scores, Tensor) or scores.shape != (count,):
         what = f"a tensor of shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
         raise ValueError(
             f"the metric {metric.name!r} gave {what} for {count} pictures: it must give a tensor of shape ({count},), "
             "one score for each"
+        )
+    if scores.device != device:
+        raise ValueError(
+            f"the metric {metric.name!r} gave scores on {scores.device} of pictures on {device}, where they belong"
         )
     return scores.float()

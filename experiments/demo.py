@@ -55,9 +55,9 @@ UPLOAD = "50mb"
 KEPT = 3600
 """Seconds for which visitors' photos and pictures are kept; the end of the server removes them, too."""
 
-ABOUT = """A photo was blurred by a Gaussian kernel that you do not know, and shrunk four times. Choose a width: the
-network renders with that kernel, and your reward is how much better the metric likes the picture than that with the
-true kernel. 0 is as good as the truth. Then see what those earn who look at the photo and choose 15 numbers."""
+ABOUT = """A photo was blurred by a Gaussian kernel that you do not know, and shrunk. Choose a width: the network
+renders with that kernel, and your reward is how much better the metric likes the picture than that with the true
+kernel. 0 is as good as the truth. Then see what those earn who look at the photo and choose 15 numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +69,8 @@ class Demo:
         port: port to listen at; null takes the first free one from 7860, or from the environment variable
             GRADIO_SERVER_PORT.
         generator: generator that renders where you are the agent: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`,
-            `amgan_s`), a checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see
-            `generators.load`).
+            `amgan_s`, `amnet_s_x2`), a checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function`
+            (see `generators.load`).
         metric: metric that pays you there.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
     """

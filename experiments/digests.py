@@ -64,10 +64,14 @@ def of_generator(source: str | None) -> str:
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:DIGITS]
 
 
-def of_policy(name: str) -> str | None:
+def of_policy(name: str, scale: int | None = None) -> str | None:
     """Give the digest of what is behind a policy, see `agents.policies.load`; None of those without a file.
 
     That is a checkpoint, or the module of a `module:function` with those of one's own that it imports.
+
+    Args:
+        name: of the policy.
+        scale: of the `"predictor"`; None for the default.
 
     Raises:
         CheckpointError: the file cannot be read.
@@ -77,7 +81,7 @@ def of_policy(name: str) -> str | None:
     if entry_point.is_entry_point(whole):
         entry_point.find(whole, "policy")
         return hashlib.sha256(entry_point.text_of(whole)).hexdigest()[:DIGITS]
-    path = policies.file_of(name)
+    path = policies.file_of(name, scale)
     return None if path is None else of_checkpoint(path)
 
 

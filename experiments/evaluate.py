@@ -39,9 +39,9 @@ class Evaluate:
             Without it, the built-in held-out photos.
         widths: kernel widths (standard deviation, HR pixels); every photo is degraded with each.
         metrics: metrics to score the pictures with.
-        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`), a checkpoint
-            file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`); without it,
-            the one that policies and recipes learned on, or else `amnet`.
+        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`, `amnet_s_x2`), a
+            checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`);
+            without it, the one that policies and recipes learned on, or else `amnet`.
         generators: several generators instead of one; the others are compared with the first.
         tiles: sides of the tiles, in LR pixels, in which larger photos are rendered (see `generators.tiles`); null
             renders photos whole, as the paper does. With several, such as `[null, 64]`, each generator is scored in
@@ -123,7 +123,7 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     """
     settings, seeds, ways, sets, every_actor = _checked(settings)
     config = labels.short(asdict(settings))
-    identity = {} if settings.output is None else _identity(settings, seeds)
+    identity = {} if settings.output is None else _identity(settings, seeds, ways[0].env.core.scale)
     output = ResultsFile(settings.output, config, settings.seed, identity)
     curves = {name: recipes.curves([*files.values()]) for name, files in seeds.items()}
     sheets: list[dict[str, Any]] = []
@@ -245,14 +245,14 @@ def _ways(settings: Evaluate) -> list[_Way]:
     return found
 
 
-def _identity(settings: Evaluate, seeds: Seeds) -> dict[str, Any]:
+def _identity(settings: Evaluate, seeds: Seeds, scale: int) -> dict[str, Any]:
     """Give the digests of the files that the figures depend on."""
     return {
         "generators": [digests.of_generator(source) for source in settings.sources],
         "images": {title: digests.of_photos(folder) for title, folder in settings.sets.items()},
         "metrics": [digests.of_metric(metric) for metric in settings.metrics],
-        "policies": [digests.of_policy(name) for name in settings.policies],
-        "predictor": digests.of_policy(settings.predictor or "predictor"),
+        "policies": [digests.of_policy(name, scale) for name in settings.policies],
+        "predictor": digests.of_policy(settings.predictor or "predictor", scale),
         "recipes": {name: [digests.of_checkpoint(file) for file in files.values()] for name, files in seeds.items()},
     }
 

@@ -37,9 +37,9 @@ class Hack:
     """Settings of `blindsr hack`.
 
     Attributes:
-        generators: one generator or several, each a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`), a
-            checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`);
-            the others are compared with the first.
+        generators: one generator or several, each a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`,
+            `amnet_s_x2`), a checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see
+            `generators.load`); the others are compared with the first.
         actions: action spaces of the offset: `code` (what kernels reach), `free-code` (also codes that no kernel has),
             or both.
         metric: reward metric, for example `niqe` or `niqe+0.1*psnr`.

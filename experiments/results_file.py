@@ -55,8 +55,12 @@ class ResultsFile:
         self.path = None if path is None else vacant(path, config, identity)
         self._written = False
         if self.path is not None:
+            made = [folder for folder in self.path.parents if not folder.exists()]  # the innermost first
             with suppress(_Tried), atomic_write(self.path):
                 raise _Tried  # so that nothing is written
+            for folder in made:  # a command that ends without figures leaves no empty folder behind
+                with suppress(OSError):
+                    folder.rmdir()
 
     def keep(self, figures: Mapping[str, Any], *, whole: bool) -> bool:
         """Write what has been measured so far; say whether it was written.

@@ -52,9 +52,9 @@ class Search:
         scenes: number of held-out scenes. Of whole photos the first ones are taken, as many as make up so many scenes.
         metric: reward metric, for example `niqe` or `niqe+0.1*psnr`, which may also be written `{niqe: 1, psnr: 0.1}`.
         images: folder of held-out HR photos; without it, the built-in ones.
-        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`), a checkpoint
-            file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`); without it,
-            the one that the starts and the predictor learned on, or else `amgan_s`.
+        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`, `amnet_s_x2`), a
+            checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`);
+            without it, the one that the starts and the predictor learned on, or else `amgan_s`.
         predictor: checkpoint that `predictor` uses; without it, the shipped one.
         action: what is searched. `code`: 15 numbers that describe the blur kernel, scaled so that Gaussian kernels fill
             80% of the box [-1, 1]; `free-code`: the same 15 numbers, scaled so that they also reach codes that no
@@ -228,12 +228,13 @@ def _figures(settings: Search, held_out: HeldOut, valid: NDArray[np.bool_], runs
 
 def _identity(settings: Search) -> dict[str, Any]:
     """Give the digests of the files that the figures depend on."""
+    scale = sharing.generator(settings.generator, pick_device(settings.device), dtype_of(settings.dtype)).scale
     return {
         "generator": digests.of_generator(settings.generator),
         "images": digests.of_photos(settings.images),
         "metrics": [digests.of_metric(metric) for metric in (settings.metric, *settings.report)],
-        "predictor": digests.of_policy(settings.predictor or "predictor"),
-        "starts": [digests.of_policy(name) for name in settings.starts],
+        "predictor": digests.of_policy(settings.predictor or "predictor", scale),
+        "starts": [digests.of_policy(name, scale) for name in settings.starts],
     }
 
 

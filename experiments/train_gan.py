@@ -106,7 +106,7 @@ class GanTrainer(GeneratorTrainer):
 
     def __init__(self, settings: TrainGan) -> None:
         super().__init__(settings)
-        self.network.name = self.ema.name = settings.arch.replace("amnet", "amgan")
+        self.network.name = self.ema.name = self.network.name.replace("amnet", "amgan")
         self.discriminator = place(Discriminator(settings.discriminator_width, settings.outcomes), self.device)
         self._judge = fuse(self.discriminator, settings)
         self.discriminator_optimizer = torch.optim.Adam(

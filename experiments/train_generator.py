@@ -33,8 +33,8 @@ class TrainGenerator(TrainingSettings):
         arch: architecture of the generator: `amnet`, the larger `amnet_l` or the smaller `amnet_s`.
         modulation: layer through which the code steers the network: `amlayer` (the paper's Eq. 7) or `adain` (Eq. 4).
         scale: upscaling factor: 2, 3 or 4.
-        init: generator to start from: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`) or a checkpoint file;
-            one smaller than `arch` is grown to it. Without it, training starts from random weights.
+        init: generator to start from: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`, `amnet_s_x2`) or a
+            checkpoint file; one smaller than `arch` is grown to it. Without it, training starts from random weights.
         code_noise: amplitude of uniform noise that is added to the code's components that real kernels hardly use, so
             that the generator learns to ignore them and no agent can exploit them to print textures; 1 covers
             everything that `free-code` actions reach.
@@ -106,7 +106,7 @@ def _first(settings: TrainGenerator) -> generators.AMNet:
     if settings.init is None:
         return fresh
     start = generators.load_amnet(_begun(settings) or settings.init)
-    network = grow(start, fresh.architecture, settings.arch, torch.Generator().manual_seed(settings.seed))
+    network = grow(start, fresh.architecture, fresh.name, torch.Generator().manual_seed(settings.seed))
     if settings.code_noise > 0:
         ignore_unused(network)
     return network

@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from agents import policies
-from agents.checkpoints import SHIPPED_PREDICTOR
+from agents.checkpoints import shipped_predictor_file
 from agents.part import parted
 from agents.upscaler import Upscaler, check_blind, check_tile
 from blindsr_env import images
@@ -32,9 +32,9 @@ class Upscale:
     Attributes:
         images: a low-resolution photo, or a folder of them. Transparent photos are laid on white; 16-bit photos become
             8-bit. Pictures made before, of which a `made_by.json` in it or in its folders tells, are left out.
-        output: folder for the pictures, which are called `NAME_x4.png`, with the photo's ending in NAME where two
-            photos differ in nothing else; or, for a single photo, the picture's file. Without it, a folder in
-            `upscaled/` named after the generator and the policy.
+        output: folder for the pictures, which are called `NAME_x4.png` (`NAME_x2.png` at scale 2), with the photo's
+            ending in NAME where two photos differ in nothing else; or, for a single photo, the picture's file. Without
+            it, a folder in `upscaled/` named after the generator and the policy.
         overwrite: render pictures again that already exist. Otherwise those of a folder's photos are kept, unless the
             photo was changed, so that the same command continues where it was stopped. `made_by.json` records what made
             them.
@@ -43,9 +43,9 @@ class Upscale:
             `NAME@0.5` goes half of the way from the prediction to what NAME chooses. Without it, `predictor`.
         width: width of the Gaussian blur kernel (standard deviation, pixels of the result) if you know it; it replaces
             the policy.
-        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`), a checkpoint
-            file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`); without it,
-            the one that the agent was trained on, or `amnet`.
+        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`, `amnet_s_x2`), a
+            checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`);
+            without it, the one that the agent was trained on, or `amnet`.
         action: what the policy chooses. `code`: 15 numbers that describe the blur kernel, scaled so that Gaussian
             kernels fill 80% of the box [-1, 1]; `free-code`: the same 15 numbers, scaled so that they also reach codes
             that no kernel has; `width`: one number, the Gaussian's width.
@@ -234,14 +234,15 @@ def _is_file(output: Path) -> bool:
 def _how(settings: Upscale, core: BlindSRCore) -> dict[str, Any]:
     """Say what pictures are made by: other generators, policies or widths make others."""
     policy = None if settings.width is not None else settings.policy or "predictor"
-    file = policies.file_of(policy) if policy else None
+    file = policies.file_of(policy, core.scale) if policy else None
     in_part = policy is not None and parted(policy)[1] is not None
+    begun = {"predictor_file": digests.of_file(shipped_predictor_file(core.scale))} if in_part else {}
     return {
         "generator": core.generator.name,
         "weights": getattr(core.generator, "fingerprint", None),
         "policy": policy and labels.of_policies([policy])[0],
         "policy_file": digests.of_file(file) if file else policy and digests.of_policy(policy),
-        **({"predictor_file": digests.of_file(SHIPPED_PREDICTOR)} if in_part else {}),  # where its way begins
+        **begun,  # where its way begins
         "width": settings.width,
         "action": settings.action,
         "tile": settings.tile,

@@ -22,6 +22,8 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 """Networks by name, at scale 4 with AMLayer."""
 
+DEFAULT_SCALE = 4
+
 SHIPPED: tuple[str, ...] = ("amnet", "amnet_l", "amnet_s", "amgan", "amgan_s")
 """Trained weights inside the package, the default first: `amnet_l` is hardly better, and takes twice the time."""
 
@@ -35,7 +37,7 @@ def names() -> list[str]:
 
 
 def build(
-    arch: str = "amnet", *, scale: int = 4, codec: KernelCodec | None = None, modulation: str = "amlayer"
+    arch: str = "amnet", *, scale: int = DEFAULT_SCALE, codec: KernelCodec | None = None, modulation: str = "amlayer"
 ) -> AMNet:
     """Make an untrained generator.
 
@@ -46,7 +48,7 @@ def build(
         modulation: `"amlayer"` (Eq. 7) or `"adain"` (Eq. 4).
 
     Returns:
-        The network, in training mode, on the CPU.
+        The network, in training mode, on the CPU, named after the architecture: `amnet_s`, at scale 2 `amnet_s_x2`.
 
     Raises:
         ValueError: unknown architecture (the nearest names are listed), scale or modulation.
@@ -55,7 +57,8 @@ def build(
         raise ValueError(unknown("architecture", arch, ARCHITECTURES))
     shape = ARCHITECTURES[arch]
     architecture = Architecture(shape.blocks, shape.width, scale, modulation)  # type: ignore[arg-type]
-    return AMNet(architecture, codec or KernelCodec.isotropic(scale), name=arch)
+    name = arch if scale == DEFAULT_SCALE else f"{arch}_x{scale}"
+    return AMNet(architecture, codec or KernelCodec.isotropic(scale), name=name)
 
 
 def save(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
@@ -29,12 +30,14 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: 
     Args:
         path: where to; `.safetensors` by custom.
         tensors: name to tensor, any device.
-        metadata: plain values (str, int, float, bool, None, lists, dicts).
+        metadata: plain values (str, int, float, bool, None, lists, dicts); single numbers of NumPy and PyTorch, and
+            paths, become such.
 
     Raises:
+        TypeError: the metadata hold something else.
         OSError: the file cannot be written.
     """
-    text = json.dumps({"format_version": FORMAT_VERSION, **metadata}, sort_keys=True)
+    text = json.dumps({"format_version": FORMAT_VERSION, **metadata}, sort_keys=True, default=_plain)
     flat: dict[str, Tensor] = {}
     stored: set[int] = set()
     for name, tensor in tensors.items():
@@ -82,6 +85,17 @@ def read(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> tu
             "install the blindsr that wrote it"
         )
     return tensors, metadata
+
+
+def _plain(value: Any) -> Any:
+    """Give what JSON can hold of a value that it cannot."""
+    if isinstance(value, np.generic | np.ndarray | Tensor) and value.ndim == 0:
+        return value.item()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(
+        f"a checkpoint's metadata cannot hold {type(value).__name__}: give plain values (numbers, texts, lists, dicts)"
+    )
 
 
 def _diagnosis(start: bytes) -> str:

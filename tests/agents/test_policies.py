@@ -171,7 +171,7 @@ def test_agents_start_untrained_at_another_basis(generator):
     narrow = generators.build("amnet_s", codec=KernelCodec.isotropic(2), scale=2).eval()
     photo = np.random.default_rng(0).integers(0, 256, (100, 120, 3), np.uint8)
     env = BlindSRVectorEnv(4, metric="psnr", patch_size=16, images=[photo], generator=narrow, output="torch")
-    actor, shipped = DDPG(env).actor, checkpoints.load_predictor(policies.SHIPPED_PREDICTOR)[0]
+    actor, shipped = DDPG(env).actor, checkpoints.load_predictor(checkpoints.shipped_predictor_file())[0]
     assert actor.settings == shipped.settings and not torch.equal(actor.last.weight, shipped.last.weight)
     assert not torch.equal(actor.centre, torch.zeros_like(actor.centre))
 

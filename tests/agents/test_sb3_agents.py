@@ -10,7 +10,7 @@ from torch import nn
 from toy_worlds import ColourWorld, SingleColour
 
 from agents import policies
-from agents.checkpoints import load_predictor
+from agents.checkpoints import load_predictor, shipped_predictor_file
 from agents.ddpg import DDPG
 from agents.networks import Actor, Predictor, from_observation
 from agents.residual import Residual
@@ -327,7 +327,7 @@ def test_without_an_environment_nothing_is_learned(actor):
 
 
 def test_the_shipped_predictor_has_features():
-    predictor, _ = load_predictor(policies.SHIPPED_PREDICTOR)
+    predictor, _ = load_predictor(shipped_predictor_file())
     assert isinstance(predictor, Actor) and predictor.pooled_size == 189
 
 

@@ -623,11 +623,12 @@ def test_metrics_are_of_the_generators_scale(make, twice):
 @pytest.mark.parametrize(
     ("give", "what"),
     [
-        (lambda sr: sr.mean((1, 2, 3))[:, None], r"a tensor of shape \(2, 1\)"),
-        (lambda sr: sr.mean()[None], r"a tensor of shape \(1,\)"),
-        (lambda sr: sr.mean(), r"a tensor of shape \(\)"),
-        (lambda sr: sr.mean((1, 2, 3)).detach().numpy(), "ndarray"),
-        (lambda sr: None, "NoneType"),
+        (lambda sr: sr.mean((1, 2, 3))[:, None], r"a tensor of shape \(2, 1\) for 2 pictures"),
+        (lambda sr: sr.mean()[None], r"a tensor of shape \(1,\) for 2 pictures"),
+        (lambda sr: sr.mean(), r"a tensor of shape \(\) for 2 pictures"),
+        (lambda sr: sr.mean((1, 2, 3)).detach().numpy(), "ndarray for 2 pictures"),
+        (lambda sr: None, "NoneType for 2 pictures"),
+        (lambda sr: sr.mean((1, 2, 3)).to("meta"), "scores on meta of pictures on cpu, where they belong"),
     ],
 )
 @pytest.mark.parametrize("gradient", [False, True])
@@ -642,7 +643,7 @@ def test_a_metric_that_gives_no_score_for_each_picture(make, give, what, gradien
     scenes = core.scenes(streams(2))
     wrong = True
     for play in (lambda: core.play(scenes, torch.ones(2, 15)), lambda: core.scenes(streams(2))):
-        with pytest.raises(ValueError, match=f"the metric 'odd' gave {what} for 2 pictures"):
+        with pytest.raises(ValueError, match=f"the metric 'odd' gave {what}"):
             play()
 
 

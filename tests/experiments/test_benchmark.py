@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from agents.checkpoints import SHIPPED_PREDICTOR
+from agents.checkpoints import shipped_predictor_file
 from blindsr_env import images, metrics
 from experiments import benchmark as module
 from experiments import cli, recipes
@@ -169,7 +169,7 @@ def test_what_it_scores_beside_the_agents(settings, twice, tmp_path):
     assert settings(actor="untrained:predictor_s").evaluation([]).policies == ("true-code",)
     named = settings(actor="amgan_rl_s").evaluation([])
     assert (named.policies, named.predictor) == (("predictor",), "amgan_rl_s")
-    mine = shutil.copy(SHIPPED_PREDICTOR, tmp_path / "mine.safetensors")
+    mine = shutil.copy(shipped_predictor_file(), tmp_path / "mine.safetensors")
     own = settings(actor=str(mine)).evaluation([])
     assert (own.policies, own.predictor) == (("predictor",), str(mine))
     assert settings(metrics=None, metric="ssim").evaluation([]).metrics == ("ssim", "niqe", "psnr", "grid")
@@ -279,7 +279,7 @@ def predictors(tmp_path, tiny_checkpoint):
     """Two predictors of the same shape with other weights."""
     found = []
     for seed in range(2):
-        tensors, metadata = checkpoint.read(SHIPPED_PREDICTOR)
+        tensors, metadata = checkpoint.read(shipped_predictor_file())
         name = next(name for name in tensors if name.endswith("bias"))
         tensors[name] = tensors[name] + 0.01 * seed
         checkpoint.save(tmp_path / f"predictor_{seed}.safetensors", tensors, metadata)

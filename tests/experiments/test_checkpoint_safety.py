@@ -274,6 +274,8 @@ def test_a_run_cut_short_keeps_what_it_has_but_not_in_place_of_a_whole_one(tmp_p
     with pytest.warns(UserWarning, match="s_2.json is of a run that was cut short: run it again"):
         sheets.read(str(tmp_path / "s_2.json"))
     assert {path.name for path in tmp_path.iterdir()} == {"r.json", "s.json", "s_2.json"}, "nothing else"
+    ResultsFile(tmp_path / "new" / "folder" / "r", {"a": 1}, 0, {})
+    assert not (tmp_path / "new").exists(), "a command that is refused then leaves no folder"
     nowhere = ResultsFile(None, {"a": 1}, 0, {})
     assert nowhere.path is None and not nowhere.keep({"n": 7}, whole=True)
 

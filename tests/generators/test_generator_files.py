@@ -4,6 +4,7 @@ import json
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -74,6 +75,16 @@ def test_tensors_may_share_memory(tmp_path):
     assert torch.equal(tensors["row"], whole[1])
 
 
+def test_metadata_are_plain_values(tmp_path):
+    path = tmp_path / "c.safetensors"
+    values = {"numpy": np.float32(0.5), "count": np.int64(3), "torch": torch.tensor(2.0), "place": Path("a/b")}
+    checkpoint.save(path, {"x": torch.ones(1)}, values)
+    kept = checkpoint.read(path)[1]
+    assert {name: kept[name] for name in values} == {"numpy": 0.5, "count": 3, "torch": 2.0, "place": "a/b"}
+    with pytest.raises(TypeError, match="metadata cannot hold ndarray: give plain values"):
+        checkpoint.save(path, {"x": torch.ones(1)}, {"many": np.zeros(2)})
+
+
 def test_headers_of_every_length_are_read(tmp_path):
     """A safetensors file begins with a length whose first byte may be that of a pickle (0x80)."""
     path, first = tmp_path / "c.safetensors", set()
@@ -88,13 +99,15 @@ def test_shipped_generators_load_by_name_and_have_cards():
     assert generators.load().name == generators.names()[0] == "amnet"
     for name in generators.names():
         network, path = generators.load(name), generators.find(name)
-        assert network.name == name and network.scale == 4
-        assert network.codec.fingerprint == generators.load("amnet_s").codec.fingerprint  # one predictor serves all
+        assert network.name == name and network.scale == (2 if name.endswith("_x2") else 4)
+        # One predictor serves all of a scale.
+        assert network.codec.fingerprint == generators.KernelCodec.isotropic(network.scale).fingerprint
         assert path.stat().st_size < 15 * 2**20
         card = path.with_suffix(".md").read_text()
         parameters = sum(parameter.numel() for parameter in network.parameters())
         assert card.startswith(f"# {name}\n") and f"{parameters:,} parameters" in " ".join(card.split())
-        assert all(word in card for word in ("research use", "| training", "device", "Limits:"))
+        assert all(word in card for word in ("| licence", "| training", "device", "Limits:"))
+        assert ("research use" in card) == ("BSDS500" in card), "what was trained on BSDS500 is for research"
         assert "HACK" not in card and "TABLE" not in card, "a figure is still to be filled in"
         assert f"({path.relative_to(README.parent).with_suffix('.md')})" in README.read_text()
 
