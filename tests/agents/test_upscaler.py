@@ -1,5 +1,7 @@
 """A user's photos in Python."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 import torch
@@ -67,7 +69,7 @@ def test_views_and_read_only_arrays_are_photos_too(seen, recwarn):
 
 @pytest.mark.parametrize(
     "wrong",
-    ["photo.jpg", np.zeros((8, 8), np.uint8), np.zeros((0, 8, 3), np.uint8), np.zeros((8, 8, 3), np.float32)],
+    ["photo.jpg", *(np.zeros(shape, np.uint8) for shape in ((8, 8), (0, 8, 3), (8, 8, 4))), np.zeros((8, 8, 3))],
     ids=lambda wrong: str(getattr(wrong, "shape", wrong)),
 )
 def test_other_arrays_are_refused(wrong):
@@ -78,5 +80,25 @@ def test_other_arrays_are_refused(wrong):
 def test_what_cannot_choose_is_refused():
     with pytest.raises(ValueError, match="'true-code' cannot choose for a photo alone"):
         Upscaler("true-code")
+    with pytest.raises(ValueError, match="'random@0.5' cannot choose for a photo alone"):
+        Upscaler("random@0.5")
     with pytest.raises(ValueError, match="tile must be above"):
         Upscaler(tile=8)
+
+
+def test_it_renders_as_it_is_told(compiled):
+    settings = dict(generator="amnet_s", action="width", tile=24, self_ensemble=True, dtype="bfloat16", compile=True)
+    upscaler = Upscaler("mean-code", **settings)
+    tiled, core = upscaler.core.generator, upscaler.core
+    assert (type(tiled), tiled.tile, core.dtype, core.action) == (generators.Tiled, 24, torch.bfloat16, "width")
+    assert type(tiled.generator) is generators.SelfEnsemble
+    assert type(tiled.generator.generator) is generators.Compiled
+    assert torch.bfloat16 in {weight.dtype for weight in tiled.parameters()}
+
+
+def test_want_of_memory_is_told_from_other_errors(seen, monkeypatch):
+    upscaler = Upscaler("mean-code", **SMALL)
+    for words, raised in (("DefaultCPUAllocator: can't allocate memory", MemoryError), ("a slip", RuntimeError)):
+        monkeypatch.setattr(upscaler.core, "render", Mock(side_effect=RuntimeError(words)))
+        with pytest.raises(raised):
+            upscaler(seen)
