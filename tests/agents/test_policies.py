@@ -74,6 +74,17 @@ def test_a_policy_in_part_goes_a_share_of_the_way_from_the_prediction(make, pred
         policies.load("mean-cod@0.5", env)
 
 
+def test_a_policy_in_part_is_loaded_as_the_whole_one(make, predictor_file):
+    env = make()
+    observation, _ = env.reset(seed=0)
+
+    def chosen(name):
+        return policies.load(name, env, predictor=predictor_file, seed=3).predict(observation)[0]
+
+    torch.testing.assert_close(chosen("predictor@0.5"), chosen("predictor"))
+    torch.testing.assert_close(chosen("random@1"), chosen("random"))
+
+
 def test_a_policy_in_part_has_the_file_and_the_generator_of_the_whole(tmp_path):
     assert policies.file_of("amgan_rl@0.5") == policies.file_of("amgan_rl") is not None
     learned = policies.learned_on("amgan_rl@0.5")
@@ -121,6 +132,8 @@ def test_mean_code_is_the_mean_kernel(make):
     torch.testing.assert_close(kernel.flatten().double(), env.core.codec.mean, rtol=0, atol=1e-6)
     free = baselines.mean_action(make(action="free-code").core)
     torch.testing.assert_close(free, env.core.codec.code(baselines.mean_action(env.core)))
+    middle = baselines.mean_action(make(action="width").core)
+    torch.testing.assert_close(middle, torch.zeros(1), rtol=0, atol=1e-6)
 
 
 def test_random_is_seeded_and_single_observations_are_answered(make):
@@ -129,6 +142,11 @@ def test_random_is_seeded_and_single_observations_are_answered(make):
     one, same, other = (policies.load("random", env, seed=s).predict(image)[0] for s in (1, 1, 2))
     assert one.shape == (15,) and isinstance(one, np.ndarray)
     assert (one == same).all() and (one != other).any()
+    policy = policies.load("random", env, seed=1)
+    many = policy.predict(np.zeros((100, 16, 16, 3), np.uint8))[0]
+    assert -1 <= many.min() < -0.98 and 0.98 < many.max() <= 1 and abs(many.mean()) < 0.05
+    policy.restart()
+    assert (policy.predict(image)[0] == one).all()
 
 
 def test_predictor_policy_gives_the_predictors_actions_and_free_codes(make, predictor_file):
@@ -241,6 +259,31 @@ def test_agents_of_another_scale_space_or_world_are_refused(make, tmp_path):
         policies.load(path, make())
 
 
+def test_a_predictor_of_widths_speaks_no_free_codes(make, tmp_path):
+    path = tmp_path / "width.safetensors"
+    meaning = ActionMeaning.of(make(action="width"))
+    checkpoints.save_predictor(path, Predictor(width=8, blocks=1, actions=1), meaning, {})
+    with pytest.raises(CheckpointError, match="trained for action space 'width', not 'free-code'"):
+        policies.load(path, make(action="free-code"))
+
+
+def test_generators_are_told_apart_by_name_and_by_weights_that_are_known():
+    mine = ActionMeaning("code", 4, "basis", "amnet", "weights")
+    older = dataclasses.replace(mine, weights=None)
+    assert mine.same_generator(mine) and mine.same_generator(older) and older.same_generator(mine)
+    for changes in ({"weights": "others"}, {"generator": "amgan"}, {"generator": "amgan", "weights": None}):
+        assert not mine.same_generator(dataclasses.replace(mine, **changes))
+
+
+def test_a_path_is_no_misspelt_name(make, predictor_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for missing in ("nothing.safetensors", "runs/nothing"):
+        with pytest.raises(CheckpointError, match="no checkpoint"):
+            policies.load(missing, make())
+    predictor_file.rename(tmp_path / "mine")
+    assert isinstance(policies.load("mine", make()), baselines.PredictorPolicy)
+
+
 @pytest.mark.parametrize("algorithm", [DDPG, GroupPG])
 def test_agents_learn_in_the_real_environment_and_load_as_policies(make, algorithm, tmp_path):
     config = (
@@ -288,6 +331,9 @@ def test_who_learned_what_a_generators_pictures_are_worth(make, predictor_file, 
         )
         with pytest.raises(ValueError, match="old.safetensors learned on .* of weights that do not ship: give that as"):
             policies.generator_of([path, path.with_name("old.safetensors")])
+    for meaning, known in ((metadata["meaning"] | {"weights": None}, "amnet_s"), ({"unknown": 1}, None)):
+        checkpoint.save(path.with_name("old.safetensors"), tensors, metadata | {"meaning": meaning})
+        assert policies.generator_of([path.with_name("old.safetensors")]) == known
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         policies.load(path, make())
@@ -323,6 +369,8 @@ def test_an_offset_is_learned_on_a_predictor(make, predictor_file, monkeypatch):
     expected = (base.predict(observation)[0] + offset).clamp(-1, 1)
     torch.testing.assert_close(policy.predict(observation)[0], expected)
     np.testing.assert_allclose(policy.predict(observation.numpy())[0], expected, atol=1e-6)
+    far = shared_offset.OffsetPolicy(base, torch.tensor([3.0, -3.0, 3.0] * 5))
+    assert (far.predict(observation.numpy())[0] == [1, -1, 1] * 5).all()
     with pytest.raises(ValueError, match="even repeats"):
         shared_offset.learn_offset(make(), base)
 
@@ -365,3 +413,34 @@ def test_the_offset_may_lie_on_the_true_code(make, action, output):
     assert not torch.equal(told[0][1], told[1][1]), "each step has new scenes"
     shifted, _ = shared_offset.OffsetPolicy(baselines.TrueCode(), offset * 0 + 0.5).predict(observation, info)
     torch.testing.assert_close(shifted, (info["true_action"] + 0.5).clamp(-1, 1))
+
+
+@pytest.mark.parametrize(("action", "noise"), [("code", [0.15] * 8 + [0.05] * 7), ("free-code", [0.1] * 15)])
+def test_the_offsets_noise_is_that_of_its_action_space(make, action, noise, monkeypatch):
+    env, played = make(repeats=2, action=action), []
+    step = env.step
+    env.step = lambda actions: played.append(actions) or step(actions)
+    pair = torch.tensor([1.0, -1.0])[None, :, None]
+    monkeypatch.setattr(shared_offset, "antithetic", lambda mean, *_: pair.expand(len(mean), 2, 15))
+    shared_offset.learn_offset(env, baselines.Constant(torch.zeros(15)), renders=1)  # a step is the least
+    torch.testing.assert_close(played[0][:2], torch.tensor([noise, noise]) * pair[0])
+
+
+@pytest.mark.parametrize("what", ["noise", "scenes"])
+def test_an_offsets_seed_is_that_of_its_noise_and_of_its_scenes(what):
+    seeds = []
+
+    class Watched(ColourWorld):
+        def reset(self, *, seed=None, options=None):
+            seeds.append(seed)
+            return super().reset(seed=0)
+
+    still = baselines.Constant(torch.zeros(3))
+    one, other = (shared_offset.learn_offset(Watched(8, repeats=2), still, renders=16, seed=seed) for seed in (1, 2))
+    assert seeds == [1, 2] if what == "scenes" else not torch.equal(one, other)
+
+
+def test_the_offsets_steps_become_smaller():
+    """Adam's are of the learning rate each where the way is clear: 20 of them, shrinking to nothing."""
+    far = shared_offset.learn_offset(ColourWorld(48, repeats=6, shift=0.9), baselines.Constant(torch.zeros(3)), 48 * 20)
+    assert 0.2 < far.min() and far.max() < 0.33
