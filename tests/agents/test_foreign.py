@@ -4,11 +4,13 @@ import itertools
 import json
 import re
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from agents import Upscaler, policies
 from blindsr_env.env import BlindSREnv
@@ -26,6 +28,12 @@ def bright(env):
 
 def short(env):
     return lambda seen: np.zeros((len(seen), 3))
+
+def one(env):
+    return lambda seen: np.zeros((1, 15))
+
+def edge(env):
+    return lambda seen: np.where(np.arange(15) < 7, -1.0, 1.0)[None].repeat(len(seen), axis=0)
 
 def none(env):
     return None
@@ -100,6 +108,9 @@ def env(tiny_generator, tiny_photos):
 def test_actions_outside_the_box_are_told_of(module, env):
     with pytest.warns(UserWarning, match=f"{module}:far answered with actions outside .-1, 1., which are clipped"):
         policies.load(f"{module}:far", env).predict(np.zeros((2, 16, 16, 3), np.uint8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        policies.load(f"{module}:edge", env).predict(np.zeros((2, 16, 16, 3), np.uint8))
 
 
 def test_a_function_of_another_module_acts(module, env):
@@ -183,6 +194,11 @@ def test_what_is_wrong_with_it_is_said(module, env):
         policies.load("./runs/12:30/agent", env)
     with pytest.raises(ValueError, match=r"answered with \(2, 3\), not with \(2, 15\)"):
         policies.load(f"{module}:short", env).predict(np.zeros((2, 8, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"answered with \(1, 15\), not with \(2, 15\)"):
+        policies.load(f"{module}:one", env).predict(np.zeros((2, 8, 8, 3), np.uint8))
+    several = SyncVectorEnv([lambda: env] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+    with pytest.raises(ValueError, match=r"answered with \(2, 3\), not with \(2, 15\)"):
+        policies.load(f"{module}:short", several).predict(np.zeros((2, 8, 8, 3), np.uint8))
 
 
 def test_a_package_named_as_one_of_ours_is_told_of(module, env, tmp_path):
