@@ -32,7 +32,7 @@ from torch import nn
 from toy_worlds import ColourWorld, ReusingWorld, SingleColour
 
 import generators
-from agents import policies
+from agents import agent_file, policies
 from agents.ddpg import DDPG, DDPGConfig
 from agents.group_pg import GroupPG, GroupPGConfig
 from agents.meaning import core_of
@@ -199,6 +199,8 @@ def test_without_the_state_of_its_scenes_a_run_goes_on_in_new_ones(native, tmp_p
     assert torch.equal(first_scenes(old, native("group-pg")), native("group-pg").reset(seed=seed)[0])
     more = first_scenes(metadata, native("group-pg", num_envs=12))
     assert torch.equal(more, native("group-pg", num_envs=12).reset(seed=seed)[0])
+    paired = first_scenes(metadata, native("group-pg", repeats=2))
+    assert torch.equal(paired, native("group-pg", repeats=2).reset(seed=seed)[0])
 
 
 def test_pathwise_refuses_a_world_without_gradients(tiny_generator):
@@ -365,6 +367,28 @@ def test_the_callback_can_stop_and_gets_means():
     assert seen[0][0] is subject and {"reward", "critic_loss", "timesteps"} <= set(seen[0][1])
 
 
+def test_figures_are_means_since_the_last_report():
+    subject, told = agent("group-pg"), []
+    iterate, numbers = subject.iterate, iter(range(6))
+
+    def numbered(observation):
+        following, figures = iterate(observation)
+        return following, figures | {"reward": torch.tensor(float(next(numbers)))}
+
+    subject.iterate = numbered
+    subject.learn(BATCH * 6, lambda _, figures: told.append(figures["reward"]), log_interval=3)
+    assert told == [1, 4]
+
+
+def test_episodes_may_be_truncated_after_their_step():
+    class Truncated(ColourWorld):
+        def step(self, actions):
+            observation, reward, ended, going_on, infos = super().step(actions)
+            return observation, reward, going_on, ended, infos
+
+    assert agent("group-pg", Truncated(BATCH, repeats=4)).learn(BATCH).num_timesteps == BATCH
+
+
 def test_learning_rates_and_counters_follow_the_schedule():
     subject = agent("ddpg", lr_final=0.01, critic_lr=1e-3)
     rates = []
@@ -479,16 +503,18 @@ def test_worlds_that_do_not_fit_are_refused():
         agent("ddpg", world(mode=AutoresetMode.NEXT_STEP))
     with pytest.raises(ValueError, match="even repeats, such as repeats=6"):
         agent("group-pg", world(repeats=3))
-    env = world()
-    env.single_action_space = Box(-2, 2, (3,), np.float32)
-    with pytest.raises(ValueError, match=r"flat Box\(-1, 1\).*RescaleAction"):
-        agent("ddpg", env)
+    for low, high in ((-2, 2), (-2, 1), (-1, 2)):
+        env = world()
+        env.single_action_space = Box(low, high, (3,), np.float32)
+        with pytest.raises(ValueError, match=r"flat Box\(-1, 1\).*RescaleAction"):
+            agent("ddpg", env)
     with pytest.raises(ValueError, match=r"flat Box\(-1, 1\).*: take the wrapper ClipAction off$"):
         agent("ddpg", ClipAction(world(output="numpy")))
     env = world()
-    env.single_observation_space = Box(0, 1, (8, 8, 3), np.float32)
-    with pytest.raises(ValueError, match="uint8 images"):
-        agent("ddpg", env)
+    for shown in (Box(0, 1, (8, 8, 3), np.float32), Box(0, 255, (3, 8, 8), np.uint8), Box(0, 255, (8, 8), np.uint8)):
+        env.single_observation_space = shown
+        with pytest.raises(ValueError, match="uint8 images"):
+            agent("ddpg", env)
     with pytest.raises(ValueError, match="gives 4 components, the environment takes 3"):
         DDPG(world(), actor=Predictor(width=8, blocks=1, actions=4))
     for foreign in (nn.Linear(3, 3), type("Mine", (Predictor,), {})(width=8, blocks=1, actions=3)):
@@ -645,6 +671,50 @@ def test_a_replay_of_another_reward_is_not_learned_from(changed, what, native, l
     with pytest.warns(UserWarning, match=f"are of another {what}.*: the agent fills a new replay"):
         other = DDPG.load(path, native("ddpg", **changed))
     assert other.replay is None and len(other.learn(8).replay) == 8
+
+
+class OtherWorld(ColourWorld):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("env", "what"),
+    [
+        (lambda: TransformReward(world(output="numpy"), lambda reward: 2 * reward), "reward wrapper, None, not T"),
+        (lambda: OtherWorld(BATCH), "environment, ColourWorld, not OtherWorld"),
+    ],
+)
+def test_a_replay_of_another_world_is_not_learned_from(env, what, tmp_path):
+    path = tmp_path / "agent.safetensors"
+    agent("ddpg").learn(BATCH * 2).save(path, with_replay=True)
+    with pytest.warns(UserWarning, match=f"are of another {what}"):
+        assert DDPG.load(path, env()).replay is None
+
+
+@pytest.mark.parametrize("told", [None, {"patch": [8, 8, 3], "reward wrapper": None}])
+def test_a_replay_that_does_not_tell_its_world_is_taken(told, tmp_path):
+    path, beside = tmp_path / "agent.safetensors", tmp_path / "agent.replay.safetensors"
+    agent("ddpg").learn(BATCH * 2).save(path, with_replay=True)
+    tensors, metadata = checkpoint.read(beside)
+    checkpoint.save(beside, tensors, metadata | {"of": told})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(DDPG.load(path, world()).replay) == BATCH * 2
+
+
+def test_an_agent_of_another_kind_of_device_draws_anew_but_the_same_each_time(tmp_path):
+    path = tmp_path / "agent.safetensors"
+    agent("group-pg", seed=5).learn(BATCH * 2).save(path)
+    tensors, metadata = checkpoint.read(path)
+    checkpoint.save(path, tensors, metadata | {"rng_device": "cuda"})
+    expected = torch.Generator().manual_seed(5 + BATCH * 2)
+    assert torch.equal(GroupPG.load(path).rng.get_state(), expected.get_state())
+
+
+def test_older_files_tell_the_last_end_of_their_schedule_alone():
+    assert agent_file.schedule({"total_timesteps": 48}) == [48]
+    assert agent_file.schedule({"total_timesteps": 0}) == []
+    assert agent_file.schedule({"total_timesteps": 48, "schedule": [24, 48]}) == [24, 48]
 
 
 def test_numbers_may_be_numpys_and_arguments_must_be_of_their_kind(tmp_path):
