@@ -1,8 +1,10 @@
 """The batched core: scenes, renderings, scores and rewards against ones computed step by step."""
 
 import copy
+import os
 import pickle
 import re
+import sys
 import warnings
 from pathlib import Path
 
@@ -402,6 +404,8 @@ def test_options_fix_a_part_and_leave_the_rest_of_the_stream(make):
     assert fixed.place[:, :3].tolist() == [[2, 1, 17], [0, 1, 17], [1, 1, 17]]
     named = core.sampler.fix({"image": np.array(["array-2", "array-0", "array-1"])}, 3)
     assert named["image"].tolist() == [2, 0, 1]
+    learned = core.sampler.fix({"width": torch.tensor([1.0, 2.0, 3.0], requires_grad=True)}, 3)
+    assert learned["width"].tolist() == [1, 2, 3]
     kernel = np.zeros((21, 21))
     kernel[10, 10] = 1
     sharp = core.scenes(streams(3), core.sampler.fix({"kernel": kernel}, 3))
@@ -424,6 +428,8 @@ def test_options_fix_a_part_and_leave_the_rest_of_the_stream(make):
         ({"image": 1, "crop": (0, -1)}, "leaves photo"),
         ({"image": 0, "crop": (2, 0)}, r"leaves photo 'array-0': crops of 96x96 start at \(0, 0\) to \(1, 34\)"),
         ({"flip": 8}, "0 to 7"),
+        ({"flip": -1}, "0 to 7"),
+        ({"flip": True}, "whole numbers"),
         ({"width": 0.0}, "above 0"),
         ({"width": float("nan")}, "above 0"),
         ({"width": float("inf")}, "option 'width' must be above 0"),
@@ -431,6 +437,7 @@ def test_options_fix_a_part_and_leave_the_rest_of_the_stream(make):
         ({"width": "wide"}, "takes numbers"),
         ({"kernel": np.ones((21, 21))}, "sum to 1"),
         ({"kernel": np.full((21, 21), 1.002 / 441)}, "got a sum of 1.002"),
+        ({"kernel": np.full((21, 21), np.nan)}, "finite"),
         ({"width": 1.0, "kernel": np.full((21, 21), 1 / 441)}, "give one of them"),
     ],
 )
@@ -760,6 +767,10 @@ def test_builtin_photos(make):
     train, test = (make(images=None, split=split, patch_size=64) for split in ("train", "test"))
     assert train.sampler.names and not set(train.sampler.names) & set(test.sampler.names)
     assert make(images=None, patch_size=64).pool is train.pool
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        large = make(images=None, patch_size=105)
+    assert set(train.sampler.names) - set(large.sampler.names) == {"coffee"}, "left out without a word"
 
 
 def test_environments_share_what_is_frozen(make, tiny_checkpoint, tiny_generator, photo, tmp_path):
@@ -783,15 +794,44 @@ def test_photos_that_were_changed_are_loaded_anew(make, photo, tmp_path):
     one = make(images=tmp_path / "a.png")
     write(tmp_path / "a.png", photo(120, 100, 3))
     assert make(images=tmp_path / "a.png").pool.heights.tolist() == [120] != one.pool.heights.tolist()
+    (tmp_path / "c").mkdir()
+    write(tmp_path / "c" / "p.bmp", photo(100, 100, 4))
+    one, before = make(images=tmp_path / "c"), (tmp_path / "c" / "p.bmp").stat()
+    write(tmp_path / "c" / "p.bmp", photo(100, 100, 5))
+    other = make(images=tmp_path / "c")
+    assert other.pool is not one.pool and (tmp_path / "c" / "p.bmp").stat().st_size == before.st_size
+
+
+def test_photos_lie_once_on_each_device(photo, tmp_path):
+    write(tmp_path / "a.png", photo(100, 100, 0))
+    pools = [sharing.pool(tmp_path, "train", torch.device(device), (96, 96)) for device in ("cpu", "meta", "meta")]
+    assert [pool.device.type for pool in pools] == ["cpu", "meta", "meta"] and pools[1] is pools[2]
+
+
+def test_a_generator_of_ones_own_is_shared_until_it_is_another(tiny_checkpoint, louder, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
+    (tmp_path / "mine_of_a_file.py").write_text(
+        "import generators, os\ndef network():\n    return generators.load(os.environ['MINE'])\n"
+    )
+    found = []
+    for path in (tiny_checkpoint, tiny_checkpoint, louder):
+        monkeypatch.setenv("MINE", path)
+        found.append(sharing.generator("mine_of_a_file:network", "cpu", torch.float32))
+    assert found[0] is found[1] is not found[2]
+    sys.modules.pop("mine_of_a_file")
 
 
 def test_a_checkpoint_written_anew_is_loaded_anew(tiny_generator, tmp_path):
     path = tmp_path / "g.safetensors"
     cpu = torch.device("cpu")
     generators.save(path, tiny_generator, {"steps": 1})
-    first = sharing.generator(path, cpu, torch.float32)
-    generators.save(path, tiny_generator, {"steps": 1000})
-    assert sharing.generator(path, cpu, torch.float32) is not first
+    first, before = sharing.generator(path, cpu, torch.float32), path.stat()
+    generators.save(path, tiny_generator, {"steps": 2})
+    second, after = sharing.generator(path, cpu, torch.float32), path.stat()
+    assert second is not first and after.st_size == before.st_size
+    generators.save(path, tiny_generator, {"steps": 3, "note": "longer" * 9})
+    os.utime(path, ns=(after.st_atime_ns, after.st_mtime_ns))  # as a copy that keeps its time
+    assert sharing.generator(path, cpu, torch.float32) is not second
 
 
 def test_one_network_by_all_its_names(tiny_checkpoint, monkeypatch):

@@ -127,6 +127,16 @@ def test_tiles_and_ensembles_go_around_it(tiny_generator, compiled):
         assert sharing.generator(made, "cpu", torch.float32, compiled=True) is made
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_shared_one_is_wrapped_as_asked(tiny_checkpoint, compiled, fused):
+    made = sharing.wrapped(tiny_checkpoint, 24, True, "cpu", torch.bfloat16, fused)
+    assert type(made) is Tiled and made.tile == 24 and type(made.generator) is SelfEnsemble
+    bare = made.generator.generator
+    assert bare is sharing.generator(tiny_checkpoint, "cpu", torch.bfloat16, compiled=fused)
+    assert isinstance(bare, Compiled) == fused
+    assert sharing.wrapped(tiny_checkpoint, None, False, "cpu", torch.bfloat16, fused) is bare
+
+
 def test_a_copy_has_weights_of_its_own(tiny_generator, compiled):
     fused = Compiled(tiny_generator)
     lr, code = inputs(1, 8, 8)
