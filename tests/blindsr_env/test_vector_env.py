@@ -11,6 +11,7 @@ from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import blindsr_env  # noqa: F401
+from blindsr_env import autoreset
 from blindsr_env.env import BlindSREnv
 from blindsr_env.vector_env import BlindSRVectorEnv
 
@@ -318,6 +319,11 @@ def test_states_that_cannot_be_are_refused(make):
         env.state()
     env.step(actions())
     env.state()
+
+
+@pytest.mark.parametrize("name", ["next step", "next_step", "next-step", "NextStep", AutoresetMode.NEXT_STEP])
+def test_a_mode_has_several_names(name):
+    assert autoreset.mode(name) is AutoresetMode.NEXT_STEP
 
 
 def test_disabled_mode_refuses_steps_after_the_end(make):
