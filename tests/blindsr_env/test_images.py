@@ -93,6 +93,27 @@ def test_sixteen_bit_grey_tiff(tmp_path):
     assert np.array_equal(images.read(path), RGB[..., :1].repeat(3, axis=2))
 
 
+def tiff(pixels, order):
+    """A TIFF of `(H, W, 4)` with the bytes of each number in one order or the other, which Pillow leaves to itself."""
+    height, width, channels = pixels.shape
+    data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    long, short = "HHII", "HHIHxx"
+    entries = [(long, 256, 4, 1, width), (long, 257, 4, 1, height), (long, 258, 3, 4, 146), (short, 259, 3, 1, 1)]
+    entries += [(short, 262, 3, 1, 2), (long, 273, 4, 1, 154), (short, 277, 3, 1, channels), (long, 278, 4, 1, height)]
+    entries += [(long, 279, 4, 1, len(data)), (short, 284, 3, 1, 1), (short, 338, 3, 1, 2)]
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(entries))
+    body = b"".join(struct.pack(order + entry[0], *entry[1:]) for entry in entries)
+    return head + body + struct.pack(f"{order}I4H", 0, *[8 * pixels.itemsize] * 4) + data
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_tiffs_are_transparent_in_either_order_of_bytes(tmp_path, order, bits):
+    path = tmp_path / "p.tif"
+    path.write_bytes(tiff(ALPHA if bits == 8 else ALPHA.astype(np.uint16) * 257, order))
+    assert np.abs(images.read(path).astype(int) - on_white(Image.fromarray(ALPHA))).max() <= 1
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "tif"])
 def test_cmyk(tmp_path, suffix):
     path = tmp_path / f"p.{suffix}"
@@ -207,6 +228,12 @@ def test_folders_are_searched_in_order(tmp_path):
     photos = images.load(str(tmp_path))
     assert [photo.name for photo in photos] == ["a", "b/1", "b/2", "c/d/e"]
     assert images.load(tmp_path / "b" / "2.png")[0].name == "2"
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".TIFF"])
+def test_photos_are_known_by_their_endings(tmp_path, ending):
+    (tmp_path / f"p{ending}").write_bytes(PNG)
+    assert images.find(tmp_path) == [tmp_path / f"p{ending}"]
 
 
 def test_links_are_followed_once(tmp_path):
