@@ -166,6 +166,15 @@ def test_a_state_dict_of_pytorch_serves_as_well(folder, tmp_path, pictures):
     assert torch.equal(Lpips(tmp_path)(*pictures), Lpips(folder)(*pictures))
 
 
+def test_one_of_two_files_of_the_same_weights_serves(folder, tmp_path, pictures):
+    made_up(tmp_path)
+    torch.save(load_file(folder / "squeezenet1_1.safetensors"), tmp_path / "squeezenet1_1.pth")
+    assert torch.equal(Lpips(tmp_path)(*pictures), Lpips(folder)(*pictures))
+    (tmp_path / "lpips_squeeze_lin.safetensors").unlink()
+    with pytest.raises(ValueError, match="lpips needs squeezenet1_1.safetensors and lpips_squeeze_lin"):
+        Lpips(tmp_path)
+
+
 def test_weights_that_lack_are_named(folder, tmp_path):
     with pytest.raises(ValueError, match="unknown metric 'lpips': did you mean 'lpips@FOLDER'"):
         metrics.get("lpips")

@@ -52,6 +52,8 @@ def test_bad_pictures_are_one_clear_line(name, photos):
     assert metric(photos[..., :small, :small], photos[..., :small, :small]).shape == (3,)
     with pytest.raises(ValueError, match=rf"{name}: .* at least {small}x{small} pixels, got {small}x{small - 1}"):
         metric(photos[..., :small, : small - 1], photos[..., :small, : small - 1])
+    with pytest.raises(ValueError, match=f"at least {small}x{small} pixels, got {small - 1}x{small}"):
+        metric(photos[..., : small - 1, :small], photos[..., : small - 1, :small])
     with pytest.raises(ValueError, match=r"shape \(N, 3, H, W\), got \(3, 120, 128\)"):
         metric(photos[0], photos[0])
     with pytest.raises(ValueError, match=r"shape \(N, 3, H, W\), got \(3, 1, 120, 128\)"):

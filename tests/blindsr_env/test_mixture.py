@@ -82,6 +82,8 @@ def test_three_ways_to_write_one(recipe):
 
 
 def test_one_name_is_still_that_metric_itself():
+    assert metrics.parts("niqe") == metrics.parts("3*niqe") == metrics.parts(metrics.get("niqe+psnr")) == []
+    assert metrics.parts("niqe+0.1*psnr") == metrics.parts({"niqe": 1, "psnr": 2}) == ["niqe", "psnr"]
     assert type(metrics.get("niqe")) is metrics.Niqe
     assert metrics.get("3*niqe").parts[0][0] == 3
 
@@ -133,6 +135,8 @@ def test_names_of_ones_own_inside(registered, pictures):
         ("nique+psnr", "unknown metric 'nique': did you mean 'niqe'"),
         ("niqe+", "unknown metric ''"),
         ("niqe-0.1*psnr", "unknown metric 'niqe-0.1.*a mixture is written as 'niqe"),
+        ("niqe-psnr", "unknown metric 'niqe-psnr'.*a mixture is written as 'niqe"),
+        (["nique"], "unknown metric 'nique'.*a mixture is written as 'niqe"),
         ("niqe+-0.1*psnr", "the weight of 'psnr' must be a finite number above 0, got -0.1"),
         ("niqe+0*psnr", "above 0, got 0"),
         ({"niqe": 1, "psnr": "0.1"}, "weight of 'psnr' must be a finite number above 0, got '0.1'"),

@@ -16,6 +16,7 @@ CONFIGS = {
     "niqe": {"metric_opts": {"type": "NIQE"}, "metric_mode": "NR", "lower_better": True},
     "musiq": {"metric_opts": {"type": "MUSIQ"}, "metric_mode": "NR"},
     "fid": {"metric_opts": {"type": "FID"}, "metric_mode": "NR", "lower_better": True},
+    "inception_score": {"metric_opts": {"type": "InceptionScore"}, "metric_mode": "NR"},
     "timmy": {"metric_opts": {"type": "TIMMY"}, "metric_mode": "NR"},
     "plain": {"metric_opts": {"type": "PLAIN"}, "metric_mode": "NR"},
 }
@@ -99,6 +100,12 @@ def test_environments_share_a_network_of_the_same_weights(fake, tmp_path):
     assert metrics.get(f"pyiqa:musiq@{weights}").network is not first.network, "another file by now"
 
 
+def test_weights_in_the_home_folder(fake, tmp_path, monkeypatch):
+    (tmp_path / "mine.pth").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert metrics.get("pyiqa:musiq@~/mine.pth").name == "pyiqa:musiq@mine"
+
+
 def test_missing_weights(fake):
     with pytest.raises(OSError, match=r"not in pyiqa's cache and cannot be downloaded \(URLError.*pyiqa:musiq@FILE"):
         metrics.get("pyiqa:musiq")
@@ -111,9 +118,10 @@ def test_unknown_name(fake):
         metrics.get("pyiqa:")
 
 
-def test_metrics_of_sets_are_refused(fake):
-    with pytest.raises(ValueError, match="pyiqa:fid scores sets of pictures"):
-        metrics.get("pyiqa:fid")
+@pytest.mark.parametrize("name", ["fid", "inception_score"])
+def test_metrics_of_sets_are_refused(fake, name):
+    with pytest.raises(ValueError, match=f"pyiqa:{name} scores sets of pictures"):
+        metrics.get(f"pyiqa:{name}")
 
 
 def test_missing_package(fake):
