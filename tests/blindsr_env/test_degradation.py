@@ -70,6 +70,7 @@ def test_photos_shrink_as_matlabs_but_at_the_border():
     inside = (slice(None), slice(3, -3), slice(3, -3))  # beyond it MATLAB continues a photo by its mirror image
     assert np.abs(small.pixels.transpose(2, 0, 1) - expected.clip(0, 255))[inside].max() < 0.51
     assert images.shrink(images.Photo("odd", pixels[:5, :3]), 0.1).pixels.shape == (1, 1, 3)
+    assert np.array_equal(images.shrink(images.Photo("same", pixels), 1).pixels, pixels)
     with pytest.raises(ValueError, match="above 0 and at most 1, got 1.5"):
         images.shrink(images.Photo("noise", pixels), 1.5)
 
