@@ -26,7 +26,7 @@ Path = str | os.PathLike[str]
 
 WEIGHTS = pathlib.Path(__file__).parent / "weights"
 
-SHIPPED_PREDICTORS = {4: WEIGHTS / "predictor_s.safetensors"}
+SHIPPED_PREDICTORS = {4: WEIGHTS / "predictor_s.safetensors", 2: WEIGHTS / "predictor_s_x2.safetensors"}
 """The predictors that come with the package, by scale, the default first."""
 
 SHIPPED_AGENTS = {name: WEIGHTS / f"{name}.safetensors" for name in ("amgan_rl", "amgan_rl_niqe", "amgan_rl_s")}

@@ -22,7 +22,7 @@ BLIND = ("predictor", "mean-code")
 
 
 class Upscaler:
-    """Makes photos larger by the generator's scale: 4, or 2 with a generator that doubles.
+    """Makes photos larger by the generator's scale: 4, or 2 with `amnet_s_x2`.
 
     Args:
         policy: what chooses the code: `predictor`, `mean-code`, a shipped agent (`amgan_rl`, `amgan_rl_niqe`,

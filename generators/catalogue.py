@@ -24,7 +24,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 DEFAULT_SCALE = 4
 
-SHIPPED: tuple[str, ...] = ("amnet", "amnet_l", "amnet_s", "amgan", "amgan_s")
+SHIPPED: tuple[str, ...] = ("amnet", "amnet_l", "amnet_s", "amgan", "amgan_s", "amnet_s_x2")
 """Trained weights inside the package, the default first: `amnet_l` is hardly better, and takes twice the time."""
 
 _WEIGHTS = Path(__file__).parent / "weights"

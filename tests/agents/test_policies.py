@@ -22,7 +22,6 @@ from blindsr_env.env import BlindSREnv
 from blindsr_env.vector_env import BlindSRVectorEnv
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
-from generators.codec import KernelCodec
 
 
 @pytest.fixture(scope="module")
@@ -186,12 +185,24 @@ def test_agents_start_as_the_shipped_predictor_where_its_actions_have_a_meaning(
 
 
 def test_agents_start_untrained_at_another_basis(generator):
-    narrow = generators.build("amnet_s", codec=KernelCodec.isotropic(2), scale=2).eval()
+    narrow = generators.build("amnet_s", scale=3).eval()
     photo = np.random.default_rng(0).integers(0, 256, (100, 120, 3), np.uint8)
     env = BlindSRVectorEnv(4, metric="psnr", patch_size=16, images=[photo], generator=narrow, output="torch")
     actor, shipped = DDPG(env).actor, checkpoints.load_predictor(checkpoints.shipped_predictor_file())[0]
     assert actor.settings == shipped.settings and not torch.equal(actor.last.weight, shipped.last.weight)
     assert not torch.equal(actor.centre, torch.zeros_like(actor.centre))
+
+
+def test_each_scale_has_a_predictor_of_its_own(tmp_path):
+    double = BlindSRVectorEnv(2, metric="psnr", patch_size=32, generator="amnet_s_x2")
+    observation, _ = double.reset(seed=0)
+    expected, _ = policies.load(checkpoints.WEIGHTS / "predictor_s_x2.safetensors", double).predict(observation)
+    for policy in (policies.load("predictor", double), DDPG(double)):
+        np.testing.assert_array_equal(policy.predict(observation)[0], expected)
+    named = {scale: policies.file_of("predictor", scale) for scale in (None, 4, 2, 3)}
+    assert named[2] != named[4] == named[None] == named[3]
+    with pytest.raises(CheckpointError, match="trained for scale 4, not 3: train one for it"):
+        policies.load("predictor", BlindSREnv(metric="psnr", generator=generators.build("amnet_s", scale=3).eval()))
 
 
 def test_damaged_predictors_are_refused_in_one_line(make, predictor_file, tmp_path):

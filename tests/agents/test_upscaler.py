@@ -50,6 +50,13 @@ def test_a_module_renders_and_an_agent_brings_its_generator(seen, tiny_generator
     assert Upscaler("amgan_rl_s@0.5").core.generator.name == "amgan_s"
 
 
+def test_a_generator_of_scale_2_brings_its_predictor(seen):
+    sr = Upscaler(generator="amnet_s_x2")(seen)
+    assert sr.shape == (40, 56, 3)
+    # Close to the photo seen large, whatever the code: nothing was read in another scale's language.
+    assert np.abs(sr.reshape(20, 2, 28, 2, 3).mean((1, 3)) - seen).mean() < 10
+
+
 def test_a_photo_without_colour_stays_so(seen):
     grey = seen[..., :1].repeat(3, axis=2)
     sr = Upscaler(**SMALL)(grey)
