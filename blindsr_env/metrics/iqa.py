@@ -94,14 +94,11 @@ def _shared(name: str, weights: str | Path | None) -> torch.nn.Module:
 def _load(name: str, weights: str | Path | None) -> torch.nn.Module:
     """Load the network, in evaluation mode, on the CPU."""
     options = {} if weights is None else {"pretrained_model_path": str(weights)}
+    create = _import("pyiqa").create_metric
     try:
         # Its check of the range would wait for the device at every call.
-        network: torch.nn.Module = _import("pyiqa").create_metric(
-            name, device="cpu", check_input_range=False, **options
-        )
+        network: torch.nn.Module = create(name, device="cpu", check_input_range=False, **options)
         return network
-    except PyiqaMissingError:
-        raise
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     except Exception as error:

@@ -632,6 +632,9 @@ def test_a_replay_older_than_its_agent_serves_and_another_agents_does_not(tmp_pa
     other.save(path, with_replay=True)
     assert torch.equal(DDPG.load(path, world()).replay.reward, other.replay.reward)
     tensors, metadata = checkpoint.read(beside)
+    subject.save(tmp_path / "first.safetensors", with_replay=True)
+    (tmp_path / "first.replay.safetensors").replace(beside)
+    assert DDPG.load(path, world()).replay is None, "both bear marks, not the same"
     for damaged in (tensors | {"reward": torch.zeros(41)}, {k: v for k, v in tensors.items() if k != "cursor"}):
         checkpoint.save(beside, damaged, metadata)
         with pytest.raises(CheckpointError, match="agent.replay.safetensors is not a whole replay's .* or remove it"):

@@ -22,6 +22,7 @@ from blindsr_env.env import BlindSREnv
 from blindsr_env.vector_env import BlindSRVectorEnv
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
+from generators.codec import KernelCodec
 
 
 @pytest.fixture(scope="module")
@@ -184,8 +185,9 @@ def test_agents_start_as_the_shipped_predictor_where_its_actions_have_a_meaning(
     assert expected.std(0).min() > 0 and DDPG(make(action="width")).predict(observation)[0].shape == (4, 1)
 
 
-def test_agents_start_untrained_at_another_basis(generator):
-    narrow = generators.build("amnet_s", scale=3).eval()
+@pytest.mark.parametrize("other", [{"scale": 3}, {"codec": KernelCodec.isotropic(2)}])
+def test_agents_start_untrained_at_another_basis(other):
+    narrow = generators.build("amnet_s", **other).eval()
     photo = np.random.default_rng(0).integers(0, 256, (100, 120, 3), np.uint8)
     env = BlindSRVectorEnv(4, metric="psnr", patch_size=16, images=[photo], generator=narrow, output="torch")
     actor, shipped = DDPG(env).actor, checkpoints.load_predictor(checkpoints.shipped_predictor_file())[0]

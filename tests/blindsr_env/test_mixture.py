@@ -141,6 +141,7 @@ def test_names_of_ones_own_inside(registered, pictures):
         ("niqe+0*psnr", "above 0, got 0"),
         ({"niqe": 1, "psnr": "0.1"}, "weight of 'psnr' must be a finite number above 0, got '0.1'"),
         ({"niqe": float("nan")}, "weight of 'niqe'"),
+        ({"niqe": float("inf")}, "weight of 'niqe' must be a finite number above 0, got inf"),
         ("niqe+0.1*niqe", "'niqe' is twice in the mixture"),
         ({}, "needs at least one metric"),
         ([], "needs at least one metric"),
