@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from blindsr_env import kernels, sharing
 from blindsr_env.core import BlindSRCore, dtype_of
 from blindsr_env.env import BlindSREnv
 from generators import memory
-from generators.tiles import OVERLAP, TILE
+from generators.tiles import OVERLAP
 
 BLIND = ("predictor", "mean-code")
 """Policies without a file of their own that need to know nothing but the photo."""
@@ -33,8 +34,8 @@ class Upscaler:
             file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`), or a frozen
             module of yours; None is the one that the agent was trained on, or `amnet`.
         action: the action space of the policy: `code`, `free-code` or `width`.
-        tile: side, LR pixels, of the tiles in which larger photos are rendered (see `generators.tiles`); None renders
-            them whole, which costs PSNR and memory.
+        tile: side, LR pixels, of the tiles in which larger photos are rendered (see `generators.tiles`); `"auto"` is
+            that of the training, 64 at scale 4; None renders photos whole, which costs PSNR and memory.
         self_ensemble: render each photo flipped and turned in eight ways and take the mean.
         dtype: precision of rendering, `float32`, `float16` or `bfloat16`.
         compile: fuse what the generator does between its convolutions, by `torch.compile`.
@@ -60,7 +61,7 @@ class Upscaler:
         generator: str | os.PathLike[str] | torch.nn.Module | None = None,
         *,
         action: str = "code",
-        tile: int | None = TILE,
+        tile: int | Literal["auto"] | None = "auto",
         self_ensemble: bool = False,
         dtype: str = "float32",
         compile: bool = False,
@@ -134,7 +135,7 @@ def check_blind(policy: str | os.PathLike[str]) -> None:
         raise ValueError(f"{policy!r} cannot choose for a photo alone: take predictor or an agent, or give the width")
 
 
-def check_tile(tile: int | None) -> None:
+def check_tile(tile: int | Literal["auto"] | None) -> None:
     """Raise a ValueError if tiles of that side, LR pixels, could not overlap."""
-    if tile is not None and tile <= 2 * OVERLAP:
-        raise ValueError(f"tile must be above {2 * OVERLAP}, got {tile}: take {TILE}, or null for whole photos")
+    if tile not in ("auto", None) and not (isinstance(tile, int) and tile > 2 * OVERLAP):
+        raise ValueError(f"tile must be above {2 * OVERLAP}, got {tile}: take auto, or null for whole photos")

@@ -210,7 +210,8 @@ class BlindSRCore(Scorer):
         low, high = self.codec.width_range
         if not low <= width <= high:
             raise ValueError(
-                f"width must lie in {low:g} to {high:g}, as {self.generator.name}'s kernels do, got {width:g}"
+                f"width must lie in {low:g} to {high:g}, as {self.generator.name}'s kernels do, got {width:g}: "
+                "give another"
             )
 
     def _degraded(

@@ -7,7 +7,7 @@ import os
 import warnings
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -65,7 +65,7 @@ def generator(
 
 def wrapped(
     source: str | os.PathLike[str] | torch.nn.Module | None,
-    tile: int | None,
+    tile: int | Literal["auto"] | None,
     self_ensemble: bool,
     device: torch.device | str,
     dtype: torch.dtype = torch.float32,
@@ -73,12 +73,14 @@ def wrapped(
 ) -> Any:
     """Return a shared generator, as `Tiled` with tiles of that side, LR pixels, as `SelfEnsemble`, as both or bare.
 
+    `"auto"` is `Tiled`'s own choice of a side.
+
     Raises:
         ValueError: as `generator`, or the tile is too small for its overlap.
     """
     bare = generator(source, device, dtype, compiled)
     each = SelfEnsemble(bare) if self_ensemble else bare
-    return each if tile is None else Tiled(each, tile)
+    return each if tile is None else Tiled(each, None if tile == "auto" else tile)
 
 
 def _is_compiled(module: torch.nn.Module) -> bool:

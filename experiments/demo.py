@@ -19,7 +19,7 @@ from agents import policies
 from agents.checkpoints import shipped_predictor
 from agents.interruption import Interruption
 from agents.upscaler import Upscaler
-from blindsr_env import images
+from blindsr_env import images, sharing
 from blindsr_env.degradation import degrade
 from blindsr_env.env import BlindSREnv
 from blindsr_env.kernels import WIDTH_RANGE, gaussian_profile
@@ -48,6 +48,9 @@ OURS = 1.8
 
 LARGEST = 512
 """LR pixels on the long side of what the page renders; larger photos are shrunk first."""
+
+PATCH = 288
+"""Side of a scene's picture where the visitor is the agent: nine of NIQE's blocks."""
 
 UPLOAD = "50mb"
 """Largest file that the page takes."""
@@ -260,15 +263,17 @@ def environment(settings: Demo, action: str = "width") -> BlindSREnv:
         settings: generator, metric and device.
         action: the action space; scenes are the same in all.
     """
+    device = pick_device(settings.device)
+    scale = sharing.generator(settings.generator, device, torch.float32).scale
     return BlindSREnv(
         metric=settings.metric,
         generator=settings.generator,
         action=action,
         report=() if settings.metric == "psnr" else ("psnr",),
-        device=pick_device(settings.device),
+        device=device,
         split="test",
         render_mode="rgb_array",
-        patch_size=72,
+        patch_size=PATCH // scale,
     )
 
 
@@ -276,7 +281,7 @@ def shown(settings: Demo, seed: int) -> tuple[Picture, str]:
     """Show a scene before it is played: the photo that the agent sees, enlarged without smoothing."""
     env = environment(settings)
     seen, _ = env.reset(seed=seed)
-    return seen.repeat(4, axis=0).repeat(4, axis=1), f"Scene {seed}. How wide was the blur?"
+    return seen.repeat(env.core.scale, axis=0).repeat(env.core.scale, axis=1), f"Scene {seed}. How wide was the blur?"
 
 
 def played(settings: Demo, seed: int, width: float) -> tuple[Picture | None, str]:

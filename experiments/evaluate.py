@@ -85,6 +85,8 @@ class Evaluate:
             raise ValueError("give generator or generators, not both")
         if self.images in ({}, []) or self.generators == [] or not self.tiles or not self.self_ensemble:
             raise ValueError("give at least one generator, one folder of photos, one way of tiles and of self_ensemble")
+        # In one order, so that tables and boards know equal choices as such.
+        object.__setattr__(self, "widths", tuple(sorted(self.widths)))
         labels.distinct(labels.of_policies(self.policies), "policy")
         labels.distinct([str(width) for width in self.widths], "width")
         labels.distinct([str(tile) for tile in self.tiles], "tile")

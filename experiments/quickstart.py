@@ -31,8 +31,8 @@ class Quickstart:
         images: folder of HR photos to train on; without it, the built-in ones.
         held_out: folder of HR photos to score on, which are never trained on; without it, the built-in ones.
         scenes: number of held-out scenes, spread evenly over the photos.
-        patch_size: side of a scene's LR patch, in pixels. 72 makes 3x3 of NIQE's blocks; with fewer, NIQE behaves
-            differently than on whole photos.
+        patch_size: side of a scene's LR patch, in pixels. 72 makes 3x3 of NIQE's blocks at scale 4; with fewer, NIQE
+            behaves differently than on whole photos.
         metric: reward metric, for example `niqe` or `niqe+0.1*psnr`.
         algorithm: `pathwise`, which follows the metric's own gradient, or `group-pg`, for metrics without one.
         generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`, `amnet_s_x2`), a

@@ -21,7 +21,7 @@ class Entry:
         generator: name of the generator.
         scale: its scale.
         action: action space.
-        widths: kernel widths that the gains are means over, ascending.
+        widths: kernel widths that the gains are means over.
         policy: what the policy or recipe is called.
         agents: what the agents of a recipe are called, `NAME/SEED`; None for a single policy.
         gains: over the true code by metric, positive is better; over photos, of recipes over seeds and photos.
@@ -96,5 +96,5 @@ def _entries(sheet: Sheet, metric: str) -> Iterable[Entry]:
 
 def _entry(sheet: Sheet, name: str, agents: tuple[str, ...] | None, of_metric: dict[str, Any], metric: str) -> Entry:
     gains = {each: Interval(**measured["gain"]) for each, measured in of_metric.items()}
-    broken, widths = of_metric[metric].get("broken", 0), tuple(sorted(sheet.widths))
-    return Entry(sheet.set, sheet.generator, sheet.scale, sheet.action, widths, name, agents, gains, broken)
+    broken = of_metric[metric].get("broken", 0)
+    return Entry(sheet.set, sheet.generator, sheet.scale, sheet.action, sheet.widths, name, agents, gains, broken)

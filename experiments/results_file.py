@@ -55,12 +55,10 @@ class ResultsFile:
         self.path = None if path is None else vacant(path, config, identity)
         self._written = False
         if self.path is not None:
-            made = [folder for folder in self.path.parents if not folder.exists()]  # the innermost first
-            with suppress(_Tried), atomic_write(self.path):
+            # In the nearest folder there is: a command that ends without figures should leave no empty one behind.
+            there = next(folder for folder in self.path.absolute().parents if folder.exists())
+            with suppress(_Tried), atomic_write(there / self.path.name):
                 raise _Tried  # so that nothing is written
-            for folder in made:  # a command that ends without figures leaves no empty folder behind
-                with suppress(OSError):
-                    folder.rmdir()
 
     def keep(self, figures: Mapping[str, Any], *, whole: bool) -> bool:
         """Write what has been measured so far; say whether it was written.

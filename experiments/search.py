@@ -135,7 +135,8 @@ def search(settings: Search) -> dict[str, Any]:
     learned = [*settings.starts, *([] if settings.predictor is None else [settings.predictor])]
     generator = settings.generator or policies.generator_of(learned, device) or GENERATOR
     settings = replace(settings, generator=generator)
-    identity = {} if settings.output is None else _identity(settings)  # of the files as they are now
+    shared = sharing.generator(generator, device, dtype_of(settings.dtype))  # the one that renders
+    identity = {} if settings.output is None else _identity(settings, shared.scale)  # of the files as they are now
     output = ResultsFile(settings.output, labels.short(asdict(settings)), settings.seed, identity)
     held_out = _held_out(settings)
     views = [held_out.turned(flip) for flip in range(1, settings.views)]
@@ -226,9 +227,8 @@ def _figures(settings: Search, held_out: HeldOut, valid: NDArray[np.bool_], runs
     return figures
 
 
-def _identity(settings: Search) -> dict[str, Any]:
+def _identity(settings: Search, scale: int) -> dict[str, Any]:
     """Give the digests of the files that the figures depend on."""
-    scale = sharing.generator(settings.generator, pick_device(settings.device), dtype_of(settings.dtype)).scale
     return {
         "generator": digests.of_generator(settings.generator),
         "images": digests.of_photos(settings.images),
@@ -252,7 +252,7 @@ def _held_out(settings: Search) -> HeldOut:
     }
     kind, device = dtype_of(settings.dtype), torch.device(environment["device"])
     low, high = sharing.generator(settings.generator, device, kind).codec.width_range
-    for width in settings.widths or ():
+    for width in settings.of_whole if settings.patch_size is None else settings.widths or ():
         if not low <= width <= high:  # its true code lies outside the box, so a search could not even start there
             raise ValueError(f"the generator knows widths from {low:g} to {high:g}, not {width:g}: take one of those")
     if settings.patch_size is not None:

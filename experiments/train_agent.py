@@ -58,8 +58,8 @@ class TrainAgent:
         action: what the agent chooses. `code`: 15 numbers that describe the blur kernel, scaled so that Gaussian
             kernels fill 80% of the box [-1, 1]; `free-code`: the same 15 numbers, scaled so that they also reach codes
             that no kernel has; `width`: one number, the Gaussian's width.
-        patch_size: side of a scene's LR patch, in pixels, or its height and width, `[80, 120]`. 72 has nine of
-            NIQE's blocks; 64, the paper's, has four, as 48 has.
+        patch_size: side of a scene's LR patch, in pixels, or its height and width, `[80, 120]`. At scale
+            4, 72 has nine of NIQE's blocks; 64, the paper's, has four, as 48 has. At scale 2 take twice as many pixels.
         dtype: precision of rendering during training, `float32`, `float16` (faster on GPUs) or `bfloat16` (faster on
             CPUs with AMX); held-out scenes are rendered in float32.
         cuda_graphs: on a GPU, launch rendering and scoring as recorded CUDA graphs, which is faster; see `BlindSREnv`.

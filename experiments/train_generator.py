@@ -44,7 +44,7 @@ class TrainGenerator(TrainingSettings):
     steps: int = 500_000
     arch: str = "amnet"
     modulation: Literal["amlayer", "adain"] = "amlayer"
-    scale: int = 4
+    scale: int = generators.DEFAULT_SCALE
     init: str | None = None
     code_noise: float = 0.0
 

@@ -6,7 +6,7 @@ from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tqdm import tqdm
 
@@ -19,7 +19,6 @@ from blindsr_env.core import BlindSRCore, dtype_of
 from experiments import digests, labels
 from experiments.devices import pick_device
 from experiments.provenance import NOTE, Provenance, identity
-from generators.tiles import TILE
 
 UNWRITTEN = {".avif", ".gif", ".heic", ".jp2", ".jxl", ".pbm", ".pgm", ".ppm", ".tga"}
 """Endings of pictures in formats that are not written here."""
@@ -49,8 +48,9 @@ class Upscale:
         action: what the policy chooses. `code`: 15 numbers that describe the blur kernel, scaled so that Gaussian
             kernels fill 80% of the box [-1, 1]; `free-code`: the same 15 numbers, scaled so that they also reach codes
             that no kernel has; `width`: one number, the Gaussian's width.
-        tile: side, in pixels of the photo, of the tiles in which larger photos are rendered; null renders them whole,
-            which costs PSNR and memory. See `generators.tiles`.
+        tile: side, in pixels of the photo, of the tiles in which larger photos are rendered; `auto` is that of the
+            generators' training, 64 at scale 4 and 128 at scale 2; null renders them whole, which costs PSNR and
+            memory. See `generators.tiles`.
         self_ensemble: render each photo flipped and turned in eight ways and take the mean, which gains about 0.1 dB of
             PSNR, softens a little, and takes eight times as long.
         dtype: precision of rendering, `float32`, `float16` or `bfloat16`. On a GPU `float16`, and on a CPU with AMX
@@ -68,7 +68,7 @@ class Upscale:
     width: float | None = None
     generator: str | None = None
     action: str = "code"
-    tile: int | None = TILE
+    tile: int | Literal["auto"] | None = "auto"
     self_ensemble: bool = False
     dtype: str = "float32"
     compile: bool = False
@@ -245,7 +245,7 @@ def _how(settings: Upscale, core: BlindSRCore) -> dict[str, Any]:
         **begun,  # where its way begins
         "width": settings.width,
         "action": settings.action,
-        "tile": settings.tile,
+        "tile": getattr(core.generator, "tile", None),
         "self_ensemble": settings.self_ensemble,
         "dtype": settings.dtype,
     }

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from blindsr_env import degradation, images, kernels, metrics
 from generators import AMNet, ByKernel
+from generators.kernels import WIDTH_RANGE
 
 
 class Validation:
@@ -22,9 +23,15 @@ class Validation:
 
     Raises:
         ImageError: there is no photo, or one that cannot be read or is too small to blur.
+        ValueError: a width that networks of the scale are not trained for.
     """
 
     def __init__(self, folder: str, widths: tuple[float, ...], scale: int, device: torch.device) -> None:
+        low, high = WIDTH_RANGE[scale]
+        if not all(low <= width <= high for width in widths):
+            raise ValueError(
+                f"widths must lie in {low:g} to {high:g} at scale {scale}, got {list(widths)}: give validation_widths"
+            )
         self.widths = widths
         self._psnr = metrics.get("psnr", scale=scale)
         self._scenes: list[tuple[Tensor, Tensor, Tensor]] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 from generators import checkpoint, peers
 from generators.amnet import AMNet, Architecture
 from generators.by_kernel import ByKernel
-from generators.catalogue import build, files, find, is_checkpoint, load, load_amnet, names, save
+from generators.catalogue import DEFAULT_SCALE, build, files, find, is_checkpoint, load, load_amnet, names, save
 from generators.checkpoint import CheckpointError
 from generators.codec import KernelCodec
 from generators.compiled import Compiled
@@ -23,6 +23,7 @@ __all__ = [
     "ByKernel",
     "CheckpointError",
     "Compiled",
+    "DEFAULT_SCALE",
     "KernelCodec",
     "SelfEnsemble",
     "Tiled",

@@ -23,6 +23,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 """Networks by name, at scale 4 with AMLayer."""
 
 DEFAULT_SCALE = 4
+"""The scale of what is named after its architecture alone."""
 
 SHIPPED: tuple[str, ...] = ("amnet", "amnet_l", "amnet_s", "amgan", "amgan_s", "amnet_s_x2")
 """Trained weights inside the package, the default first: `amnet_l` is hardly better, and takes twice the time."""

@@ -12,8 +12,10 @@ from generators.amnet import AMNet
 from generators.by_kernel import ByKernel
 from generators.wrapper import Wrapper
 
-TILE = 64
-"""Side of a tile, LR pixels: that of the patches that the shipped generators were trained on."""
+SIDE = 256
+"""Side of a tile in the picture where none is given: that of the HR patches that the shipped generators learned from.
+
+In LR pixels, 64 at scale 4 and 128 at scale 2."""
 
 OVERLAP = 8
 """LR pixels that neighbours share; more changes PSNR by less than 0.01 dB."""
@@ -31,7 +33,7 @@ class Tiled(Wrapper):
 
     Args:
         generator: G, frozen, or a wrapper of it.
-        tile: side of a tile, LR pixels.
+        tile: side of a tile, LR pixels; None for the one of the shipped generators' training, 256 over the scale.
         overlap: LR pixels that neighbours share at least; there one fades into the other.
 
     Raises:
@@ -39,8 +41,9 @@ class Tiled(Wrapper):
         ValueError: a tile is not larger than two overlaps.
     """
 
-    def __init__(self, generator: AMNet | ByKernel | Wrapper, tile: int = TILE, overlap: int = OVERLAP) -> None:
+    def __init__(self, generator: AMNet | ByKernel | Wrapper, tile: int | None = None, overlap: int = OVERLAP) -> None:
         super().__init__(generator)
+        tile = SIDE // self.scale if tile is None else tile
         if overlap < 0 or tile <= 2 * overlap:
             raise ValueError(f"a tile must be larger than two overlaps of {overlap}, got {tile}")
         self.tile, self.overlap = tile, overlap

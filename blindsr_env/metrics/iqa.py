@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,8 @@ class PyiqaMissingError(ImportError, ValueError):
 class Iqa:
     """One metric of pyiqa. Its direction and whether it needs a reference are those of pyiqa's own table.
 
-    Scores only, no gradient. The network, which all metrics of one name share, moves to the device of the pictures that
-    it is given. What is too small for it is its own error: pyiqa's table states no minimum.
+    Scores only, no gradient. The network moves to the device of the pictures that it is given. What is too small for
+    it is its own error: pyiqa's table states no minimum.
 
     Args:
         name: as in `pyiqa.list_models()`.
@@ -55,7 +54,7 @@ class Iqa:
         self.name = f"pyiqa:{name}" if weights is None else f"pyiqa:{name}@{Path(weights).stem}"
         self.lower_is_better = bool(entry.get("lower_better", False))
         self.needs_reference = entry["metric_mode"] == "FR"
-        self.network = _shared(name, weights)
+        self.network = _load(name, weights)
 
     @torch.no_grad()
     def __call__(self, sr: Tensor, hr: Tensor | None = None) -> Tensor:
@@ -74,21 +73,6 @@ def _import(module: str) -> Any:
         raise _missing(error) from error
     except Exception as error:  # a torchvision built for another torch, for one, raises RuntimeError
         raise PyiqaMissingError(f"pyiqa cannot be imported ({_line(error)}); {INSTALL}") from error
-
-
-_networks: weakref.WeakValueDictionary[tuple[object, ...], torch.nn.Module] = weakref.WeakValueDictionary()
-
-
-def _shared(name: str, weights: str | Path | None) -> torch.nn.Module:
-    """Load the network once for all single environments of a vector: some take hundreds of megabytes."""
-    key: tuple[object, ...] = (name,)
-    if weights is not None:
-        path = Path(weights).resolve()
-        key = (name, path, path.stat().st_mtime_ns)  # what was written anew is another network
-    network = _networks.get(key)
-    if network is None:
-        network = _networks[key] = _load(name, weights)
-    return network
 
 
 def _load(name: str, weights: str | Path | None) -> torch.nn.Module:

@@ -195,7 +195,7 @@ def test_agents_start_untrained_at_another_basis(other):
     assert not torch.equal(actor.centre, torch.zeros_like(actor.centre))
 
 
-def test_each_scale_has_a_predictor_of_its_own(tmp_path):
+def test_each_scale_has_a_predictor_of_its_own():
     double = BlindSRVectorEnv(2, metric="psnr", patch_size=32, generator="amnet_s_x2")
     observation, _ = double.reset(seed=0)
     expected, _ = policies.load(checkpoints.WEIGHTS / "predictor_s_x2.safetensors", double).predict(observation)

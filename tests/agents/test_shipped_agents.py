@@ -7,7 +7,7 @@ import pytest
 
 import agents
 import generators
-from agents.checkpoints import SHIPPED_AGENTS, load_predictor
+from agents.checkpoints import SHIPPED_AGENTS, SHIPPED_PREDICTORS, load_predictor
 from agents.ddpg import DDPG
 from blindsr_env.env import BlindSREnv
 from generators.checkpoint import CheckpointError
@@ -33,6 +33,18 @@ def test_shipped_agents_act_by_name(name):
         all(word in card for word in ("research use", "| training |", "NIQE gain", "Limits:")) and "TABLE" not in card
     )
     assert f"(agents/weights/{name}.md)" in README.read_text()
+
+
+@pytest.mark.parametrize(("scale", "path"), SHIPPED_PREDICTORS.items())
+def test_shipped_predictors_speak_their_scales_language_and_have_cards(scale, path):
+    network, meaning = load_predictor(path)
+    assert (meaning.kind, meaning.scale) == ("code", scale)
+    assert meaning.basis == generators.KernelCodec.isotropic(scale).fingerprint
+    card = path.with_suffix(".md").read_text()
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    assert card.startswith(f"# {path.stem}\n") and f"{parameters:,}" in card
+    assert all(word in card for word in ("| licence", "| training", "device", "Limits:"))
+    assert f"(agents/weights/{path.stem}.md)" in README.read_text()
 
 
 @pytest.mark.parametrize("name", SHIPPED_AGENTS)

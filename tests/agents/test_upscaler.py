@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import generators
-from agents import Upscaler
+from agents import Upscaler, checkpoints, policies
 from blindsr_env import kernels
+from generators import checkpoint
 
 SMALL = dict(generator="amnet_s", tile=None)
 
@@ -51,10 +52,16 @@ def test_a_module_renders_and_an_agent_brings_its_generator(seen, tiny_generator
 
 
 def test_a_generator_of_scale_2_brings_its_predictor(seen):
-    sr = Upscaler(generator="amnet_s_x2")(seen)
-    assert sr.shape == (40, 56, 3)
-    # Close to the photo seen large, whatever the code: nothing was read in another scale's language.
-    assert np.abs(sr.reshape(20, 2, 28, 2, 3).mean((1, 3)) - seen).mean() < 10
+    upscaler = Upscaler(generator="amnet_s_x2")
+    assert upscaler(seen).shape == (40, 56, 3)
+    own = policies.load(checkpoints.WEIGHTS / "predictor_s_x2.safetensors")
+    np.testing.assert_array_equal(upscaler.policy.predict(seen)[0], own.predict(seen)[0])
+
+
+@pytest.mark.parametrize(("generator", "side"), [("amnet_s", 64), ("amnet_s_x2", 128)])
+def test_tiles_are_as_large_as_the_patches_of_the_training(generator, side):
+    training = checkpoint.read(generators.find(generator))[1]["training"]["settings"]
+    assert Upscaler(generator=generator).core.generator.tile == side == training["patch_size"]
 
 
 def test_a_photo_without_colour_stays_so(seen):

@@ -635,7 +635,7 @@ def test_metrics_are_of_the_generators_scale(make, twice):
         (lambda sr: sr.mean(), r"a tensor of shape \(\) for 2 pictures"),
         (lambda sr: sr.mean((1, 2, 3)).detach().numpy(), "ndarray for 2 pictures"),
         (lambda sr: None, "NoneType for 2 pictures"),
-        (lambda sr: sr.mean((1, 2, 3)).to("meta"), "scores on meta of pictures on cpu, where they belong"),
+        (lambda sr: sr.mean((1, 2, 3)).to("meta"), "scores on meta of pictures on cpu: return scores.to"),
     ],
 )
 @pytest.mark.parametrize("gradient", [False, True])

@@ -1,6 +1,5 @@
 """The adapter to pyiqa: with a stand-in for pyiqa, and with the real one where it is installed."""
 
-import os
 import sys
 import types
 from urllib.error import URLError
@@ -89,15 +88,6 @@ def test_local_weights(fake, tmp_path):
         metrics.get("pyiqa:musiq@nowhere.pth")
     with pytest.raises(ValueError, match=r"pyiqa:plain cannot use the weights .*unexpected keyword"):
         metrics.get(f"pyiqa:plain@{weights}")
-
-
-def test_environments_share_a_network_of_the_same_weights(fake, tmp_path):
-    weights = tmp_path / "home.pth"
-    weights.touch()
-    first, second = (metrics.get(f"pyiqa:musiq@{weights}") for _ in range(2))
-    assert first.network is second.network is not metrics.get("pyiqa:niqe").network
-    os.utime(weights, ns=(1, 1))
-    assert metrics.get(f"pyiqa:musiq@{weights}").network is not first.network, "another file by now"
 
 
 def test_weights_in_the_home_folder(fake, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import generators
 from agents.checkpoints import shipped_predictor_file
 from blindsr_env import images, metrics
 from experiments import benchmark as module
@@ -165,7 +166,10 @@ def test_an_agent_learns_in_the_environment_of_its_settings(settings, tmp_path, 
 
 def test_what_it_scores_beside_the_agents(settings, twice, tmp_path):
     assert settings(action="width").evaluation([]).policies == ("true-code",)
-    assert settings(generator=twice).evaluation([]).policies == ("true-code",), "no predictor is for scale 2"
+    assert settings(generator=twice).evaluation([]).policies == ("predictor",)
+    generators.save(tmp_path / "x3.safetensors", generators.build("amnet_s", scale=3), {})
+    thrice = settings(generator=str(tmp_path / "x3.safetensors"))
+    assert thrice.evaluation([]).policies == ("true-code",), "no predictor is for scale 3"
     assert settings(actor="untrained:predictor_s").evaluation([]).policies == ("true-code",)
     named = settings(actor="amgan_rl_s").evaluation([])
     assert (named.policies, named.predictor) == (("predictor",), "amgan_rl_s")

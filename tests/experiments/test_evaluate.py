@@ -13,11 +13,11 @@ import torch
 
 import generators
 from agents import checkpoints, networks
-from agents.checkpoints import SHIPPED_AGENTS
+from agents.checkpoints import SHIPPED_AGENTS, SHIPPED_PREDICTORS
 from agents.meaning import ActionMeaning
 from blindsr_env import degradation, images, kernels, metrics
+from experiments import digests, results_file, scoring
 from experiments import evaluate as module
-from experiments import results_file, scoring
 from experiments.evaluate import Evaluate, evaluate, table, table_of_differences
 from experiments.results_file import vacant, write_results
 from experiments.scoring import _entry, _mean, differences
@@ -107,10 +107,10 @@ def test_policies_choose_in_the_action_space_asked_for(folder, tiny_checkpoint, 
     (tmp_path / "half_policy.py").write_text(
         "import numpy as np\n\n\ndef policy(env):\n    return lambda seen: np.full((len(seen), 1), 0.5, np.float32)\n"
     )
-    settings = dict(images=str(folder), widths=(3.05, 2.0), metrics=("psnr",), generator=tiny_checkpoint, output=None)
+    settings = dict(images=str(folder), widths=(2.0, 3.05), metrics=("psnr",), generator=tiny_checkpoint, output=None)
     figures = evaluate(Evaluate(policies=("half_policy:policy",), action="width", device="cpu", **settings))
     own, true = (np.array(entry["psnr"]["scores"]) for entry in reversed(figures["policies"].values()))
-    assert own[:, 0] == pytest.approx(true[:, 0], abs=1e-3) and (np.abs(own - true)[:, 1] > 1e-2).all()
+    assert own[:, 1] == pytest.approx(true[:, 1], abs=1e-3) and (np.abs(own - true)[:, 0] > 1e-2).all()
 
 
 def test_the_seed_is_that_of_chance_and_of_the_intervals(folder, tiny_checkpoint, monkeypatch):
@@ -413,6 +413,19 @@ def test_another_version_of_ones_own_policy_gets_a_file_of_its_own(folder, tiny_
         settings = dict(images=str(folder), widths=(2.0,), metrics=("psnr",), generator=tiny_checkpoint, device="cpu")
         evaluate(Evaluate(policies=("own_policy:policy@0.5", "true-code"), output="r.json", **settings))
     assert sorted(path.name for path in tmp_path.glob("r*.json")) == ["r.json", "r_2.json"]
+
+
+def test_the_predictor_of_the_scale_is_what_a_run_is_known_by(folder, tmp_path):
+    output = tmp_path / "r.json"
+    settings = dict(images=str(folder), widths=(2.0,), metrics=("psnr",), device="cpu")
+    evaluate(Evaluate(generator="amnet_s_x2", policies=("predictor",), output=str(output), **settings))
+    of = {scale: digests.of_checkpoint(path) for scale, path in SHIPPED_PREDICTORS.items()}
+    identity = json.loads(output.read_text())["identity"]
+    assert identity["policies"] == [of[2]] and identity["predictor"] == of[2] != of[4]
+
+
+def test_widths_are_in_one_order():
+    assert Evaluate(widths=(2.6, 0.2, 1.3)).widths == (0.2, 1.3, 2.6)
 
 
 def test_generators_of_other_scales_are_not_compared(tiny_checkpoint, twice, folder):

@@ -111,12 +111,6 @@ def test_other_widths_are_another_board_and_not_beside_the_paper(write):
     assert "widths 2.6:" in second and "paper" not in second
 
 
-def test_the_order_of_widths_makes_no_other_board(write):
-    folder = write(a=sheet(p=measured(niqe=0.1)), b=sheet(widths=[2.6, 0.2, 1.3], q=measured(niqe=0.9)))
-    (board,) = leaderboard(Leaderboard(results=folder)).split("\n\n")
-    assert "widths 0.2, 1.3, 2.6:" in board and board.index(" q ") < board.index(" p ")
-
-
 def test_what_one_file_left_out_is_no_other_policy(write):
     some = measured(niqe=0.1, psnr=0.2)
     some["niqe"]["broken"] = 3
