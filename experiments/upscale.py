@@ -49,8 +49,8 @@ class Upscale:
             kernels fill 80% of the box [-1, 1]; `free-code`: the same 15 numbers, scaled so that they also reach codes
             that no kernel has; `width`: one number, the Gaussian's width.
         tile: side, in pixels of the photo, of the tiles in which larger photos are rendered; `auto` is that of the
-            generators' training, 64 at scale 4 and 128 at scale 2; null renders them whole, which costs PSNR and
-            memory. See `generators.tiles`.
+            generators' training, 64 at scale 4 and 128 at scale 2; null renders them whole, which costs memory and
+            PSNR, the more the larger they are. See `generators.tiles`.
         self_ensemble: render each photo flipped and turned in eight ways and take the mean, which gains about 0.1 dB of
             PSNR, softens a little, and takes eight times as long.
         dtype: precision of rendering, `float32`, `float16` or `bfloat16`. On a GPU `float16`, and on a CPU with AMX

@@ -36,11 +36,13 @@ def grow(small: AMNet, architecture: Architecture, name: str, rng: torch.Generat
         ValueError: the architecture does not hold the smaller one.
     """
     old = small.architecture
-    if (old.scale, old.modulation) != (architecture.scale, architecture.modulation):
-        raise ValueError(
-            f"{small.name} has scale {old.scale} and {old.modulation}, the new network scale {architecture.scale} and "
-            f"{architecture.modulation}: a network grows in width and blocks only"
-        )
+    for what in ("scale", "modulation"):
+        was, new = getattr(old, what), getattr(architecture, what)
+        if was != new:
+            raise ValueError(
+                f"{small.name} has {what} {was}, the new network {new}: a network grows in width and blocks only, "
+                f"give {what} {was}"
+            )
     if architecture.width % old.width or architecture.blocks < old.blocks:
         raise ValueError(
             f"{small.name} has {old.blocks} blocks of {old.width} channels, the new network {architecture.blocks} of "

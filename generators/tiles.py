@@ -29,7 +29,7 @@ class Tiled(Wrapper):
 
     AMLayers replace their features' statistics over the whole picture. Those of a large photo are others than a patch's
     in training: of LR photos of some 300 pixels, rendered whole, PSNR is 0.1 to 0.6 dB lower, most where the kernel is
-    wide. In tiles memory is bounded, too.
+    wide, and larger ones may come out covered with worms. In tiles memory is bounded, too.
 
     Args:
         generator: G, frozen, or a wrapper of it.

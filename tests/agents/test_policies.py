@@ -203,7 +203,7 @@ def test_each_scale_has_a_predictor_of_its_own():
         np.testing.assert_array_equal(policy.predict(observation)[0], expected)
     named = {scale: policies.file_of("predictor", scale) for scale in (None, 4, 2, 3)}
     assert named[2] != named[4] == named[None] == named[3]
-    with pytest.raises(CheckpointError, match="trained for scale 4, not 3: train one for it"):
+    with pytest.raises(CheckpointError, match="trained for scale 4, not 3: take a generator of scale 4, or train one"):
         policies.load("predictor", BlindSREnv(metric="psnr", generator=generators.build("amnet_s", scale=3).eval()))
 
 
