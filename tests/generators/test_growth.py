@@ -68,8 +68,8 @@ def test_the_smaller_network_and_the_callers_random_numbers_stay():
     [
         (Architecture(2, 6), "multiple"),
         (Architecture(1, 4), "fewer"),
-        (Architecture(2, 4, scale=2), "scale 2"),
-        (Architecture(2, 4, modulation="adain"), "adain"),
+        (Architecture(2, 4, scale=2), "scale 4, the new network 2: .*, give scale 4"),
+        (Architecture(2, 4, modulation="adain"), "modulation amlayer, the new network adain"),
     ],
 )
 def test_what_does_not_hold_the_smaller_one_is_refused(architecture, cause):
