@@ -99,7 +99,8 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         report: further metrics for `info`, so that a won reward shows its price.
         device: where networks, photos and metrics live.
         dtype: of the rendering, `"float32"`, `"float16"` or `"bfloat16"`. Half precision changes scores a little,
-            float16 least, and is faster on GPUs; bfloat16 also on CPUs with AMX, elsewhere it is slower there.
+            float16 least, and is faster on GPUs; bfloat16 also on CPUs with AMX or AVX-512 BF16, elsewhere it
+            is slower there.
         gradient: whether `info` gives the reward's gradient, see above.
         cuda_graphs: on a GPU, launch rendering and scores at once, as graphs recorded at the second step and reset: the
             same numbers, several times as fast where the host is slower than the GPU. For row counts that stay the

@@ -64,7 +64,8 @@ class Search:
             of them at random. Without it, 0.2, 1.3 and 2.6 for whole photos, and anything in the generator's range for
             crops.
         report: further metrics, which show the price of the reward.
-        dtype: precision of rendering, `float32`, `float16` (faster on GPUs) or `bfloat16` (faster on CPUs with AMX).
+        dtype: precision of rendering, `float32`, `float16` (faster on GPUs) or `bfloat16` (faster on CPUs with AMX
+            or AVX-512 BF16).
         cuda_graphs: on a GPU, launch rendering and scoring as recorded CUDA graphs, which is faster; see `BlindSREnv`.
         compile: fuse what the generator does between its convolutions, by `torch.compile`: on several cores of a
             CPU renders take 0.6 to 0.8 of the time, after half a minute to two minutes of compiling, anew for photos of

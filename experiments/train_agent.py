@@ -61,7 +61,7 @@ class TrainAgent:
         patch_size: side of a scene's LR patch, in pixels, or its height and width, `[80, 120]`. At scale
             4, 72 has nine of NIQE's blocks; 64, the paper's, has four, as 48 has. At scale 2 take twice as many pixels.
         dtype: precision of rendering during training, `float32`, `float16` (faster on GPUs) or `bfloat16` (faster on
-            CPUs with AMX); held-out scenes are rendered in float32.
+            CPUs with AMX or AVX-512 BF16); held-out scenes are rendered in float32.
         cuda_graphs: on a GPU, launch rendering and scoring as recorded CUDA graphs, which is faster; see `BlindSREnv`.
         compile: fuse what the generator does between its convolutions, by `torch.compile`: on several cores of a
             CPU renders take 0.6 to 0.8 of the time, after half a minute to two minutes of compiling, anew for photos of

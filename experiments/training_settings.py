@@ -39,7 +39,7 @@ class TrainingSettings:
             mode; on GPUs `reduce-overhead` replays CUDA graphs, and `max-autotune` also tries several kernels for each
             layer.
         amp: train in mixed precision (autocast to bfloat16). It pays on GPUs, and on CPUs with AMX,
-            which train 2 to 4 times as fast with it.
+            which train 2 to 4 times as fast with it, or with AVX-512 BF16, 1.8 to 2 times as fast.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`; under torchrun each process takes the
             GPU of its local rank.
         soften: blur half of the HR crops beforehand by a Gaussian of random width up to this (HR pixels), so that the

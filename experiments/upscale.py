@@ -54,7 +54,8 @@ class Upscale:
         self_ensemble: render each photo flipped and turned in eight ways and take the mean, which gains about 0.1 dB of
             PSNR, softens a little, and takes eight times as long.
         dtype: precision of rendering, `float32`, `float16` or `bfloat16`. On a GPU `float16`, and on a CPU with AMX
-            `bfloat16`, is several times as fast, and changes pixels by a few tenths of a grey level on average.
+            `bfloat16`, is several times as fast, with AVX-512 BF16 up to twice, and changes pixels by a few tenths of a
+            grey level on average.
         compile: fuse what the generator does between its convolutions, by `torch.compile`: on several cores of a
             CPU photos take 0.6 to 0.8 of the time, after half a minute to two minutes of compiling, anew for photos of
             other sizes. Needs a C++ compiler.
