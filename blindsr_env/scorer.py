@@ -257,6 +257,6 @@ def _checked(metric: Metric, scores: Any, count: int, device: torch.device) -> T
     if scores.device != device:
         raise ValueError(
             f"the metric {metric.name!r} gave scores on {scores.device} of pictures on {device}: "
-            f"return scores.to(sr.device)"
+            "return scores.to(sr.device)"
         )
     return scores.float()

@@ -136,10 +136,10 @@ def search(settings: Search) -> dict[str, Any]:
     learned = [*settings.starts, *([] if settings.predictor is None else [settings.predictor])]
     generator = settings.generator or policies.generator_of(learned, device) or GENERATOR
     settings = replace(settings, generator=generator)
-    shared = sharing.generator(generator, device, dtype_of(settings.dtype))  # the one that renders
-    identity = {} if settings.output is None else _identity(settings, shared.scale)  # of the files as they are now
+    renderer = sharing.generator(generator, device, dtype_of(settings.dtype))
+    identity = {} if settings.output is None else _identity(settings, renderer.scale)  # of the files as they are now
     output = ResultsFile(settings.output, labels.short(asdict(settings)), settings.seed, identity)
-    held_out = _held_out(settings)
+    held_out = _held_out(settings, renderer.codec.width_range)
     views = [held_out.turned(flip) for flip in range(1, settings.views)]
     unseen = [held_out.turned(flip) for flip in UNSEEN]
     # The same scenes count everywhere: those in which the true code has a score on all views.
@@ -239,8 +239,13 @@ def _identity(settings: Search, scale: int) -> dict[str, Any]:
     }
 
 
-def _held_out(settings: Search) -> HeldOut:
-    """Render the scenes: crops, or whole photos."""
+def _held_out(settings: Search, width_range: tuple[float, float]) -> HeldOut:
+    """Render the scenes: crops, or whole photos.
+
+    Args:
+        settings: of the command.
+        width_range: the least and the largest width that the generator knows.
+    """
     common: dict[str, Any] = {"metric": settings.metric, "report": settings.report}
     environment: dict[str, Any] = {
         "generator": settings.generator,
@@ -251,8 +256,7 @@ def _held_out(settings: Search) -> HeldOut:
         "device": str(pick_device(settings.device)),
         "split": "test",
     }
-    kind, device = dtype_of(settings.dtype), torch.device(environment["device"])
-    low, high = sharing.generator(settings.generator, device, kind).codec.width_range
+    low, high = width_range
     for width in settings.of_whole if settings.patch_size is None else settings.widths or ():
         if not low <= width <= high:  # its true code lies outside the box, so a search could not even start there
             raise ValueError(f"the generator knows widths from {low:g} to {high:g}, not {width:g}: take one of those")
