@@ -1,6 +1,7 @@
 """Growth of a trained AMNet into a larger one that renders the same pictures (Net2Net: Chen et al., ICLR 2016).
 
 Training the larger network then starts where the smaller one ended: on a CPU the first hours' work is not done twice.
+So does training at another scale from the features of one scale (EDSR: Lim et al., CVPR Workshops 2017, section 3.2).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from generators.amnet import AMRB, EMBEDDING, AdaIN, AMLayer, AMNet, Architecture
+from generators.codec import KernelCodec
 
 Layer = nn.Conv2d | nn.Linear
 
@@ -23,26 +25,27 @@ def grow(small: AMNet, architecture: Architecture, name: str, rng: torch.Generat
     its own: equal shares would give the copies equal gradients for ever. New blocks add nothing at first, since their
     second modulation is 0.
 
+    At another scale only the features are the same: what makes pictures of them, and the code, are the new scale's.
+
     Args:
         small: the trained network; it is not changed.
-        architecture: of the new one: the same scale and modulation, a multiple of the width, at least the blocks.
+        architecture: of the new one: the same modulation, a multiple of the width, at least the blocks.
         name: of the new one.
-        rng: of the shares and of the new blocks' weights, on the CPU.
+        rng: of the shares and of the new layers' weights, on the CPU.
 
     Returns:
-        The new network, in training mode, on the CPU, float32, with the same codec.
+        The new network, in training mode, on the CPU, float32, with the same codec; at another scale with that of its
+        isotropic Gaussians.
 
     Raises:
         ValueError: the architecture does not hold the smaller one.
     """
     old = small.architecture
-    for what in ("scale", "modulation"):
-        was, new = getattr(old, what), getattr(architecture, what)
-        if was != new:
-            raise ValueError(
-                f"{small.name} has {what} {was}, the new network {new}: a network grows in width and blocks only, "
-                f"give {what} {was}"
-            )
+    if old.modulation != architecture.modulation:
+        raise ValueError(
+            f"{small.name} has modulation {old.modulation}, the new network {architecture.modulation}: "
+            f"its features would mean nothing there, give modulation {old.modulation}"
+        )
     if architecture.width % old.width or architecture.blocks < old.blocks:
         raise ValueError(
             f"{small.name} has {old.blocks} blocks of {old.width} channels, the new network {architecture.blocks} of "
@@ -50,7 +53,9 @@ def grow(small: AMNet, architecture: Architecture, name: str, rng: torch.Generat
         )
     with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
         torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=rng)))
-        large = AMNet(architecture, small.codec, name).float()
+        same_scale = old.scale == architecture.scale
+        codec = small.codec if same_scale else KernelCodec.isotropic(architecture.scale)
+        large = AMNet(architecture, codec, name).float()
     widening = _Widening(old.width, architecture.width, rng)
     with torch.no_grad():
         widening.layer(small.head, large.head, inputs=False)
@@ -68,7 +73,8 @@ def grow(small: AMNet, architecture: Architecture, name: str, rng: torch.Generat
             widening.modulation(source.modulate2, block.modulate2)
         widening.layer(small.conv, large.conv)
         widening.modulation(small.modulate, large.modulate)
-        widening.layer(small.tail, large.tail, outputs=False)
+        if same_scale:
+            widening.layer(small.tail, large.tail, outputs=False)
     return large
 
 

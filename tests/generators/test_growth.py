@@ -68,13 +68,22 @@ def test_the_smaller_network_and_the_callers_random_numbers_stay():
     [
         (Architecture(2, 6), "multiple"),
         (Architecture(1, 4), "fewer"),
-        (Architecture(2, 4, scale=2), "scale 4, the new network 2: .*, give scale 4"),
         (Architecture(2, 4, modulation="adain"), "modulation amlayer, the new network adain"),
     ],
 )
 def test_what_does_not_hold_the_smaller_one_is_refused(architecture, cause):
     with pytest.raises(ValueError, match=cause):
         grow(network(), architecture, "large", torch.Generator())
+
+
+def test_another_scale_keeps_the_features_and_brings_its_own_code():
+    small = network()
+    other = grow(small, Architecture(2, 4, scale=2), "other", torch.Generator().manual_seed(0))
+    kept = {name for name, tensor in small.state_dict().items() if torch.equal(other.state_dict()[name], tensor)}
+    assert set(small.state_dict()) - kept == {"tail.weight", "tail.bias"}
+    assert torch.equal(other.gain, AMNet(other.architecture, KernelCodec.isotropic(2)).gain)
+    lr, action = scenes()
+    assert other(lr, action).shape == (2, 3, 24, 20)
 
 
 @pytest.mark.parametrize("modulation", ["amlayer", "adain"])
