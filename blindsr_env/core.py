@@ -17,7 +17,7 @@ from blindsr_env import images as photos
 from blindsr_env import sharing
 from blindsr_env.actions import checked
 from blindsr_env.degradation import blur, degrade, downsample, quantize
-from blindsr_env.kernels import gaussian, gaussian_profile, least_side
+from blindsr_env.kernels import check_width, gaussian, gaussian_profile, least_side
 from blindsr_env.patch import PatchSize, scaled, sides
 from blindsr_env.scenes import Degradation, Draw, Scenes, SceneSampler
 from blindsr_env.scorer import MetricLike, Scorer
@@ -207,12 +207,7 @@ class BlindSRCore(Scorer):
 
     def check_width(self, width: float) -> None:
         """Raise a ValueError where a kernel width, HR pixels, lies outside those that the generator knows."""
-        low, high = self.codec.width_range
-        if not low <= width <= high:
-            raise ValueError(
-                f"width must lie in {low:g} to {high:g}, as {self.generator.name}'s kernels do, got {width:g}: "
-                "give another"
-            )
+        check_width(width, self.codec.width_range, self.generator.name)
 
     def _degraded(
         self, hr: Tensor, place: Tensor, width: Tensor, axes: Tensor, kernel: Tensor | None, noise: Tensor | None

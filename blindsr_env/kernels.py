@@ -5,9 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from generators.kernels import KERNEL_SIZE, WIDTH_RANGE, gaussian, gaussian_profile
+from generators.kernels import KERNEL_SIZE, WIDTH_RANGE, check_width, gaussian, gaussian_profile
 
-__all__ = ["GAUSSIAN8", "KERNEL_SIZE", "WIDTH_RANGE", "anisotropic", "gaussian", "gaussian_profile", "least_side"]
+__all__ = [
+    "GAUSSIAN8",
+    "KERNEL_SIZE",
+    "WIDTH_RANGE",
+    "anisotropic",
+    "check_width",
+    "gaussian",
+    "gaussian_profile",
+    "least_side",
+]
 
 GAUSSIAN8: tuple[float, ...] = (1.8, 2.0, 2.2, 2.4, 2.6, 2.8, 3.0, 3.2)
 """*Gaussian8*, the widths at x4 that blind super-resolution is reported on."""

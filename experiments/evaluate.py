@@ -17,7 +17,7 @@ from agents.baselines import Random
 from agents.part import Part
 from blindsr_env import images, sharing
 from blindsr_env.env import BlindSREnv
-from experiments import digests, labels, paper, recipes
+from experiments import digests, labels, recipes
 from experiments.counts import at_least
 from experiments.devices import pick_device
 from experiments.held_out import check_common, check_size
@@ -25,6 +25,7 @@ from experiments.intervals import Interval
 from experiments.results_file import ResultsFile
 from experiments.scoring import differences, scored, zeta_of
 from experiments.sheets import BUILT_IN
+from experiments.widths import of_scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,8 @@ class Evaluate:
             a policy of another library (see `agents.policies.load`).
         images: HR photos: a folder or a file; several as `[A, B]`, or with names of your own as `{Set5: A, Set14: B}`.
             Without it, the built-in held-out photos.
-        widths: kernel widths (standard deviation, HR pixels); every photo is degraded with each.
+        widths: kernel widths (standard deviation, HR pixels); every photo is degraded with each. Without it, the
+            paper's 0.2, 1.3 and 2.6, at scale 2 0.2, 1.1 and 2.
         metrics: metrics to score the pictures with.
         generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`, `amnet_s_x2`), a
             checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`);
@@ -63,7 +65,7 @@ class Evaluate:
 
     policies: tuple[str, ...] = ("true-code", "predictor", "mean-code")
     images: dict[str, str] | list[str] | str | None = None
-    widths: tuple[float, ...] = paper.WIDTHS
+    widths: tuple[float, ...] | None = None
     metrics: tuple[str, ...] = ("psnr", "ssim", "niqe", "grid")
     generator: str | None = None
     generators: list[str] | str | None = None
@@ -79,16 +81,17 @@ class Evaluate:
     def __post_init__(self) -> None:
         """Refuse empty tables and settings that contradict each other."""
         at_least(0, self, "seed")
-        if not self.widths or not self.metrics or not self.policies:
+        if self.widths == () or not self.metrics or not self.policies:
             raise ValueError("give at least one policy, one width and one metric")
         if self.generator is not None and self.generators is not None:
             raise ValueError("give generator or generators, not both")
         if self.images in ({}, []) or self.generators == [] or not self.tiles or not self.self_ensemble:
             raise ValueError("give at least one generator, one folder of photos, one way of tiles and of self_ensemble")
-        # In one order, so that tables and boards know equal choices as such.
-        object.__setattr__(self, "widths", tuple(sorted(self.widths)))
+        if self.widths is not None:
+            # In one order, so that tables and boards know equal choices as such.
+            object.__setattr__(self, "widths", tuple(sorted(self.widths)))
+            labels.distinct([str(width) for width in self.widths], "width")
         labels.distinct(labels.of_policies(self.policies), "policy")
-        labels.distinct([str(width) for width in self.widths], "width")
         labels.distinct([str(tile) for tile in self.tiles], "tile")
         labels.distinct([str(each) for each in self.self_ensemble], "self_ensemble")
         if isinstance(self.images, list):
@@ -124,6 +127,7 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
             scales, or no generator where policies learned on different ones.
     """
     settings, seeds, ways, sets, every_actor = _checked(settings)
+    assert settings.widths is not None  # it names them
     config = labels.short(asdict(settings))
     identity = {} if settings.output is None else _identity(settings, seeds, ways[0].env.core.scale)
     output = ResultsFile(settings.output, config, settings.seed, identity)
@@ -200,17 +204,18 @@ Actors = dict[str, policies.Policy]
 
 
 def _checked(settings: Evaluate) -> tuple[Evaluate, Seeds, list[_Way], Photos, list[Actors]]:
-    """Load what is compared, and refuse what does not fit: settings with a generator, recipes, ways, photos, actors."""
+    """Load what is compared, and refuse what does not fit; the settings come back with generator and widths."""
     seeds = {name: recipes.by_label(name, recipes.files(recipe)) for name, recipe in settings.recipes.items()}
     sets = {name: images.load(folder, split="test") for name, folder in settings.sets.items()}
     settings = _with_generator(settings, seeds)
     ways = _ways(settings)
+    widths = of_scale(ways[0].env.core.scale) if settings.widths is None else settings.widths
     for way in ways:
-        for width in settings.widths:
+        for width in widths:
             way.env.core.check_width(width)
         for photo in (each for photos in sets.values() for each in photos):
             check_size(way.env.core, photo)
-    return settings, seeds, ways, sets, [_actors(way, settings, seeds) for way in ways]
+    return replace(settings, widths=widths), seeds, ways, sets, [_actors(way, settings, seeds) for way in ways]
 
 
 def _with_generator(settings: Evaluate, seeds: Seeds) -> Evaluate:

@@ -15,8 +15,9 @@ from agents import policies
 from agents.search import search as search_codes
 from blindsr_env import images, sharing
 from blindsr_env.core import BlindSRCore, dtype_of
+from blindsr_env.kernels import check_width
 from blindsr_env.patch import PatchSize
-from experiments import digests, labels, paper
+from experiments import digests, labels
 from experiments.counts import at_least
 from experiments.devices import pick_device
 from experiments.findings import ALWAYS, BLIND, plot, table
@@ -24,6 +25,7 @@ from experiments.held_out import HeldOut, Scored
 from experiments.intervals import bootstrap, over_photos
 from experiments.normalised import LEAST, normalised
 from experiments.results_file import ResultsFile
+from experiments.widths import COUNT, of_scale
 
 BLIND_STEP = 3.0
 """First step, in units of the search's spread, from a start that knows nothing of its scene."""
@@ -61,8 +63,8 @@ class Search:
             kernel has; `width`: one number, the Gaussian's width.
         patch_size: side of a scene's LR patch, in pixels, or its height and width, `[80, 120]`; null for whole photos.
         widths: kernel widths (standard deviation, HR pixels). A whole photo makes one scene with each; a crop gets one
-            of them at random. Without it, 0.2, 1.3 and 2.6 for whole photos, and anything in the generator's range for
-            crops.
+            of them at random. Without it, 0.2, 1.3 and 2.6 for whole photos, at scale 2 0.2, 1.1 and 2, and anything in
+            the generator's range for crops.
         report: further metrics, which show the price of the reward.
         dtype: precision of rendering, `float32`, `float16` (faster on GPUs) or `bfloat16` (faster on CPUs with AMX
             or AVX-512 BF16).
@@ -107,19 +109,14 @@ class Search:
         dtype_of(self.dtype)
         if not 1 <= self.views <= VIEWS:
             raise ValueError(f"views must be 1 to {VIEWS}, got {self.views}")
-        each = len(self.of_whole)
-        if not each or len(set(self.of_whole)) < each:
-            raise ValueError(f"widths must be one or several, each given once, got {list(self.of_whole)}")
+        each = COUNT if self.widths is None else len(self.widths)
+        if self.widths is not None and len(set(self.widths)) < max(1, each):
+            raise ValueError(f"widths must be one or several, each given once, got {list(self.widths)}")
         if self.patch_size is None and self.scenes % each:
             raise ValueError(
                 f"whole photos have {each} scenes each, one a width: take {each * max(1, self.scenes // each)} scenes, "
                 f"not {self.scenes}"
             )
-
-    @property
-    def of_whole(self) -> tuple[float, ...]:
-        """Kernel widths of whole photos."""
-        return paper.WIDTHS if self.widths is None else self.widths
 
 
 def search(settings: Search) -> dict[str, Any]:
@@ -135,11 +132,15 @@ def search(settings: Search) -> dict[str, Any]:
     device = pick_device(settings.device)
     learned = [*settings.starts, *([] if settings.predictor is None else [settings.predictor])]
     generator = settings.generator or policies.generator_of(learned, device) or GENERATOR
-    settings = replace(settings, generator=generator)
     renderer = sharing.generator(generator, device, dtype_of(settings.dtype))
+    whole_photos = settings.patch_size is None
+    widths = of_scale(renderer.scale) if whole_photos and settings.widths is None else settings.widths
+    for width in widths or ():  # the true code of others lies outside the box, so a search could not even start there
+        check_width(width, renderer.codec.width_range, renderer.name)
+    settings = replace(settings, generator=generator, widths=widths)
     identity = {} if settings.output is None else _identity(settings, renderer.scale)  # of the files as they are now
     output = ResultsFile(settings.output, labels.short(asdict(settings)), settings.seed, identity)
-    held_out = _held_out(settings, renderer.codec.width_range)
+    held_out = _held_out(settings)
     views = [held_out.turned(flip) for flip in range(1, settings.views)]
     unseen = [held_out.turned(flip) for flip in UNSEEN]
     # The same scenes count everywhere: those in which the true code has a score on all views.
@@ -198,7 +199,7 @@ def _figures(settings: Search, held_out: HeldOut, valid: NDArray[np.bool_], runs
         "action": settings.action,
         "metric": held_out.core.metric.name,
         "patch_size": settings.patch_size,
-        "widths": settings.widths if settings.patch_size is not None else settings.of_whole,
+        "widths": settings.widths,
         "budgets": list(settings.budgets),
         "views": settings.views,
         "invalid": int((~valid).sum()),
@@ -239,13 +240,8 @@ def _identity(settings: Search, scale: int) -> dict[str, Any]:
     }
 
 
-def _held_out(settings: Search, width_range: tuple[float, float]) -> HeldOut:
-    """Render the scenes: crops, or whole photos.
-
-    Args:
-        settings: of the command.
-        width_range: the least and the largest width that the generator knows.
-    """
+def _held_out(settings: Search) -> HeldOut:
+    """Render the scenes: crops, or whole photos at the widths that the settings name by now."""
     common: dict[str, Any] = {"metric": settings.metric, "report": settings.report}
     environment: dict[str, Any] = {
         "generator": settings.generator,
@@ -256,21 +252,18 @@ def _held_out(settings: Search, width_range: tuple[float, float]) -> HeldOut:
         "device": str(pick_device(settings.device)),
         "split": "test",
     }
-    low, high = width_range
-    for width in settings.of_whole if settings.patch_size is None else settings.widths or ():
-        if not low <= width <= high:  # its true code lies outside the box, so a search could not even start there
-            raise ValueError(f"the generator knows widths from {low:g} to {high:g}, not {width:g}: take one of those")
     if settings.patch_size is not None:
         environment |= {"images": settings.images, "patch_size": settings.patch_size}
         if settings.widths is not None:
             environment["degradation"] = {"widths": settings.widths}
         return HeldOut.crops(settings.scenes, environment=environment, **common)
     photos = images.load(settings.images, split="test")
-    count = settings.scenes // len(settings.of_whole)
+    assert settings.widths is not None
+    count = settings.scenes // len(settings.widths)
     if count > len(photos):
-        most = len(photos) * len(settings.of_whole)
+        most = len(photos) * len(settings.widths)
         raise ValueError(f"there are {len(photos)} photos: take at most {most} scenes, or crops, which photos share")
-    return HeldOut.whole(photos[:count], settings.of_whole, environment=environment, **common)
+    return HeldOut.whole(photos[:count], settings.widths, environment=environment, **common)
 
 
 class _Chosen:

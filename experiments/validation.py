@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from blindsr_env import degradation, images, kernels, metrics
+from experiments.widths import of_scale
 from generators import AMNet, ByKernel
-from generators.kernels import WIDTH_RANGE
 
 
 class Validation:
@@ -17,7 +17,7 @@ class Validation:
 
     Args:
         folder: photos, cropped to a multiple of the scale from the top left.
-        widths: isotropic kernel widths.
+        widths: isotropic kernel widths; None for those of the scale, see `experiments.widths`.
         scale: of the generators to score.
         device: where it runs.
 
@@ -26,22 +26,19 @@ class Validation:
         ValueError: a width that networks of the scale are not trained for.
     """
 
-    def __init__(self, folder: str, widths: tuple[float, ...], scale: int, device: torch.device) -> None:
-        low, high = WIDTH_RANGE[scale]
-        if not all(low <= width <= high for width in widths):
-            raise ValueError(
-                f"widths must lie in {low:g} to {high:g} at scale {scale}, got {list(widths)}: give validation_widths"
-            )
-        self.widths = widths
+    def __init__(self, folder: str, widths: tuple[float, ...] | None, scale: int, device: torch.device) -> None:
+        self.widths = of_scale(scale) if widths is None else widths
+        for each in self.widths:
+            kernels.check_width(each, kernels.WIDTH_RANGE[scale], f"scale {scale}")
         self._psnr = metrics.get("psnr", scale=scale)
         self._scenes: list[tuple[Tensor, Tensor, Tensor]] = []
-        sigma = torch.tensor(widths, dtype=torch.float64, device=device)
+        sigma = torch.tensor(self.widths, dtype=torch.float64, device=device)
         for photo in images.load(folder):
             height, width = photo.pixels.shape[:2]
             check_blurred(photo.name, height, width, scale)
             hr = torch.from_numpy(photo.pixels).to(device).permute(2, 0, 1)[None].float() / 255
             height, width = (side - side % scale for side in hr.shape[-2:])
-            hr = hr[..., :height, :width].expand(len(widths), -1, -1, -1)
+            hr = hr[..., :height, :width].expand(len(self.widths), -1, -1, -1)
             lr = degradation.degrade(hr, kernels.gaussian_profile(sigma), scale)
             self._scenes.append((hr, lr, kernels.gaussian(sigma)))
 

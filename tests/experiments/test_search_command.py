@@ -356,7 +356,7 @@ def test_nothing_won_has_no_share(settings, monkeypatch):
         (["--budgets", "[4, 1]"], "budgets must be rising numbers of renders, 1 or more, got [4, 1]"),
         (["--budgets", "[]"], "budgets must be rising"),
         (["--widths", "[1.0, 1.0]"], "widths must be one or several, each given once"),
-        (["--widths", "[6.0]"], "the generator knows widths from 0.2 to 4, not 6: take one of those"),
+        (["--widths", "[6.0]"], "width must lie in 0.2 to 4, as tiny's kernels do, got 6: give another"),
         (["--scenes", "0"], "scenes must be at least 1"),
         (["--starts", "[predicter]"], "unknown policy 'predicter': did you mean 'predictor'"),
         (["--metric", "niqe+0.1*pnsr"], "unknown metric 'pnsr': did you mean 'psnr'"),

@@ -102,9 +102,16 @@ def test_no_file_is_replaced(tiny_checkpoint, data, tmp_path):
     assert target.read_bytes() == Path(tiny_checkpoint).read_bytes()
 
 
-@pytest.mark.parametrize("widths", [(), (1.0, 9.0), (0.1,)])
-def test_widths_are_those_of_the_network(tiny_checkpoint, data, tmp_path, widths):
-    with pytest.raises(ValueError, match="widths must be at least one, each in 0.2 to 4 as tiny's kernels are, got"):
+@pytest.mark.parametrize(
+    ("widths", "message"),
+    [
+        ((), "^give at least one width$"),
+        ((1.0, 9.0), "^width must lie in 0.2 to 4, as scale 4's kernels do, got 9: give another$"),
+        ((0.1,), "got 0.1"),
+    ],
+)
+def test_widths_are_those_of_the_network(tiny_checkpoint, data, tmp_path, widths, message):
+    with pytest.raises(ValueError, match=message):
         ship.ship(settings(tiny_checkpoint, data, tmp_path, widths=widths))
     assert not (tmp_path / "out").exists()
 
