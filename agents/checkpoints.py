@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
@@ -29,14 +29,31 @@ WEIGHTS = pathlib.Path(__file__).parent / "weights"
 SHIPPED_PREDICTORS = {4: WEIGHTS / "predictor_s.safetensors", 2: WEIGHTS / "predictor_s_x2.safetensors"}
 """The predictors that come with the package, by scale, the default first."""
 
+OWN_PREDICTORS: dict[str, pathlib.Path] = {}
+"""Those of generators that bring one of their own, trained on the same photos as they are, by the generator's name."""
+
 SHIPPED_AGENTS = {name: WEIGHTS / f"{name}.safetensors" for name in ("amgan_rl", "amgan_rl_niqe", "amgan_rl_s")}
 """Trained actors that come with the package, by name; a card stands beside each."""
 
 
-def shipped_predictor_file(scale: int | None = None) -> pathlib.Path:
-    """Give the file of the package's predictor for a scale: the default's where none is named or none ships for it."""
+class Named(Protocol):
+    """What a predictor is picked by: a generator."""
+
+    @property
+    def name(self) -> str:
+        """What messages and result files call it."""
+
+    @property
+    def scale(self) -> int:
+        """SR side over LR side."""
+
+
+def shipped_predictor_file(generator: Named | None = None) -> pathlib.Path:
+    """Give the file of the package's predictor for a generator: its own, or its scale's, or the default."""
     default = next(iter(SHIPPED_PREDICTORS.values()))
-    return default if scale is None else SHIPPED_PREDICTORS.get(scale, default)
+    if generator is None:
+        return default
+    return OWN_PREDICTORS.get(generator.name) or SHIPPED_PREDICTORS.get(generator.scale, default)
 
 
 def shipped_predictor(core: BlindSRCore | None) -> Actor | None:
@@ -50,7 +67,7 @@ def shipped_predictor(core: BlindSRCore | None) -> Actor | None:
     """
     if core is None or core.action not in ("code", "free-code"):
         return None
-    path = shipped_predictor_file(core.scale)
+    path = shipped_predictor_file(core.generator)
     predictor, learned = load_predictor(path)
     if learned is None or (learned.scale, learned.basis) != (core.scale, core.codec.fingerprint):
         return None

@@ -17,6 +17,7 @@ from agents.agent import Agent
 from agents.baselines import Constant, PredictorPolicy, Random, TrueCode, mean_action
 from agents.checkpoints import (
     SHIPPED_AGENTS,
+    Named,
     is_name,
     load_predictor,
     predictor_from_contents,
@@ -86,7 +87,7 @@ def load(
             uint8 NumPy -> (N, actions): a policy of any other library. `NAME@0.5` goes half of the way from the
             predictor's action (that of `predictor`, whatever NAME began to learn from) to that of NAME.
         env: where it shall act: checked against what the policy learned; its device is used. None for files only.
-        predictor: file of the predictor behind `"predictor"` and parts; None for the shipped one of the scale.
+        predictor: file of the predictor behind `"predictor"` and parts; None for the one that ships for the generator.
         seed: of `"random"`.
         device: where it works, if not where the environment does.
 
@@ -104,7 +105,7 @@ def load(
     name, share = parted(os.fspath(name_or_path))
     core = core_of(env)
     place = device_of(env, device)
-    predictor = predictor or shipped_predictor_file(None if core is None else core.scale)
+    predictor = predictor or shipped_predictor_file(None if core is None else core.generator)
     if share is not None:
         whole = load(name, env, predictor=predictor, seed=seed, device=device)
         return Part(whole, _predictor_policy(predictor, env, place), share)
@@ -159,21 +160,21 @@ def _from_contents(
     raise CheckpointError(f"{name} holds a {kind}: give the file of a predictor or an agent")
 
 
-def file_of(name_or_path: str | os.PathLike[str], scale: int | None = None) -> Path | None:
+def file_of(name_or_path: str | os.PathLike[str], generator: Named | None = None) -> Path | None:
     """Give the file behind the name of an agent that ships, a run's folder or a path; None of other policies.
 
     A policy in part has the file of the whole one.
 
     Args:
         name_or_path: see `load`.
-        scale: of the `"predictor"`; None for the default.
+        generator: whose `"predictor"` it is; None for the default.
 
     Raises:
         CheckpointError: the folder has no agent or predictor.
     """
     name, _ = parted(os.fspath(name_or_path))
     if name == "predictor":
-        return shipped_predictor_file(scale)
+        return shipped_predictor_file(generator)
     if name in NAMES or is_entry_point(name):
         return None
     path = within_run(SHIPPED_AGENTS.get(name, name))

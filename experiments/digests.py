@@ -15,6 +15,7 @@ import torch
 
 import generators
 from agents import policies
+from agents.checkpoints import Named
 from agents.part import parted
 from blindsr_env import images, metrics
 from blindsr_env.metrics.mixture import Recipe, terms
@@ -64,14 +65,14 @@ def of_generator(source: str | None) -> str:
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:DIGITS]
 
 
-def of_policy(name: str, scale: int | None = None) -> str | None:
+def of_policy(name: str, generator: Named | None = None) -> str | None:
     """Give the digest of what is behind a policy, see `agents.policies.load`; None of those without a file.
 
     That is a checkpoint, or the module of a `module:function` with those of one's own that it imports.
 
     Args:
         name: of the policy.
-        scale: of the `"predictor"`; None for the default.
+        generator: whose `"predictor"` it is; None for the default.
 
     Raises:
         CheckpointError: the file cannot be read.
@@ -81,7 +82,7 @@ def of_policy(name: str, scale: int | None = None) -> str | None:
     if entry_point.is_entry_point(whole):
         entry_point.find(whole, "policy")
         return hashlib.sha256(entry_point.text_of(whole)).hexdigest()[:DIGITS]
-    path = policies.file_of(name, scale)
+    path = policies.file_of(name, generator)
     return None if path is None else of_checkpoint(path)
 
 

@@ -129,7 +129,7 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     settings, seeds, ways, sets, every_actor = _checked(settings)
     assert settings.widths is not None  # it names them
     config = labels.short(asdict(settings))
-    identity = {} if settings.output is None else _identity(settings, seeds, ways[0].env.core.scale)
+    identity = {} if settings.output is None else _identity(settings, seeds, ways)
     output = ResultsFile(settings.output, config, settings.seed, identity)
     curves = {name: recipes.curves([*files.values()]) for name, files in seeds.items()}
     sheets: list[dict[str, Any]] = []
@@ -252,14 +252,20 @@ def _ways(settings: Evaluate) -> list[_Way]:
     return found
 
 
-def _identity(settings: Evaluate, seeds: Seeds, scale: int) -> dict[str, Any]:
+def _identity(settings: Evaluate, seeds: Seeds, ways: Iterable[_Way]) -> dict[str, Any]:
     """Give the digests of the files that the figures depend on."""
+
+    def of_policy(name: str) -> str | None | list[str | None]:
+        """Give one digest, or several where generators differ in what stands behind the name."""
+        every = dict.fromkeys(digests.of_policy(name, way.env.core.generator) for way in ways)
+        return [*every] if len(every) > 1 else next(iter(every))
+
     return {
         "generators": [digests.of_generator(source) for source in settings.sources],
         "images": {title: digests.of_photos(folder) for title, folder in settings.sets.items()},
         "metrics": [digests.of_metric(metric) for metric in settings.metrics],
-        "policies": [digests.of_policy(name, scale) for name in settings.policies],
-        "predictor": digests.of_policy(settings.predictor or "predictor", scale),
+        "policies": [of_policy(name) for name in settings.policies],
+        "predictor": of_policy(settings.predictor or "predictor"),
         "recipes": {name: [digests.of_checkpoint(file) for file in files.values()] for name, files in seeds.items()},
     }
 

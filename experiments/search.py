@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents import policies
+from agents.checkpoints import Named
 from agents.search import search as search_codes
 from blindsr_env import images, sharing
 from blindsr_env.core import BlindSRCore, dtype_of
@@ -138,7 +139,7 @@ def search(settings: Search) -> dict[str, Any]:
     for width in widths or ():  # the true code of others lies outside the box, so a search could not even start there
         check_width(width, renderer.codec.width_range, renderer.name)
     settings = replace(settings, generator=generator, widths=widths)
-    identity = {} if settings.output is None else _identity(settings, renderer.scale)  # of the files as they are now
+    identity = {} if settings.output is None else _identity(settings, renderer)  # of the files as they are now
     output = ResultsFile(settings.output, labels.short(asdict(settings)), settings.seed, identity)
     held_out = _held_out(settings)
     views = [held_out.turned(flip) for flip in range(1, settings.views)]
@@ -229,14 +230,14 @@ def _figures(settings: Search, held_out: HeldOut, valid: NDArray[np.bool_], runs
     return figures
 
 
-def _identity(settings: Search, scale: int) -> dict[str, Any]:
+def _identity(settings: Search, generator: Named) -> dict[str, Any]:
     """Give the digests of the files that the figures depend on."""
     return {
         "generator": digests.of_generator(settings.generator),
         "images": digests.of_photos(settings.images),
         "metrics": [digests.of_metric(metric) for metric in (settings.metric, *settings.report)],
-        "predictor": digests.of_policy(settings.predictor or "predictor", scale),
-        "starts": [digests.of_policy(name, scale) for name in settings.starts],
+        "predictor": digests.of_policy(settings.predictor or "predictor", generator),
+        "starts": [digests.of_policy(name, generator) for name in settings.starts],
     }
 
 

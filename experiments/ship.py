@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ class Ship:
             of the weights ships, which is often better than each (model soup: Wortsman et al., ICML 2022).
         images: folder of HR photos on which both precisions are compared; not those that results are reported on.
         output: file to write, not one that is there.
+        name: what tables, folders and agents call the generator; without it, as the checkpoint does.
         widths: kernel widths (standard deviation, HR pixels) of the comparison; without it, 0.2, 1.3 and 2.6, at scale
             2 0.2, 1.1 and 2.
         tolerance: largest acceptable change of the mean PSNR at any width, in dB; above it the weights stay in float32.
@@ -37,14 +39,17 @@ class Ship:
     generator: list[str] | str = "runs/generator/generator.safetensors"
     images: str
     output: str = "shipped.safetensors"
+    name: str | None = None
     widths: tuple[float, ...] | None = None
     tolerance: float = 0.005
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        """Refuse to compare nothing."""
+        """Refuse to compare nothing, and a name that is no folder's."""
         if self.widths == ():
             raise ValueError("give at least one width")
+        if self.name is not None and not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise ValueError(f"name must be letters, digits, '_', '.' and '-', got {self.name!r}")
 
 
 def ship(settings: Ship) -> Path:
@@ -65,6 +70,7 @@ def ship(settings: Ship) -> Path:
     device = pick_device(settings.device)
     sources = [settings.generator] if isinstance(settings.generator, str) else settings.generator
     full = _mean([generators.load_amnet(source, device=device) for source in sources])
+    full.name = settings.name or full.name
     training, *others = (generators.checkpoint.read(generators.find(source))[1]["training"] for source in sources)
     if others:
         training = {**training, "mean_with": others}

@@ -235,9 +235,9 @@ def _is_file(output: Path) -> bool:
 def _how(settings: Upscale, core: BlindSRCore) -> dict[str, Any]:
     """Say what pictures are made by: other generators, policies or widths make others."""
     policy = None if settings.width is not None else settings.policy or "predictor"
-    file = policies.file_of(policy, core.scale) if policy else None
+    file = policies.file_of(policy, core.generator) if policy else None
     in_part = policy is not None and parted(policy)[1] is not None
-    begun = {"predictor_file": digests.of_file(shipped_predictor_file(core.scale))} if in_part else {}
+    begun = {"predictor_file": digests.of_file(shipped_predictor_file(core.generator))} if in_part else {}
     return {
         "generator": core.generator.name,
         "weights": getattr(core.generator, "fingerprint", None),

@@ -201,10 +201,23 @@ def test_each_scale_has_a_predictor_of_its_own():
     expected, _ = policies.load(checkpoints.WEIGHTS / "predictor_s_x2.safetensors", double).predict(observation)
     for policy in (policies.load("predictor", double), DDPG(double)):
         np.testing.assert_array_equal(policy.predict(observation)[0], expected)
-    named = {scale: policies.file_of("predictor", scale) for scale in (None, 4, 2, 3)}
+    named = {scale: policies.file_of("predictor", generators.build(scale=scale)) for scale in (4, 2, 3)}
+    named[None] = policies.file_of("predictor")
     assert named[2] != named[4] == named[None] == named[3]
     with pytest.raises(CheckpointError, match="trained for scale 4, not 3: take a generator of scale 4, or train one"):
         policies.load("predictor", BlindSREnv(metric="psnr", generator=generators.build("amnet_s", scale=3).eval()))
+
+
+def test_a_generator_may_bring_a_predictor_of_its_own(make, generator, predictor_file, monkeypatch):
+    env, tiled = make(), make(generator=generators.Tiled(generator, 64))
+    observation, _ = env.reset(seed=0)
+    shipped = policies.load("predictor", env).predict(observation)[0]
+    monkeypatch.setitem(checkpoints.OWN_PREDICTORS, generator.name, predictor_file)
+    expected = policies.load(predictor_file, env).predict(observation)[0]
+    assert not torch.equal(expected, shipped)
+    for policy in (policies.load("predictor", env), DDPG(env), policies.load("predictor", tiled)):
+        torch.testing.assert_close(policy.predict(observation)[0], expected, rtol=0, atol=0)
+    assert policies.file_of("predictor", generator) == predictor_file != policies.file_of("predictor")
 
 
 def test_damaged_predictors_are_refused_in_one_line(make, predictor_file, tmp_path):

@@ -424,6 +424,20 @@ def test_the_predictor_of_the_scale_is_what_a_run_is_known_by(folder, tmp_path):
     assert identity["policies"] == [of[2]] and identity["predictor"] == of[2] != of[4]
 
 
+def test_generators_with_predictors_of_their_own_are_known_by_each(
+    folder, tiny_checkpoint, tiny_generator, tmp_path, monkeypatch
+):
+    mine = tmp_path / "mine.safetensors"
+    meaning = ActionMeaning.of_generator(tiny_generator)
+    checkpoints.save_predictor(mine, networks.build("predictor_s"), meaning, {})
+    monkeypatch.setitem(checkpoints.OWN_PREDICTORS, tiny_generator.name, mine)
+    settings = dict(images=str(folder), widths=(2.0,), metrics=("psnr",), policies=("predictor", "mean-code"))
+    evaluate(Evaluate(generators=[tiny_checkpoint, "amnet_s"], output=str(tmp_path / "r.json"), **settings))
+    both = [digests.of_checkpoint(path) for path in (mine, SHIPPED_PREDICTORS[4])]
+    identity = json.loads((tmp_path / "r.json").read_text())["identity"]
+    assert identity["policies"] == [both, None] and identity["predictor"] == both and len(set(both)) == 2
+
+
 def test_widths_are_in_one_order():
     assert Evaluate(widths=(2.6, 0.2, 1.3)).widths == (0.2, 1.3, 2.6)
 

@@ -30,6 +30,14 @@ def test_half_precision_ships(tiny_checkpoint, tiny_generator, data, tmp_path, c
     assert "half precision moves PSNR by 0.00" in capsys.readouterr().out
 
 
+def test_a_generator_may_get_a_name_of_its_own(tiny_checkpoint, data, tmp_path):
+    path = ship.ship(settings(tiny_checkpoint, data, tmp_path, name="mine"))
+    assert generators.load(path).name == "mine" and generators.load(tiny_checkpoint).name == "tiny"
+    for name in ("", "a/b", ".."):
+        with pytest.raises(ValueError, match="name must be letters, digits, .*, got"):
+            settings(tiny_checkpoint, data, tmp_path, name=name)
+
+
 def test_the_mean_of_several_ships(tiny_checkpoint, louder, data, tmp_path):
     path = ship.ship(settings([tiny_checkpoint, louder, louder], data, tmp_path, tolerance=-1.0))
     tensors, metadata = checkpoint.read(path)

@@ -453,7 +453,7 @@ def test_a_policy_in_part_depends_on_the_predictor(photos, tmp_path, tiny_checkp
     common = dict(images=str(photos), generator=tiny_checkpoint, device="cpu")
     for policy, output in ((f"{path}@0.5", "part"), (str(path), "whole")):
         assert len(upscale(Upscale(**common, policy=policy, output=str(tmp_path / output)))) == 2
-    monkeypatch.setattr("experiments.upscale.shipped_predictor_file", lambda scale: path)
+    monkeypatch.setattr("experiments.upscale.shipped_predictor_file", lambda generator: path)
     assert upscale(Upscale(**common, policy=str(path), output=str(tmp_path / "whole"))) == []
     with pytest.raises(ValueError, match="made by other settings .predictor_file "):
         upscale(Upscale(**common, policy=f"{path}@0.5", output=str(tmp_path / "part")))
