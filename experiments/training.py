@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -55,86 +55,158 @@ def train(
         CompileError: the network cannot be compiled here.
         FloatingPointError: the loss or its gradient is no longer finite.
     """
-    settings, ranks = trainer.settings, trainer.ranks
-    folder = RunFolder(settings.output, create=ranks.first)
+    folder = RunFolder(trainer.settings.output, create=trainer.ranks.first)
     figures = _resume(trainer, folder)
-    if ranks.from_first(lambda: _finished(trainer, folder, path)):
-        if ranks.first:
+    if trainer.ranks.from_first(lambda: _finished(trainer, folder, path)):
+        if trainer.ranks.first:
             print(f"{folder.path} is finished already, after {trainer.done} steps: its checkpoint is {path}")
         return figures
-    if ranks.first:
-        folder.write_config(settings)
-    log = folder.log(trainer.done, ranks.first)
-    meter = _meter(trainer) if ranks.first and trainer.done < settings.steps else None
-    mean_loss = torch.zeros((), device=trainer.device)
-    since, saved_at, stopped = 0, time.monotonic(), False
+    loop = _Loop(trainer, folder, save, validate, figures)
+    loop.run(name)
+    if trainer.ranks.first:
+        loop.conclude()
+    return loop.figures
 
-    def loss_so_far() -> float:  # waits for the device
-        seen = torch.stack([mean_loss / max(1, since), trainer.norm])
-        ranks.average([seen])
+
+class _Loop:
+    """The steps of a run, and what is read, measured and saved between them.
+
+    Args:
+        trainer: what to train, resumed.
+        folder: of the run.
+        save: see `train`.
+        validate: see `train`.
+        figures: of the last validation before.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        folder: RunFolder,
+        save: Callable[[dict[str, float]], None],
+        validate: Callable[[], dict[str, float]] | None,
+        figures: dict[str, float],
+    ) -> None:
+        self.trainer, self.folder, self.figures = trainer, folder, figures
+        self._write, self._measure = save, validate
+        settings, first = trainer.settings, trainer.ranks.first
+        if first:
+            folder.write_config(settings)
+        self._log = folder.log(trainer.done, first)
+        self._meter = _meter(trainer) if first and trainer.done < settings.steps else None
+        self._mean_loss = torch.zeros((), device=trainer.device)
+        self._since = 0  # steps that the mean is of
+        self._saved_at = time.monotonic()
+
+    def run(self, name: str) -> None:
+        """Train to the last step, or until told to stop, under a progress bar with this name."""
+        trainer, settings, ranks = self.trainer, self.trainer.settings, self.trainer.ranks
+        bar = tqdm(total=settings.steps, initial=trainer.done, unit="step", smoothing=0.05, disable=not ranks.first)
+        with Interruption() as stop, bar:
+            bar.set_description(name)
+            stopped = False
+            while trainer.done < settings.steps and not stopped:
+                self._step()
+                bar.update()
+                last = trainer.done == settings.steps
+                if self._since == LOG_EVERY or last:
+                    self._report(bar)
+                if ranks.first and (trainer.done % settings.validate_every == 0 or last):
+                    self._validate()
+                # Whoever is told to stop, all stop, after the same step; the first one's clock says when to save.
+                due = time.monotonic() - self._saved_at > settings.checkpoint_seconds
+                stopped, due = ranks.any(stop.requested, due)
+                if due:
+                    self._save()
+            self._save()
+        self._log.close()
+
+    def conclude(self) -> None:
+        """Say where the run ended; write the results of one that is whole."""
+        trainer, folder = self.trainer, self.folder
+        speed = {} if self._meter is None else self._meter.total()
+        if trainer.done < trainer.settings.steps:
+            print(
+                f"stopped at step {trainer.done} of {trainer.settings.steps}: the same command goes on from "
+                f"{folder.path}"
+            )
+        else:
+            figures = {"steps": trainer.done, **self.figures, **speed}
+            folder.write_results(figures, trainer.settings, trainer.settings.seed)
+            print(f"finished after {trainer.done} steps: checkpoint, config and log are in {folder.path}")
+        if speed:
+            print(
+                f"{speed['patches_per_second']:.4g} patches/s, {100 * speed['matmul_share']:.0f}% of the "
+                f"{speed['matmul_rate'] / 1e12:.3g} TFLOP/s that matrix products reach here"
+            )
+
+    def _step(self) -> None:
+        with compiling("give --compile false"):  # the first steps do, and those that find other shapes
+            self._mean_loss += self.trainer.step()
+        self._since += 1
+        if self._meter is not None:
+            self._meter.step()
+            if self.trainer.done in self.trainer.turns:
+                with self._meter.paused():
+                    self._meter.flops = self.trainer.flops()
+
+    def _loss(self) -> float:
+        """Wait for the device, and give the mean loss since the last report.
+
+        Raises:
+            FloatingPointError: see `train`.
+        """
+        seen = torch.stack([self._mean_loss / max(1, self._since), self.trainer.norm])
+        self.trainer.ranks.average([seen])
         loss, norm = seen.tolist()
         for what, value in (("the loss", loss), ("the gradient's norm", norm)):
             if not math.isfinite(value):
                 raise FloatingPointError(
-                    f"{what} is {value} at step {trainer.done}: lower learning_rate and go on from {folder.path}"
+                    f"{what} is {value} at step {self.trainer.done}: lower learning_rate and go on from "
+                    f"{self.folder.path}"
                 )
         return loss
 
-    def save_all() -> None:
-        loss_so_far()  # weights that broke since the last reading must not replace good ones
-        parts = trainer.state()
-        parts["rng"] = ranks.gather(parts["rng"])
-        if ranks.first:
-            folder.save_state(trainer.done, parts, {"figures": figures, **trainer.notes()})
-            save(figures)
+    def _report(self, bar: Any) -> None:
+        """Write loss and speed since the last report into the bar and the log."""
+        trainer, loss = self.trainer, self._loss()
+        self._since = 0
+        self._mean_loss.zero_()
+        trainer.norm.zero_()
+        if self._meter is None:
+            return
+        rates, shown = self._meter.read(), [f"loss {loss:.4f}"]
+        if rates:
+            shown.append(f"{rates['patches_per_second']:.4g} patches/s")
+            shown.append(f"{100 * rates['matmul_share']:.0f}% of matmul rate")
+        bar.set_postfix_str(", ".join(shown + [f"{key} {value:.2f}" for key, value in self.figures.items()]))
+        self._log.add_scalar("train/loss", loss, trainer.done)
+        self._log.add_scalar("train/learning_rate", trainer.settings.learning_rate_at(trainer.done - 1), trainer.done)
+        for key, value in rates.items():
+            self._log.add_scalar(f"speed/{key}", value, trainer.done)
 
-    bar = tqdm(total=settings.steps, initial=trainer.done, unit="step", smoothing=0.05, disable=not ranks.first)
-    with Interruption() as stop, bar:
-        bar.set_description(name)
-        while trainer.done < settings.steps and not stopped:
-            with compiling("give --compile false"):  # the first steps do, and those that find other shapes
-                mean_loss += trainer.step()
-            since += 1
-            bar.update()
-            if meter is not None:
-                meter.step()
-                if trainer.done in trainer.turns:
-                    with meter.paused():
-                        meter.flops = trainer.flops()
-            last = trainer.done == settings.steps
-            if since == LOG_EVERY or last:
-                loss, since = loss_so_far(), 0
-                mean_loss.zero_()
-                trainer.norm.zero_()
-                if meter is not None:
-                    _report_progress(bar, log, trainer, loss, meter, figures)
-            if validate is not None and ranks.first and (trainer.done % settings.validate_every == 0 or last):
-                with meter.paused() if meter is not None else nullcontext():
-                    figures = validate()
-                for key, value in figures.items():
-                    log.add_scalar(f"validation/{key}", value, trainer.done)
-            # Whoever is told to stop, all stop, after the same step; the first one's clock says when to save.
-            stopped, due = ranks.any(stop.requested, time.monotonic() - saved_at > settings.checkpoint_seconds)
-            if due:
-                with meter.paused() if meter is not None else nullcontext():
-                    save_all()
-                saved_at = time.monotonic()
-        save_all()
-    log.close()
-    if not ranks.first:
-        return figures
-    speed = {} if meter is None else meter.total()
-    if trainer.done < settings.steps:
-        print(f"stopped at step {trainer.done} of {settings.steps}: the same command goes on from {folder.path}")
-    else:
-        folder.write_results({"steps": trainer.done, **figures, **speed}, settings, settings.seed)
-        print(f"finished after {trainer.done} steps: checkpoint, config and log are in {folder.path}")
-    if speed:
-        print(
-            f"{speed['patches_per_second']:.4g} patches/s, {100 * speed['matmul_share']:.0f}% of the "
-            f"{speed['matmul_rate'] / 1e12:.3g} TFLOP/s that matrix products reach here"
-        )
-    return figures
+    def _validate(self) -> None:
+        if self._measure is None:
+            return
+        with self._paused():
+            self.figures = self._measure()
+        for key, value in self.figures.items():
+            self._log.add_scalar(f"validation/{key}", value, self.trainer.done)
+
+    def _save(self) -> None:
+        """Write the state, and the checkpoint that users load."""
+        with self._paused():
+            self._loss()  # weights that broke since the last report must not replace good ones
+            trainer, ranks = self.trainer, self.trainer.ranks
+            parts = trainer.state()
+            parts["rng"] = ranks.gather(parts["rng"])
+            if ranks.first:
+                self.folder.save_state(trainer.done, parts, {"figures": self.figures, **trainer.notes()})
+                self._write(self.figures)
+        self._saved_at = time.monotonic()
+
+    def _paused(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._meter is None else self._meter.paused()
 
 
 def _resume(trainer: Trainer, folder: RunFolder) -> dict[str, float]:
@@ -177,20 +249,6 @@ def _meter(trainer: Trainer) -> Meter:
     settings, device = trainer.settings, trainer.device
     rate = matmul_rate(device, torch.bfloat16 if settings.amp else torch.float32)
     return Meter(settings.batch_size, trainer.flops(), rate, device)
-
-
-def _report_progress(
-    bar: Any, log: Any, trainer: Trainer, loss: float, meter: Meter, figures: dict[str, float]
-) -> None:
-    rates = meter.read()
-    shown = [f"loss {loss:.4f}"]
-    if rates:
-        shown += [f"{rates['patches_per_second']:.4g} patches/s", f"{100 * rates['matmul_share']:.0f}% of matmul rate"]
-    bar.set_postfix_str(", ".join(shown + [f"{key} {value:.2f}" for key, value in figures.items()]))
-    log.add_scalar("train/loss", loss, trainer.done)
-    log.add_scalar("train/learning_rate", trainer.settings.learning_rate_at(trainer.done - 1), trainer.done)
-    for key, value in rates.items():
-        log.add_scalar(f"speed/{key}", value, trainer.done)
 
 
 def record(trainer: Trainer, figures: dict[str, float]) -> dict[str, Any]:
