@@ -31,6 +31,9 @@ from experiments.scoring import architecture
 SHOWN = 3
 """Scenes in the picture: the first of as many photos, unchosen."""
 
+Shown = dict[str, tuple[NDArray[np.uint8], str]]
+"""A row of pictures and what stands below each, by title."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Hack:
@@ -118,41 +121,58 @@ def hack(settings: Hack) -> dict[str, Any]:
         "differences": [],
     }
     scored: list[dict[str, Scored]] = []
-    galleries: list[tuple[str, Any]] = []
+    galleries: list[tuple[str, list[Shown]]] = []
     for name, source, first_space in zip(names, sources, held, strict=True):
-        scored.append({})
-        shown = _true_pictures(first_space)
-        entry: dict[str, Any] = {"architecture": architecture(first_space.core.generator)}
-        entry["actions"] = {}
-        for space in settings.actions:
-            scenes = first_space if space == first_space.core.action else _held_out(settings, source, space)
-            print(f"{name}, {space}: learning from {settings.renders} renders", flush=True)
-            offset = _learn(settings, source, space)
-            result = scored[-1][space] = scenes.score(OffsetPolicy(TrueCode(), offset))
-            entry["actions"][space] = {
-                **result.figures(settings.seed),
-                "offset": [round(value, 6) for value in offset.tolist()],
-                "rewards": result.reward.tolist(),
-            }
-            _add_pictures(shown, scenes, result, f"SR, offset in {space}")
-        entry["true_code"], of_spaces = _means(first_space, scored[-1])
-        for space, means in of_spaces.items():
-            entry["actions"][space]["scores"] = means
-        figures["generators"][name] = entry
+        figures["generators"][name], won, shown = _of_generator(settings, name, source, first_space)
+        scored.append(won)
         if len(scored) > 1:
-            difference = _difference(held[0], first_space, scored[0], scored[-1], settings.seed)
+            difference = _difference(held[0], first_space, scored[0], won, settings.seed)
             figures["differences"].append({"generator": name, "against": names[0], **difference})
         galleries.append((name, shown))
         if whole := len(scored) == len(names):
             print(offsets.page([figures]), end="", flush=True)  # before they are written: a disk may be full
         if output.keep(figures, whole=whole) and output.path is not None:
             for of, pictures in galleries:
-                picture = output.path.with_name(f"{output.path.stem}_{of.replace(' ', '_').replace('/', '_')}.png")
-                gallery(picture, pictures, f"{of}: one constant on the true code, learned for {figures['metric']}")
-                print(f"picture: {picture}", flush=True)
+                _draw(output.path, of, pictures, figures["metric"])
             galleries.clear()
     print(f"written to {output.path}")
     return figures
+
+
+def _of_generator(
+    settings: Hack, name: str, source: str, first_space: HeldOut
+) -> tuple[dict[str, Any], dict[str, Scored], list[Shown]]:
+    """Learn and score the offset in each action space of a generator, whose scenes in the first one are given.
+
+    Returns:
+        Its figures; the scores by action space; the pictures.
+    """
+    won: dict[str, Scored] = {}
+    shown = _true_pictures(first_space)
+    actions: dict[str, dict[str, Any]] = {}
+    for space in settings.actions:
+        scenes = first_space if space == first_space.core.action else _held_out(settings, source, space)
+        print(f"{name}, {space}: learning from {settings.renders} renders", flush=True)
+        offset = _learn(settings, source, space)
+        result = won[space] = scenes.score(OffsetPolicy(TrueCode(), offset))
+        actions[space] = {
+            **result.figures(settings.seed),
+            "offset": [round(value, 6) for value in offset.tolist()],
+            "rewards": result.reward.tolist(),
+        }
+        _add_pictures(shown, scenes, result, f"SR, offset in {space}")
+    true_code, of_spaces = _means(first_space, won)
+    for space, means in of_spaces.items():
+        actions[space]["scores"] = means
+    entry = {"architecture": architecture(first_space.core.generator), "actions": actions, "true_code": true_code}
+    return entry, won, shown
+
+
+def _draw(results: Path, name: str, pictures: list[Shown], metric: str) -> None:
+    """Write a generator's pictures beside the results."""
+    picture = results.with_name(f"{results.stem}_{name.replace(' ', '_').replace('/', '_')}.png")
+    gallery(picture, pictures, f"{name}: one constant on the true code, learned for {metric}")
+    print(f"picture: {picture}", flush=True)
 
 
 def _environment(settings: Hack, source: str, space: str) -> dict[str, Any]:
@@ -217,9 +237,6 @@ def _difference(
         "true_psnr": paired(other.true_scores["psnr"], first.true_scores["psnr"]),
         "reward": {space: paired(won[space].reward, won_first[space].reward) for space in won},
     }
-
-
-Shown = dict[str, tuple[NDArray[np.uint8], str]]
 
 
 def _true_pictures(held_out: HeldOut) -> list[Shown]:
