@@ -22,13 +22,10 @@ from agents.upscaler import Upscaler
 from blindsr_env import images, sharing
 from blindsr_env.degradation import degrade
 from blindsr_env.env import BlindSREnv
-from blindsr_env.kernels import WIDTH_RANGE, gaussian_profile
+from blindsr_env.kernels import gaussian_profile
 from experiments.devices import pick_device
 
 Picture = NDArray[np.uint8]
-
-SCALE = 4
-"""Of all `WAYS`."""
 
 WAYS: dict[str, tuple[str, str]] = {
     "faithful: amnet": ("amnet", "predictor"),
@@ -37,6 +34,7 @@ WAYS: dict[str, tuple[str, str]] = {
     "optimised for NIQE: amgan_rl": ("amgan", "amgan_rl"),
     "fast: amnet_s": ("amnet_s", "predictor"),
     "fast, optimised for NIQE: amgan_rl_s": ("amgan_s", "amgan_rl_s"),
+    "twice as large only: amnet_s_x2": ("amnet_s_x2", "predictor"),
 }
 """What renders and what chooses the code, by what the page calls it."""
 
@@ -45,6 +43,9 @@ AGENTS = {"amgan_s": "amgan_rl_s", "amgan": "amgan_rl"}
 
 OURS = 1.8
 """Width, HR pixels, of the blur of the page's own photos."""
+
+SHRUNK = 4
+"""How many times smaller than their originals they are."""
 
 LARGEST = 512
 """LR pixels on the long side of what the page renders; larger photos are shrunk first."""
@@ -147,13 +148,19 @@ def page(settings: Demo) -> Any:
             return upscaled(path, way, width if known else None, settings.device)
         except images.ImageError as error:  # the visitor's name of the photo, not where it lies here
             raise gradio.Error(str(error).replace(str(path), Path(str(path)).name), print_exception=False) from error
+        except ValueError as error:  # a width that the generator does not know
+            raise gradio.Error(str(error), print_exception=False) from error
+
+    def narrowed(way: str, width: float) -> Any:
+        widest = widths(way, settings.device)[1]
+        return gradio.update(maximum=widest, value=min(width, widest))
 
     with gradio.Blocks(title="blindsr", delete_cache=(KEPT // 6, KEPT)) as blocks:
         gradio.Markdown("# Blind super-resolution")
         with gradio.Tab("Upscale a photo"):
             with gradio.Row():
                 with gradio.Column(scale=1):
-                    photo = gradio.Image(  # the file itself: Pillow makes 16-bit grey white
+                    photo: Any = gradio.Image(  # the file itself: Pillow makes 16-bit grey white
                         type="filepath",
                         image_mode=None,
                         format="png",
@@ -165,7 +172,7 @@ def page(settings: Demo) -> Any:
                     way = gradio.Dropdown(list(WAYS), value=next(iter(WAYS)), label="how")
                     known = gradio.Checkbox(label="the blur's width is known")
                     width = gradio.Slider(
-                        *WIDTH_RANGE[SCALE],
+                        *widths(next(iter(WAYS)), settings.device),
                         value=OURS,
                         step=0.1,
                         label="width, pixels of the result",
@@ -186,6 +193,7 @@ def page(settings: Demo) -> Any:
 
             photo.preprocess = opens  # for a subclass gradio would write a .pyi beside this file
             ours.click(lambda number: (sample(number), number + 1), [number], [photo, number], api_name="sample")
+            way.change(narrowed, [way, width], [width], api_visibility="private")
             known.change(lambda known: gradio.update(interactive=known), [known], [width], api_visibility="private")
             start.click(answered, [photo, way, known, width], [pair, sizes], api_name="upscale")
         with gradio.Tab("Be the agent"):
@@ -209,6 +217,13 @@ def page(settings: Demo) -> Any:
     return blocks
 
 
+def widths(way: str, device: str = "auto") -> tuple[float, float]:
+    """Give the least and the largest width, pixels of the result, that a way's generator knows."""
+    generator = sharing.generator(WAYS[way][0], pick_device(device), torch.float32)
+    low, high = generator.codec.width_range
+    return low, high
+
+
 def upscaled(
     path: str | Path | None, way: str, width: float | None, device: str = "auto"
 ) -> tuple[tuple[Picture, Picture] | None, str]:
@@ -221,7 +236,7 @@ def upscaled(
         device: `auto`, `cpu` or `cuda`.
 
     Returns:
-        Both pictures, `(4 H, 4 W, 3)` uint8, and what became of the photo's size.
+        Both pictures, `(s H, s W, 3)` uint8, and what became of the photo's size.
 
     Raises:
         ImageError: the photo cannot be read.
@@ -250,9 +265,9 @@ def sample(number: int) -> Picture:
     """Degrade a held-out photo of the package, `(h, w, 3)` uint8, for visitors who have none; they come in turn."""
     photos = images.builtin("test")
     photo = photos[number % len(photos)].pixels
-    height, width = (side - side % SCALE for side in photo.shape[:2])
+    height, width = (side - side % SHRUNK for side in photo.shape[:2])
     hr = torch.from_numpy(photo[:height, :width].copy()).permute(2, 0, 1)[None].float() / 255  # (1, 3, H, W)
-    lr = degrade(hr, gaussian_profile(torch.tensor([OURS], dtype=torch.float64)), SCALE)
+    lr = degrade(hr, gaussian_profile(torch.tensor([OURS], dtype=torch.float64)), SHRUNK)
     return (lr[0] * 255).round().byte().permute(1, 2, 0).numpy()
 
 

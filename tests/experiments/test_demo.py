@@ -20,7 +20,6 @@ from experiments import cli, upscale
 from experiments.demo import (
     AGENTS,
     OURS,
-    SCALE,
     WAYS,
     Demo,
     demo,
@@ -31,6 +30,7 @@ from experiments.demo import (
     sample,
     shown,
     upscaled,
+    widths,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -63,8 +63,8 @@ def test_photos_become_four_times_as_wide_and_high(lr, photo, monkeypatch):
 def test_every_way_is_one_of_upscale(way):
     generator, policy = WAYS[way]
     upscale.Upscale(images=".", generator=generator, policy=policy)
-    network = generators.load(generator)
-    assert (network.scale, network.codec.width_range) == (SCALE, WIDTH_RANGE[SCALE]), "what the page's slider offers"
+    scale = generators.load(generator).scale
+    assert widths(way, "cpu") == WIDTH_RANGE[scale] and scale == (2 if "twice" in way else 4)
 
 
 def test_the_true_width_earns_nothing_and_far_ones_cost_psnr():
@@ -169,6 +169,10 @@ def test_the_page_answers(lr, photo, tmp_path):
         cut.write_bytes((tmp_path / "lr.png").read_bytes()[:200])
         with pytest.raises(Exception, match="^cut.png is not a readable image: convert it"):
             client.predict(handle_file(cut), "fast: amnet_s", True, 1.0, api_name="/upscale")
+        twice = next(way for way in WAYS if "twice" in way)
+        assert client.predict(handle_file(lr), twice, True, 1.0, api_name="/upscale")[1] == "30x20 to 60x40"
+        with pytest.raises(Exception, match="width must lie in 0.2 to 2"):
+            client.predict(handle_file(lr), twice, True, 3.0, api_name="/upscale")
         assert np.array_equal(images.read(client.predict(api_name="/sample")), sample(0))
         _, said = client.predict(1.8, api_name="/play")
         assert "Reward" in said
