@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from operator import eq
 from pathlib import Path
@@ -50,6 +52,27 @@ class RunFolder:
                 self.path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise OSError(f"cannot make the folder {self.path} ({error.strerror}): give another output") from error
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Keep the folder for this process for a while, or until it dies.
+
+        Raises:
+            OSError: another process trains in it: both would replace each other's states.
+        """
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise OSError(
+                    f"another process is training in {self.path}: wait for it, stop it, or give another output"
+                ) from error
+            except OSError:  # a network's file system may know no locks
+                pass
+            yield
+        finally:
+            os.close(folder)
 
     def write_config(self, config: Any) -> None:
         """Write the resolved config (a dataclass) as `config.yaml`."""

@@ -149,11 +149,18 @@ def train_agent(settings: TrainAgent) -> Path:
     Raises:
         ValueError: unknown names, photos or files that cannot be used.
         CheckpointError: the folder's agent is of another algorithm, basis or action space.
+        OSError: another process is training in the folder.
     """
     settings.check_machine()
     check_disjoint(settings.images, settings.held_out)
     start(settings, settings.held_out_set(1).env)  # what could not be scored is not trained first
     folder = RunFolder(settings.output)
+    with folder.taken():
+        return _trained(settings, folder)
+
+
+def _trained(settings: TrainAgent, folder: RunFolder) -> Path:
+    """Train and score the agent of a folder, as `train_agent` says."""
     agent = learn(settings, folder)
     path = folder.path / AGENT
     if agent.interrupted:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -54,18 +54,21 @@ def train(
     Raises:
         CompileError: the network cannot be compiled here.
         FloatingPointError: the loss or its gradient is no longer finite.
+        OSError: another process is training in the folder.
     """
     folder = RunFolder(trainer.settings.output, create=trainer.ranks.first)
-    figures = _resume(trainer, folder)
-    if trainer.ranks.from_first(lambda: _finished(trainer, folder, path)):
+    with ExitStack() as kept:
+        trainer.ranks.from_first(lambda: kept.enter_context(folder.taken()))  # its error stops the others as well
+        figures = _resume(trainer, folder)
+        if trainer.ranks.from_first(lambda: _finished(trainer, folder, path)):
+            if trainer.ranks.first:
+                print(f"{folder.path} is finished already, after {trainer.done} steps: its checkpoint is {path}")
+            return figures
+        loop = _Loop(trainer, folder, save, validate, figures)
+        loop.run(name)
         if trainer.ranks.first:
-            print(f"{folder.path} is finished already, after {trainer.done} steps: its checkpoint is {path}")
-        return figures
-    loop = _Loop(trainer, folder, save, validate, figures)
-    loop.run(name)
-    if trainer.ranks.first:
-        loop.conclude()
-    return loop.figures
+            loop.conclude()
+        return loop.figures
 
 
 class _Loop:

@@ -1,11 +1,14 @@
 """No partial file ever stands in place of a good one: errors, kills and full folders while saving."""
 
+import errno
 import json
 import os
 import resource
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 
@@ -16,6 +19,8 @@ import torch
 from experiments import sheets
 from experiments.results_file import ResultsFile, write_results
 from experiments.run_folder import RunFolder
+from experiments.train_agent import TrainAgent, train_agent
+from experiments.train_generator import train_generator
 from generators import CheckpointError, checkpoint
 from generators.atomic import atomic_write
 
@@ -212,6 +217,42 @@ class Settings:
     images: object
     steps: int
     rate: float = 0.5
+
+
+def test_a_folder_is_one_process_at_a_time(tmp_path, settings):
+    run = settings(output=str(tmp_path / "run"), steps=1)
+    with RunFolder(run.output).taken():
+        agent = TrainAgent(output=run.output, images=run.data[0], generator="amnet_s", metric="psnr", device="cpu")
+        for begin in (lambda: train_generator(run), lambda: train_agent(agent)):
+            with pytest.raises(
+                OSError, match="^another process is training in .*run: wait for it, stop it, or give an"
+            ):
+                begin()
+        assert list((tmp_path / "run").iterdir()) == []
+        with RunFolder(tmp_path / "other").taken():
+            pass
+    assert train_generator(run).exists()
+
+
+def test_a_folder_is_free_once_its_process_is_killed(tmp_path):
+    hold = "import sys, time\nfrom experiments.run_folder import RunFolder\nwith RunFolder(sys.argv[1]).taken():\n"
+    hold += "    print('taken', flush=True)\n    time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "taken\n"
+        with pytest.raises(OSError, match="another process"), RunFolder(tmp_path).taken():
+            pass
+        other.kill()
+    with RunFolder(tmp_path).taken():
+        pass
+
+
+def test_where_no_locks_are_known_the_folder_is_taken_as_it_is(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("experiments.run_folder.fcntl.flock", flock)
+    with RunFolder(tmp_path).taken():
+        pass
 
 
 def test_a_run_goes_on_with_the_settings_that_it_was_begun_with(tmp_path, monkeypatch):
