@@ -29,15 +29,15 @@ WEIGHTS = pathlib.Path(__file__).parent / "weights"
 SHIPPED_PREDICTORS = {4: WEIGHTS / "predictor_s.safetensors", 2: WEIGHTS / "predictor_s_x2.safetensors"}
 """The predictors that come with the package, by scale, the default first."""
 
-OWN_PREDICTORS: dict[str, pathlib.Path] = {}
-"""Those of generators that bring one of their own, trained on the same photos as they are, by the generator's name."""
+OWN_PREDICTORS: dict[tuple[str, int], pathlib.Path] = {}
+"""Those of generators that bring one of their own, trained on the same photos as they are, by name and scale."""
 
 SHIPPED_AGENTS = {name: WEIGHTS / f"{name}.safetensors" for name in ("amgan_rl", "amgan_rl_niqe", "amgan_rl_s")}
 """Trained actors that come with the package, by name; a card stands beside each."""
 
 
-class Named(Protocol):
-    """What a predictor is picked by: a generator."""
+class GeneratorLike(Protocol):
+    """What a generator's predictor is picked by."""
 
     @property
     def name(self) -> str:
@@ -48,12 +48,12 @@ class Named(Protocol):
         """SR side over LR side."""
 
 
-def shipped_predictor_file(generator: Named | None = None) -> pathlib.Path:
+def shipped_predictor_file(generator: GeneratorLike | None = None) -> pathlib.Path:
     """Give the file of the package's predictor for a generator: its own, or its scale's, or the default."""
     default = next(iter(SHIPPED_PREDICTORS.values()))
     if generator is None:
         return default
-    return OWN_PREDICTORS.get(generator.name) or SHIPPED_PREDICTORS.get(generator.scale, default)
+    return OWN_PREDICTORS.get((generator.name, generator.scale)) or SHIPPED_PREDICTORS.get(generator.scale, default)
 
 
 def shipped_predictor(core: BlindSRCore | None) -> Actor | None:

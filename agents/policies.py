@@ -17,7 +17,7 @@ from agents.agent import Agent
 from agents.baselines import Constant, PredictorPolicy, Random, TrueCode, mean_action
 from agents.checkpoints import (
     SHIPPED_AGENTS,
-    Named,
+    GeneratorLike,
     is_name,
     load_predictor,
     predictor_from_contents,
@@ -160,7 +160,7 @@ def _from_contents(
     raise CheckpointError(f"{name} holds a {kind}: give the file of a predictor or an agent")
 
 
-def file_of(name_or_path: str | os.PathLike[str], generator: Named | None = None) -> Path | None:
+def file_of(name_or_path: str | os.PathLike[str], generator: GeneratorLike | None = None) -> Path | None:
     """Give the file behind the name of an agent that ships, a run's folder or a path; None of other policies.
 
     A policy in part has the file of the whole one.

@@ -44,9 +44,6 @@ AGENTS = {"amgan_s": "amgan_rl_s", "amgan": "amgan_rl"}
 OURS = 1.8
 """Width, HR pixels, of the blur of the page's own photos."""
 
-SHRUNK = 4
-"""How many times smaller than their originals they are."""
-
 LARGEST = 512
 """LR pixels on the long side of what the page renders; larger photos are shrunk first."""
 
@@ -142,17 +139,22 @@ def page(settings: Demo) -> Any:
     except ImportError as error:
         raise ImportError("the page needs gradio: pip install 'blindsr[demo]'") from error
     low, high = environment(settings).core.codec.width_range
+    narrowest, widest = renderer(next(iter(WAYS)), settings.device).codec.width_range
 
     def answered(path: str | None, way: str, known: bool, width: float) -> Any:
+        least, most = renderer(way, settings.device).codec.width_range
+        if known and not least <= width <= most:  # the slider does not offer it, but an address can be called by hand
+            raise gradio.Error(f"{way} knows widths from {least:g} to {most:g}", print_exception=False)
         try:
             return upscaled(path, way, width if known else None, settings.device)
         except images.ImageError as error:  # the visitor's name of the photo, not where it lies here
             raise gradio.Error(str(error).replace(str(path), Path(str(path)).name), print_exception=False) from error
-        except ValueError as error:  # a width that the generator does not know
-            raise gradio.Error(str(error), print_exception=False) from error
+
+    def taken(number: int, way: str) -> tuple[Picture, int]:
+        return sample(number, renderer(way, settings.device).scale), number + 1
 
     def narrowed(way: str, width: float) -> Any:
-        widest = widths(way, settings.device)[1]
+        widest = renderer(way, settings.device).codec.width_range[1]
         return gradio.update(maximum=widest, value=min(width, widest))
 
     with gradio.Blocks(title="blindsr", delete_cache=(KEPT // 6, KEPT)) as blocks:
@@ -172,7 +174,8 @@ def page(settings: Demo) -> Any:
                     way = gradio.Dropdown(list(WAYS), value=next(iter(WAYS)), label="how")
                     known = gradio.Checkbox(label="the blur's width is known")
                     width = gradio.Slider(
-                        *widths(next(iter(WAYS)), settings.device),
+                        narrowest,
+                        widest,
                         value=OURS,
                         step=0.1,
                         label="width, pixels of the result",
@@ -192,7 +195,7 @@ def page(settings: Demo) -> Any:
                     raise gradio.Error(f"{what}: give a PNG or a JPEG", print_exception=False) from error
 
             photo.preprocess = opens  # for a subclass gradio would write a .pyi beside this file
-            ours.click(lambda number: (sample(number), number + 1), [number], [photo, number], api_name="sample")
+            ours.click(taken, [number, way], [photo, number], api_name="sample")
             way.change(narrowed, [way, width], [width], api_visibility="private")
             known.change(lambda known: gradio.update(interactive=known), [known], [width], api_visibility="private")
             start.click(answered, [photo, way, known, width], [pair, sizes], api_name="upscale")
@@ -217,11 +220,9 @@ def page(settings: Demo) -> Any:
     return blocks
 
 
-def widths(way: str, device: str = "auto") -> tuple[float, float]:
-    """Give the least and the largest width, pixels of the result, that a way's generator knows."""
-    generator = sharing.generator(WAYS[way][0], pick_device(device), torch.float32)
-    low, high = generator.codec.width_range
-    return low, high
+def renderer(way: str, device: str) -> Any:
+    """Give the generator of a way, whose scale and widths the page needs."""
+    return sharing.generator(WAYS[way][0], pick_device(device), torch.float32)
 
 
 def upscaled(
@@ -261,13 +262,13 @@ def _size(picture: Picture) -> str:
     return "{1}x{0}".format(*picture.shape)
 
 
-def sample(number: int) -> Picture:
-    """Degrade a held-out photo of the package, `(h, w, 3)` uint8, for visitors who have none; they come in turn."""
+def sample(number: int, scale: int) -> Picture:
+    """Blur and shrink a held-out photo of the package, `(h, w, 3)` uint8, for visitors without one; they take turns."""
     photos = images.builtin("test")
     photo = photos[number % len(photos)].pixels
-    height, width = (side - side % SHRUNK for side in photo.shape[:2])
+    height, width = (side - side % scale for side in photo.shape[:2])
     hr = torch.from_numpy(photo[:height, :width].copy()).permute(2, 0, 1)[None].float() / 255  # (1, 3, H, W)
-    lr = degrade(hr, gaussian_profile(torch.tensor([OURS], dtype=torch.float64)), SHRUNK)
+    lr = degrade(hr, gaussian_profile(torch.tensor([OURS], dtype=torch.float64)), scale)
     return (lr[0] * 255).round().byte().permute(1, 2, 0).numpy()
 
 

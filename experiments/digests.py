@@ -15,7 +15,7 @@ import torch
 
 import generators
 from agents import policies
-from agents.checkpoints import Named
+from agents.checkpoints import GeneratorLike
 from agents.part import parted
 from blindsr_env import images, metrics
 from blindsr_env.metrics.mixture import Recipe, terms
@@ -65,7 +65,7 @@ def of_generator(source: str | None) -> str:
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:DIGITS]
 
 
-def of_policy(name: str, generator: Named | None = None) -> str | None:
+def of_policy(name: str, generator: GeneratorLike | None = None) -> str | None:
     """Give the digest of what is behind a policy, see `agents.policies.load`; None of those without a file.
 
     That is a checkpoint, or the module of a `module:function` with those of one's own that it imports.

@@ -25,7 +25,7 @@ from experiments.intervals import Interval
 from experiments.results_file import ResultsFile
 from experiments.scoring import differences, scored, zeta_of
 from experiments.sheets import BUILT_IN
-from experiments.widths import of_scale
+from experiments.widths import default_widths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +209,7 @@ def _checked(settings: Evaluate) -> tuple[Evaluate, Seeds, list[_Way], Photos, l
     sets = {name: images.load(folder, split="test") for name, folder in settings.sets.items()}
     settings = _with_generator(settings, seeds)
     ways = _ways(settings)
-    widths = of_scale(ways[0].env.core.scale) if settings.widths is None else settings.widths
+    widths = default_widths(ways[0].env.core.codec.width_range) if settings.widths is None else settings.widths
     for way in ways:
         for width in widths:
             way.env.core.check_width(width)
@@ -254,10 +254,11 @@ def _ways(settings: Evaluate) -> list[_Way]:
 
 def _identity(settings: Evaluate, seeds: Seeds, ways: Iterable[_Way]) -> dict[str, Any]:
     """Give the digests of the files that the figures depend on."""
+    by_source = {way.source: way.env.core.generator for way in ways}
 
     def of_policy(name: str) -> str | None | list[str | None]:
         """Give one digest, or several where generators differ in what stands behind the name."""
-        every = dict.fromkeys(digests.of_policy(name, way.env.core.generator) for way in ways)
+        every = dict.fromkeys(digests.of_policy(name, each) for each in by_source.values())
         return [*every] if len(every) > 1 else next(iter(every))
 
     return {

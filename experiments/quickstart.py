@@ -64,7 +64,6 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
     Returns:
         The figures that `results.json` holds.
     """
-    started = time.monotonic()
     pairs = settings.algorithm == "group-pg"
     training = TrainAgent(
         algorithm=settings.algorithm,
@@ -83,6 +82,13 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
     )
     check_disjoint(settings.images, settings.held_out)
     folder = RunFolder(settings.output)
+    with folder.taken():
+        return _scored_and_trained(settings, training, folder)
+
+
+def _scored_and_trained(settings: Quickstart, training: TrainAgent, folder: RunFolder) -> dict[str, Any]:
+    """Do what `quickstart` says, in a folder that is this process's."""
+    started = time.monotonic()
     check_resumed(training, folder)  # before minutes of scoring
     print(f"1/3 scoring the predictor on {settings.scenes} held-out scenes", flush=True)
     held_out = training.held_out_set()

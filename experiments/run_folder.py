@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -55,24 +56,23 @@ class RunFolder:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Keep the folder for this process for a while, or until it dies.
+        """Keep the folder for this process for a while, or until it dies, by a lock on its file `.lock`.
 
         Raises:
             OSError: another process trains in it: both would replace each other's states.
         """
-        folder = os.open(self.path, os.O_RDONLY)
-        try:
+        with open(self.path / ".lock", "w") as file:  # network file systems lock files, not folders
             try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise OSError(
                     f"another process is training in {self.path}: wait for it, stop it, or give another output"
                 ) from error
-            except OSError:  # a network's file system may know no locks
-                pass
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+                    raise
+                print(f"{self.path} cannot be locked ({error.strerror}): do not train twice in it at the same time")
             yield
-        finally:
-            os.close(folder)
 
     def write_config(self, config: Any) -> None:
         """Write the resolved config (a dataclass) as `config.yaml`."""

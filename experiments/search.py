@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents import policies
-from agents.checkpoints import Named
+from agents.checkpoints import GeneratorLike
 from agents.search import search as search_codes
 from blindsr_env import images, sharing
 from blindsr_env.core import BlindSRCore, dtype_of
@@ -26,7 +26,7 @@ from experiments.held_out import HeldOut, Scored
 from experiments.intervals import bootstrap, over_photos
 from experiments.normalised import LEAST, normalised
 from experiments.results_file import ResultsFile
-from experiments.widths import COUNT, of_scale
+from experiments.widths import COUNT, default_widths
 
 BLIND_STEP = 3.0
 """First step, in units of the search's spread, from a start that knows nothing of its scene."""
@@ -111,7 +111,7 @@ class Search:
         if not 1 <= self.views <= VIEWS:
             raise ValueError(f"views must be 1 to {VIEWS}, got {self.views}")
         each = COUNT if self.widths is None else len(self.widths)
-        if self.widths is not None and len(set(self.widths)) < max(1, each):
+        if self.widths is not None and (not self.widths or len(set(self.widths)) < each):
             raise ValueError(f"widths must be one or several, each given once, got {list(self.widths)}")
         if self.patch_size is None and self.scenes % each:
             raise ValueError(
@@ -134,14 +134,15 @@ def search(settings: Search) -> dict[str, Any]:
     learned = [*settings.starts, *([] if settings.predictor is None else [settings.predictor])]
     generator = settings.generator or policies.generator_of(learned, device) or GENERATOR
     renderer = sharing.generator(generator, device, dtype_of(settings.dtype))
-    whole_photos = settings.patch_size is None
-    widths = of_scale(renderer.scale) if whole_photos and settings.widths is None else settings.widths
+    settings = replace(settings, generator=generator)
+    widths = settings.widths
+    if widths is None and settings.patch_size is None:
+        widths = default_widths(renderer.codec.width_range)
     for width in widths or ():  # the true code of others lies outside the box, so a search could not even start there
         check_width(width, renderer.codec.width_range, renderer.name)
-    settings = replace(settings, generator=generator, widths=widths)
     identity = {} if settings.output is None else _identity(settings, renderer)  # of the files as they are now
     output = ResultsFile(settings.output, labels.short(asdict(settings)), settings.seed, identity)
-    held_out = _held_out(settings)
+    held_out = _held_out(settings, widths)
     views = [held_out.turned(flip) for flip in range(1, settings.views)]
     unseen = [held_out.turned(flip) for flip in UNSEEN]
     # The same scenes count everywhere: those in which the true code has a score on all views.
@@ -163,7 +164,7 @@ def search(settings: Search) -> dict[str, Any]:
             rewards[~valid] = np.nan
         runs[label] = _Run(begun, held_out.score(_Chosen(action)), curve, *elsewhere)
         if all(each in runs for each in ALWAYS):  # the best of both is what others are measured by
-            figures = _figures(settings, held_out, valid, runs)
+            figures = _figures(settings, held_out, widths, valid, runs)
             if whole := len(runs) == len(names):
                 print(table(figures))  # before they are written: a full disk should not take them along
             output.keep(figures, whole=whole)
@@ -173,12 +174,19 @@ def search(settings: Search) -> dict[str, Any]:
     return figures
 
 
-def _figures(settings: Search, held_out: HeldOut, valid: NDArray[np.bool_], runs: Mapping[str, _Run]) -> dict[str, Any]:
+def _figures(
+    settings: Search,
+    held_out: HeldOut,
+    widths: tuple[float, ...] | None,
+    valid: NDArray[np.bool_],
+    runs: Mapping[str, _Run],
+) -> dict[str, Any]:
     """Sum up the searches so far, those of `ALWAYS` among them.
 
     Args:
         settings: of the command.
         held_out: the scenes.
+        widths: of their kernels; None where they are any.
         valid: which of them count, `(scenes,)`.
         runs: by the start's label.
     """
@@ -200,7 +208,7 @@ def _figures(settings: Search, held_out: HeldOut, valid: NDArray[np.bool_], runs
         "action": settings.action,
         "metric": held_out.core.metric.name,
         "patch_size": settings.patch_size,
-        "widths": settings.widths,
+        "widths": widths,
         "budgets": list(settings.budgets),
         "views": settings.views,
         "invalid": int((~valid).sum()),
@@ -230,7 +238,7 @@ def _figures(settings: Search, held_out: HeldOut, valid: NDArray[np.bool_], runs
     return figures
 
 
-def _identity(settings: Search, generator: Named) -> dict[str, Any]:
+def _identity(settings: Search, generator: GeneratorLike) -> dict[str, Any]:
     """Give the digests of the files that the figures depend on."""
     return {
         "generator": digests.of_generator(settings.generator),
@@ -241,8 +249,8 @@ def _identity(settings: Search, generator: Named) -> dict[str, Any]:
     }
 
 
-def _held_out(settings: Search) -> HeldOut:
-    """Render the scenes: crops, or whole photos at the widths that the settings name by now."""
+def _held_out(settings: Search, widths: tuple[float, ...] | None) -> HeldOut:
+    """Render the scenes: whole photos at each of the widths, or crops at any of them; None is any width at all."""
     common: dict[str, Any] = {"metric": settings.metric, "report": settings.report}
     environment: dict[str, Any] = {
         "generator": settings.generator,
@@ -255,16 +263,16 @@ def _held_out(settings: Search) -> HeldOut:
     }
     if settings.patch_size is not None:
         environment |= {"images": settings.images, "patch_size": settings.patch_size}
-        if settings.widths is not None:
-            environment["degradation"] = {"widths": settings.widths}
+        if widths is not None:
+            environment["degradation"] = {"widths": widths}
         return HeldOut.crops(settings.scenes, environment=environment, **common)
     photos = images.load(settings.images, split="test")
-    assert settings.widths is not None
-    count = settings.scenes // len(settings.widths)
+    assert widths is not None
+    count = settings.scenes // len(widths)
     if count > len(photos):
-        most = len(photos) * len(settings.widths)
+        most = len(photos) * len(widths)
         raise ValueError(f"there are {len(photos)} photos: take at most {most} scenes, or crops, which photos share")
-    return HeldOut.whole(photos[:count], settings.widths, environment=environment, **common)
+    return HeldOut.whole(photos[:count], widths, environment=environment, **common)
 
 
 class _Chosen:

@@ -15,6 +15,7 @@ import generators
 from experiments import options
 from experiments.devices import pick_device
 from experiments.validation import Validation
+from generators.kernels import check_width
 
 LARGEST = 15 * 2**20
 """Bytes that a shipped file may have."""
@@ -45,11 +46,15 @@ class Ship:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        """Refuse to compare nothing, and a name that is no folder's."""
+        """Refuse to compare nothing, and names that are taken or that no file could have."""
         if self.widths == ():
             raise ValueError("give at least one width")
-        if self.name is not None and not re.fullmatch(r"\w[\w.-]*", self.name):
-            raise ValueError(f"name must be letters, digits, '_', '.' and '-', got {self.name!r}")
+        if self.name is not None and not re.fullmatch(r"\w[\w.-]*", self.name, re.ASCII):
+            raise ValueError(
+                f"name must begin with a letter, a digit or '_', and hold only those, '.' and '-', got {self.name!r}"
+            )
+        if self.name in generators.names() and self.generator != self.name:
+            raise ValueError(f"{self.name} is a generator that ships: give another name")
 
 
 def ship(settings: Ship) -> Path:
@@ -62,7 +67,7 @@ def ship(settings: Ship) -> Path:
         CheckpointError: a checkpoint cannot be read.
         ImageError: the photos cannot be used.
         ValueError: the file exists already, or would be larger than 15 MB; several checkpoints are of different
-            networks; or a width is none that their scale is trained for.
+            networks; or a width is none that their kernels have.
     """
     target = Path(settings.output)
     if target.exists():
@@ -70,11 +75,13 @@ def ship(settings: Ship) -> Path:
     device = pick_device(settings.device)
     sources = [settings.generator] if isinstance(settings.generator, str) else settings.generator
     full = _mean([generators.load_amnet(source, device=device) for source in sources])
-    full.name = settings.name or full.name
     training, *others = (generators.checkpoint.read(generators.find(source))[1]["training"] for source in sources)
     if others:
         training = {**training, "mean_with": others}
-    validation = Validation(settings.images, settings.widths, full.scale, device)
+    for each in settings.widths or ():
+        check_width(each, full.codec.width_range, full.name, "widths")
+    full.name = settings.name or full.name
+    validation = Validation(settings.images, settings.widths, full, device)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.safetensors"
         moved = math.inf

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import generators
 from blindsr_env.metrics.grid import Grid
 from blindsr_env.metrics.squeezenet import MIN_SIZE
 from blindsr_env.patch import sides
@@ -20,7 +21,7 @@ from experiments.counts import at_least
 from experiments.discriminator import Discriminator
 from experiments.perceptual import PerceptualLoss
 from experiments.realness import Realness
-from experiments.train_generator import GeneratorTrainer, TrainGenerator, run
+from experiments.train_generator import GeneratorTrainer, TrainGenerator, begun, run
 from experiments.trainer import fuse, place
 
 TERMS = ("l1", "perceptual", "adversarial", "grid", "discriminator", "realness_hr", "realness_sr")
@@ -32,7 +33,8 @@ class TrainGan(TrainGenerator):
     """Settings of `blindsr train-gan`, which extend those of `blindsr train-generator`.
 
     Attributes:
-        init: AMNet to start from: a name (`amnet`, `amnet_l`, `amnet_s`, `amnet_s_x2`) or a checkpoint file.
+        init: AMNet of the same scale to start from: a name (`amnet`, `amnet_l`, `amnet_s`, `amnet_s_x2`) or a
+            checkpoint file.
         perceptual: file with the weights of VGG19 or SqueezeNet 1.1 for the perceptual loss; required unless
             `perceptual_weight` is 0.
         l1_weight: weight of the L1 loss.
@@ -100,11 +102,16 @@ class GanTrainer(GeneratorTrainer):
 
     Args:
         settings: of the training.
+
+    Raises:
+        ValueError: `init` is for another scale.
     """
 
     settings: TrainGan
 
     def __init__(self, settings: TrainGan) -> None:
+        if begun(settings) is None and (scale := generators.load_amnet(settings.init).scale) != settings.scale:
+            raise ValueError(f"{settings.init} is for scale {scale}: give --scale {scale}, or another init")
         super().__init__(settings)
         self.network.name = self.ema.name = self.network.name.replace("amnet", "amgan")
         self.discriminator = place(Discriminator(settings.discriminator_width, settings.outcomes), self.device)
@@ -253,7 +260,8 @@ def train_gan(settings: TrainGan) -> Path:
     Raises:
         ImageError: the training photos cannot be used.
         CheckpointError: the folder's state, or the generator to start from, cannot be read.
-        ValueError: the perceptual weights cannot be used.
+        ValueError: the perceptual weights cannot be used, or `init` is for another scale.
+        OSError: another process is training in the folder.
     """
     return run(GanTrainer(settings))
 

@@ -18,7 +18,6 @@ from experiments.run_folder import RunFolder
 from experiments.trainer import Trainer, fuse, origin, place
 from experiments.training import record, train
 from experiments.training_settings import TrainingSettings
-from experiments.validation import Validation
 from generators.growth import grow, ignore_unused
 
 CHECKPOINT = "generator.safetensors"
@@ -73,8 +72,11 @@ class GeneratorTrainer(Trainer):
         first = _first(settings)
         network, ema = place(first, device), place(copy.deepcopy(first), device)
         super().__init__(settings, network, ema, settings.scale, network.codec.width_range)
-        if settings.init is not None and _begun(settings) is None:  # a state brings its own
+        if settings.init is not None and begun(settings) is None:  # a state brings its own
             self.origin = origin(generators.find(settings.init))
+            theirs, ours = generators.load_amnet(settings.init).scale, settings.scale
+            if theirs != ours and self.ranks.first:
+                print(f"{settings.init} is for scale {theirs}: only its features are taken over to scale {ours}")
         self._render = fuse(network.render, settings)
         self._unused = (network.gain < 1).float() * settings.code_noise  # (15,)
 
@@ -91,7 +93,7 @@ class GeneratorTrainer(Trainer):
         return sr
 
 
-def _begun(settings: TrainGenerator) -> Path | None:
+def begun(settings: TrainGenerator) -> Path | None:
     """Give the checkpoint of the run that the output folder holds; None where none is there to go on."""
     path = Path(settings.output) / CHECKPOINT
     return path if path.is_file() and RunFolder(settings.output, create=False).states() else None
@@ -106,7 +108,7 @@ def _first(settings: TrainGenerator) -> generators.AMNet:
     fresh = generators.build(settings.arch, scale=settings.scale, modulation=settings.modulation)
     if settings.init is None:
         return fresh
-    start = generators.load_amnet(_begun(settings) or settings.init)
+    start = generators.load_amnet(begun(settings) or settings.init)
     network = grow(start, fresh.architecture, fresh.name, torch.Generator().manual_seed(settings.seed))
     if settings.code_noise > 0:
         ignore_unused(network)
@@ -123,6 +125,7 @@ def train_generator(settings: TrainGenerator) -> Path:
         ImageError: the training photos cannot be used.
         CheckpointError: the folder's state, or `init`, cannot be read.
         ValueError: a photo is used both for training and for validation.
+        OSError: another process is training in the folder.
     """
     return run(GeneratorTrainer(settings))
 
@@ -131,9 +134,7 @@ def run(trainer: GeneratorTrainer) -> Path:
     """Train with a trainer, or resume the run in the output folder; give the checkpoint of G's EMA."""
     settings = trainer.settings
     path = Path(settings.output) / CHECKPOINT
-    validation = None
-    if settings.validation is not None:
-        validation = Validation(settings.validation, settings.validation_widths, settings.scale, trainer.device)
+    validation = trainer.validation(trainer.ema)
 
     def save(figures: dict[str, float]) -> None:
         generators.save(path, trainer.ema, record(trainer, figures))

@@ -20,7 +20,6 @@ from experiments.run_folder import RunFolder
 from experiments.trainer import Trainer, fuse, origin, place
 from experiments.training import record, train
 from experiments.training_settings import TrainingSettings
-from experiments.validation import Validation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,13 +142,12 @@ def train_predictor(settings: TrainPredictor) -> Path:
         ImageError: the training photos cannot be used.
         CheckpointError: the folder's state, the generator or `init` cannot be read.
         ValueError: the folder's run was begun with other settings, or through another generator.
+        OSError: another process is training in the folder.
     """
     generator = generators.load(settings.generator, device=pick_device(settings.device))
     trainer = PredictorTrainer(settings, generator)
     path = Path(settings.output) / "predictor.safetensors"
-    validation = None
-    if settings.validation is not None:
-        validation = Validation(settings.validation, settings.validation_widths, generator.scale, trainer.device)
+    validation = trainer.validation(generator)
 
     def save(figures: dict[str, float]) -> None:
         checkpoints.save_predictor(path, trainer.ema, trainer.meaning, record(trainer, figures))

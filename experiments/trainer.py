@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +21,9 @@ from experiments.batches import Batches
 from experiments.disjoint import refuse_common
 from experiments.ranks import Ranks
 from experiments.training_settings import TrainingSettings
-from generators import checkpoint
+from experiments.validation import Validation
+from experiments.widths import default_widths
+from generators import AMNet, ByKernel, checkpoint
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -56,6 +59,8 @@ class Trainer(ABC):
         scale: int,
         width_range: tuple[float, float],
     ) -> None:
+        if settings.validation_widths is None:  # what a run's config says is what it did
+            settings = replace(settings, validation_widths=default_widths(width_range))
         self.settings, self.network, self.ema = settings, network, ema
         self.device = next(network.parameters()).device
         self.ranks = Ranks(self.device)
@@ -86,6 +91,13 @@ class Trainer(ABC):
     @abstractmethod
     def loss(self, hr: Tensor, lr: Tensor, kernel: Tensor) -> Tensor:
         """Give the batch's loss, a scalar with a gradient to the network."""
+
+    def validation(self, generator: AMNet | ByKernel) -> Validation | None:
+        """Give the validation that the settings ask for, of this generator; None where they ask for none."""
+        settings = self.settings
+        if settings.validation is None:
+            return None
+        return Validation(settings.validation, settings.validation_widths, generator, self.device)
 
     def networks(self) -> list[nn.Module]:
         """List the networks that must be equal on all processes."""

@@ -91,7 +91,7 @@ class _Loop:
         figures: dict[str, float],
     ) -> None:
         self.trainer, self.folder, self.figures = trainer, folder, figures
-        self._write, self._measure = save, validate
+        self._save_weights, self._validate = save, validate
         settings, first = trainer.settings, trainer.ranks.first
         if first:
             folder.write_config(settings)
@@ -114,14 +114,14 @@ class _Loop:
                 last = trainer.done == settings.steps
                 if self._since == LOG_EVERY or last:
                     self._report(bar)
-                if ranks.first and (trainer.done % settings.validate_every == 0 or last):
-                    self._validate()
+                if self._validate and ranks.first and (trainer.done % settings.validate_every == 0 or last):
+                    self._take_figures(self._validate)
                 # Whoever is told to stop, all stop, after the same step; the first one's clock says when to save.
                 due = time.monotonic() - self._saved_at > settings.checkpoint_seconds
                 stopped, due = ranks.any(stop.requested, due)
                 if due:
-                    self._save()
-            self._save()
+                    self._save_all()
+            self._save_all()
         self._log.close()
 
     def conclude(self) -> None:
@@ -188,15 +188,13 @@ class _Loop:
         for key, value in rates.items():
             self._log.add_scalar(f"speed/{key}", value, trainer.done)
 
-    def _validate(self) -> None:
-        if self._measure is None:
-            return
+    def _take_figures(self, validate: Callable[[], dict[str, float]]) -> None:
         with self._paused():
-            self.figures = self._measure()
+            self.figures = validate()
         for key, value in self.figures.items():
             self._log.add_scalar(f"validation/{key}", value, self.trainer.done)
 
-    def _save(self) -> None:
+    def _save_all(self) -> None:
         """Write the state, and the checkpoint that users load."""
         with self._paused():
             self._loss()  # weights that broke since the last report must not replace good ones
@@ -205,7 +203,7 @@ class _Loop:
             parts["rng"] = ranks.gather(parts["rng"])
             if ranks.first:
                 self.folder.save_state(trainer.done, parts, {"figures": self.figures, **trainer.notes()})
-                self._write(self.figures)
+                self._save_weights(self.figures)
         self._saved_at = time.monotonic()
 
     def _paused(self) -> AbstractContextManager[None]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from blindsr_env import degradation, images, kernels, metrics
-from experiments.widths import of_scale
+from experiments.widths import default_widths
 from generators import AMNet, ByKernel
 
 
@@ -17,19 +17,22 @@ class Validation:
 
     Args:
         folder: photos, cropped to a multiple of the scale from the top left.
-        widths: isotropic kernel widths; None for those of the scale, see `experiments.widths`.
-        scale: of the generators to score.
+        widths: isotropic kernel widths; None for `experiments.widths`' choice.
+        generator: one of those to score: all have its scale and know the widths that it knows.
         device: where it runs.
 
     Raises:
         ImageError: there is no photo, or one that cannot be read or is too small to blur.
-        ValueError: a width that networks of the scale are not trained for.
+        ValueError: a width that the generator does not know.
     """
 
-    def __init__(self, folder: str, widths: tuple[float, ...] | None, scale: int, device: torch.device) -> None:
-        self.widths = of_scale(scale) if widths is None else widths
+    def __init__(
+        self, folder: str, widths: tuple[float, ...] | None, generator: AMNet | ByKernel, device: torch.device
+    ) -> None:
+        scale, known = generator.scale, generator.codec.width_range
+        self.widths = default_widths(known) if widths is None else widths
         for each in self.widths:
-            kernels.check_width(each, kernels.WIDTH_RANGE[scale], f"scale {scale}")
+            kernels.check_width(each, known, generator.name, "validation_widths")
         self._psnr = metrics.get("psnr", scale=scale)
         self._scenes: list[tuple[Tensor, Tensor, Tensor]] = []
         sigma = torch.tensor(self.widths, dtype=torch.float64, device=device)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from blindsr_env.kernels import WIDTH_RANGE
 from experiments import paper
 
-SCALE_2 = (0.2, 1.1, 2.0)
-"""Ours, at a scale whose kernels end before the paper's widest: the ends and the middle of its range, HR pixels."""
-
-COUNT = 3
-"""Number of widths at each scale."""
+COUNT = len(paper.WIDTHS)
+"""Number of widths that there are by default."""
 
 
-def of_scale(scale: int) -> tuple[float, ...]:
-    """Give the three kernel widths, HR pixels: the paper's where the scale's kernels reach them."""
-    widest = WIDTH_RANGE[scale][1]
-    return paper.WIDTHS if widest >= paper.WIDTHS[-1] else SCALE_2
+def default_widths(width_range: tuple[float, float]) -> tuple[float, ...]:
+    """Give three kernel widths of a generator's range, HR pixels.
+
+    They are the paper's where the range holds them, else its ends and its middle: at scale 2, whose kernels end before
+    the paper's widest, 0.2, 1.1 and 2.
+    """
+    low, high = width_range
+    if low <= min(paper.WIDTHS) and max(paper.WIDTHS) <= high:
+        return paper.WIDTHS
+    return low, (low + high) / 2, high

@@ -25,7 +25,8 @@ def grow(small: AMNet, architecture: Architecture, name: str, rng: torch.Generat
     its own: equal shares would give the copies equal gradients for ever. New blocks add nothing at first, since their
     second modulation is 0.
 
-    At another scale only the features are the same: what makes pictures of them, and the code, are the new scale's.
+    At another scale only the features are the same at first. What makes pictures of them is drawn anew, and the layers
+    that the code steers have to learn the new scale's, in which the same numbers name other kernels.
 
     Args:
         small: the trained network; it is not changed.

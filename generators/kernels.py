@@ -16,11 +16,20 @@ WIDTH_RANGE: dict[int, tuple[float, float]] = {2: (0.2, 2.0), 3: (0.2, 3.0), 4: 
 """Kernel widths (standard deviation, HR pixels) that each scale is trained for (paper, section 4.1)."""
 
 
-def check_width(width: float, width_range: tuple[float, float], whose: str) -> None:
-    """Raise a ValueError where a kernel width lies outside a range, HR pixels; `whose` is for the message."""
+def check_width(width: float, width_range: tuple[float, float], whose: str, setting: str = "width") -> None:
+    """Raise a ValueError where a kernel width lies outside a generator's range.
+
+    Args:
+        width: HR pixels.
+        width_range: the least and the largest that it knows.
+        whose: its name, for the message.
+        setting: what the width was given as, for the message.
+    """
     low, high = width_range
     if not low <= width <= high:
-        raise ValueError(f"width must lie in {low:g} to {high:g}, as {whose}'s kernels do, got {width:g}: give another")
+        raise ValueError(
+            f"{setting} must lie in {low:g} to {high:g}, as {whose}'s kernels do, got {width:g}: give another"
+        )
 
 
 def gaussian_profile(width: Tensor | float, size: int = KERNEL_SIZE) -> Tensor:

@@ -212,7 +212,7 @@ def test_a_generator_may_bring_a_predictor_of_its_own(make, generator, predictor
     env, tiled = make(), make(generator=generators.Tiled(generator, 64))
     observation, _ = env.reset(seed=0)
     shipped = policies.load("predictor", env).predict(observation)[0]
-    monkeypatch.setitem(checkpoints.OWN_PREDICTORS, generator.name, predictor_file)
+    monkeypatch.setitem(checkpoints.OWN_PREDICTORS, (generator.name, 4), predictor_file)
     expected = policies.load(predictor_file, env).predict(observation)[0]
     assert not torch.equal(expected, shipped)
     for policy in (policies.load("predictor", env), DDPG(env), policies.load("predictor", tiled)):

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from experiments import sheets
+from experiments.quickstart import Quickstart, quickstart
 from experiments.results_file import ResultsFile, write_results
 from experiments.run_folder import RunFolder
 from experiments.train_agent import TrainAgent, train_agent
@@ -223,12 +224,13 @@ def test_a_folder_is_one_process_at_a_time(tmp_path, settings):
     run = settings(output=str(tmp_path / "run"), steps=1)
     with RunFolder(run.output).taken():
         agent = TrainAgent(output=run.output, images=run.data[0], generator="amnet_s", metric="psnr", device="cpu")
-        for begin in (lambda: train_generator(run), lambda: train_agent(agent)):
+        quick = Quickstart(output=run.output, renders=16, scenes=1, device="cpu")
+        for begin in (lambda: train_generator(run), lambda: train_agent(agent), lambda: quickstart(quick)):
             with pytest.raises(
                 OSError, match="^another process is training in .*run: wait for it, stop it, or give an"
             ):
                 begin()
-        assert list((tmp_path / "run").iterdir()) == []
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
         with RunFolder(tmp_path / "other").taken():
             pass
     assert train_generator(run).exists()
@@ -246,12 +248,18 @@ def test_a_folder_is_free_once_its_process_is_killed(tmp_path):
         pass
 
 
-def test_where_no_locks_are_known_the_folder_is_taken_as_it_is(tmp_path, monkeypatch):
-    def flock(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
+def test_where_no_locks_are_known_the_folder_is_taken_as_it_is(tmp_path, monkeypatch, capsys):
+    def fails(number):
+        def flock(*_):
+            raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("experiments.run_folder.fcntl.flock", flock)
+        monkeypatch.setattr("experiments.run_folder.fcntl.flock", flock)
+
+    fails(errno.ENOLCK)
     with RunFolder(tmp_path).taken():
+        assert "cannot be locked (No locks available): do not train twice in it" in capsys.readouterr().out
+    fails(errno.EIO)
+    with pytest.raises(OSError, match="Input/output error"), RunFolder(tmp_path).taken():
         pass
 
 

@@ -15,7 +15,6 @@ import pytest
 import generators
 from agents import policies
 from blindsr_env import images
-from blindsr_env.kernels import WIDTH_RANGE
 from experiments import cli, upscale
 from experiments.demo import (
     AGENTS,
@@ -26,11 +25,11 @@ from experiments.demo import (
     environment,
     page,
     played,
+    renderer,
     rewards,
     sample,
     shown,
     upscaled,
-    widths,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -63,8 +62,7 @@ def test_photos_become_four_times_as_wide_and_high(lr, photo, monkeypatch):
 def test_every_way_is_one_of_upscale(way):
     generator, policy = WAYS[way]
     upscale.Upscale(images=".", generator=generator, policy=policy)
-    scale = generators.load(generator).scale
-    assert widths(way, "cpu") == WIDTH_RANGE[scale] and scale == (2 if "twice" in way else 4)
+    assert renderer(way, "cpu").scale == generators.load(generator).scale == (2 if "twice" in way else 4)
 
 
 def test_the_true_width_earns_nothing_and_far_ones_cost_psnr():
@@ -99,7 +97,7 @@ def test_where_codes_are_others_nobody_plays_along(monkeypatch):
 
 
 def test_photos_of_ours_come_in_turn():
-    photos = [sample(number) for number in range(5)]
+    photos = [sample(number, 4) for number in range(5)]
     core = environment(SETTINGS).core
     assert core.sampler.names == [photo.name for photo in images.builtin("test")], "no training photos are played"
     for each, photo in zip(photos, images.builtin("test"), strict=False):
@@ -171,9 +169,11 @@ def test_the_page_answers(lr, photo, tmp_path):
             client.predict(handle_file(cut), "fast: amnet_s", True, 1.0, api_name="/upscale")
         twice = next(way for way in WAYS if "twice" in way)
         assert client.predict(handle_file(lr), twice, True, 1.0, api_name="/upscale")[1] == "30x20 to 60x40"
-        with pytest.raises(Exception, match="width must lie in 0.2 to 2"):
+        with pytest.raises(Exception, match="amnet_s_x2 knows widths from 0.2 to 2"):
             client.predict(handle_file(lr), twice, True, 3.0, api_name="/upscale")
-        assert np.array_equal(images.read(client.predict(api_name="/sample")), sample(0))
+        shrunk = images.read(client.predict(twice, api_name="/sample"))  # half as much, and a photo further on
+        assert np.array_equal(shrunk, sample(0, 2)) and shrunk.shape[0] > 1.9 * sample(0, 4).shape[0]
+        assert np.array_equal(images.read(client.predict("fast: amnet_s", api_name="/sample")), sample(1, 4))
         _, said = client.predict(1.8, api_name="/play")
         assert "Reward" in said
         assert "Scene 1" in client.predict(api_name="/scene")[1]
@@ -194,7 +194,7 @@ def test_the_end_removes_what_visitors_left(lr, tmp_path):
             client = Client(address, verbose=False)
             client.predict(handle_file(lr), "fast: amnet_s", True, 1.0, api_name="/upscale")
             assert len([path for path in (tmp_path / "cache").rglob("*") if path.is_file()]) >= 3
-            client.predict(api_name="/sample")
+            client.predict("fast: amnet_s", api_name="/sample")
             (tmp_path / "text.png").write_text("no picture")
             with pytest.raises(Exception, match="^text.png cannot be opened: give a PNG or a JPEG"):
                 client.predict(handle_file(tmp_path / "text.png"), "fast: amnet_s", True, 1.0, api_name="/upscale")

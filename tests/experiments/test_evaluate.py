@@ -430,7 +430,7 @@ def test_generators_with_predictors_of_their_own_are_known_by_each(
     mine = tmp_path / "mine.safetensors"
     meaning = ActionMeaning.of_generator(tiny_generator)
     checkpoints.save_predictor(mine, networks.build("predictor_s"), meaning, {})
-    monkeypatch.setitem(checkpoints.OWN_PREDICTORS, tiny_generator.name, mine)
+    monkeypatch.setitem(checkpoints.OWN_PREDICTORS, (tiny_generator.name, 4), mine)
     settings = dict(images=str(folder), widths=(2.0,), metrics=("psnr",), policies=("predictor", "mean-code"))
     evaluate(Evaluate(generators=[tiny_checkpoint, "amnet_s"], output=str(tmp_path / "r.json"), **settings))
     both = [digests.of_checkpoint(path) for path in (mine, SHIPPED_PREDICTORS[4])]

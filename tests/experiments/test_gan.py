@@ -311,6 +311,14 @@ def test_impossible_settings_are_refused(settings, change, message):
     assert "\n" not in str(error.value)
 
 
+def test_it_goes_on_from_a_network_of_its_own_scale(settings, twice, tmp_path):
+    with pytest.raises(ValueError, match="x2.safetensors is for scale 2: give --scale 2, or another init"):
+        GanTrainer(settings(init=twice))
+    begun = settings(output=str(tmp_path / "run"), steps=1)
+    train_gan(begun)
+    assert GanTrainer(dataclasses.replace(begun, init=twice)).network.scale == 4, "a run that goes on needs it no more"
+
+
 def test_learning_rates(settings):
     s = settings(steps=100, warmup=4, discriminator_warmup=10, learning_rate=1e-4, discriminator_learning_rate=3e-4)
     assert [s.learning_rate_at(step) for step in (0, 9)] == [0, 0]

@@ -16,6 +16,7 @@ from states import assert_same_state, last_state
 
 from experiments import training
 from experiments.ranks import Ranks
+from experiments.run_folder import RunFolder
 from experiments.train_gan import GanTrainer, TrainGan
 from experiments.train_generator import GeneratorTrainer, train_generator
 from generators import checkpoint
@@ -131,6 +132,18 @@ def test_two_processes(settings, tmp_path, capsys):
     train_generator(settings(output=str(first / "halves"), steps=5, batch_size=4, code_noise=1.0, soften=0.6))
     assert "goes on with 1 processes, not as many as before" in capsys.readouterr().out
     assert last_state(first / "halves")[1]["step"] == 5
+
+
+def refused(wanted):
+    with pytest.raises(OSError, match="another process is training in"):
+        train_generator(wanted)
+
+
+def test_both_processes_leave_a_folder_that_is_taken(settings, tmp_path):
+    wanted = settings(steps=1, batch_size=2)
+    with RunFolder(wanted.output).taken():
+        together(tmp_path, refused, wanted)
+    assert not RunFolder(wanted.output).states()
 
 
 @pytest.mark.slow

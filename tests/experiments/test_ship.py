@@ -34,8 +34,10 @@ def test_a_generator_may_get_a_name_of_its_own(tiny_checkpoint, data, tmp_path):
     path = ship.ship(settings(tiny_checkpoint, data, tmp_path, name="mine"))
     assert generators.load(path).name == "mine" and generators.load(tiny_checkpoint).name == "tiny"
     for name in ("", "a/b", ".."):
-        with pytest.raises(ValueError, match="name must be letters, digits, .*, got"):
+        with pytest.raises(ValueError, match="name must begin with a letter, a digit or '_', .*, got"):
             settings(tiny_checkpoint, data, tmp_path, name=name)
+    with pytest.raises(ValueError, match="^amnet is a generator that ships: give another name$"):
+        settings(tiny_checkpoint, data, tmp_path, name="amnet")
 
 
 def test_the_mean_of_several_ships(tiny_checkpoint, louder, data, tmp_path):
@@ -114,7 +116,7 @@ def test_no_file_is_replaced(tiny_checkpoint, data, tmp_path):
     ("widths", "message"),
     [
         ((), "^give at least one width$"),
-        ((1.0, 9.0), "^width must lie in 0.2 to 4, as scale 4's kernels do, got 9: give another$"),
+        ((1.0, 9.0), "^widths must lie in 0.2 to 4, as tiny's kernels do, got 9: give another$"),
         ((0.1,), "got 0.1"),
     ],
 )

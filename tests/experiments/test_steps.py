@@ -90,7 +90,7 @@ def test_validation_is_the_psnr_of_whole_photos_with_the_true_code_or_a_predicte
         lr = degradation.degrade(hr, kernel.float(), 4)
         every["true"].append(psnr(tiny_generator, tiny_generator.codec.encode(kernel), hr, lr))
         every["predicted"].append(psnr(tiny_generator, predicted, hr, lr))
-    validation = Validation(str(tmp_path), widths, 4, torch.device("cpu"))
+    validation = Validation(str(tmp_path), widths, tiny_generator, torch.device("cpu"))
     for found, own in (
         (validation(tiny_generator), every["true"]),
         (validation(tiny_generator, lambda lr: predicted), every["predicted"]),
@@ -180,8 +180,8 @@ def test_losses_are_logged_as_means_since_the_last(settings, tmp_path, monkeypat
     assert [(each.step, each.value) for each in log.Scalars("train/loss")] == [(2, 1.5), (4, 3.5), (5, 5.0)]
 
 
-def test_a_validation_photo_too_small_to_blur_is_named(tmp_path, photo):
+def test_a_validation_photo_too_small_to_blur_is_named(tmp_path, photo, tiny_generator):
     for name, side in (("a", 12), ("b", 11)):
         images.write(tmp_path / f"{name}.png", photo(side, 30, 0))
     with pytest.raises(images.ImageError, match="^b of 30x11 is too small to blur: remove it, each side .* least 12$"):
-        Validation(str(tmp_path), (1.0,), 4, torch.device("cpu"))
+        Validation(str(tmp_path), (1.0,), tiny_generator, torch.device("cpu"))

@@ -87,6 +87,19 @@ def test_another_scale_keeps_the_features_and_brings_its_own_code():
 
 
 @pytest.mark.parametrize("modulation", ["amlayer", "adain"])
+def test_features_grow_across_scales(modulation):
+    small, lr = network(modulation).double(), scenes()[0].double()
+    large = grow(small, Architecture(3, 8, 2, modulation), "large", torch.Generator().manual_seed(0)).double()
+    code = torch.rand(2, 15, generator=torch.Generator().manual_seed(2)).double()
+    features = []
+    for each in (small, large):
+        each.tail.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0].clone()))
+        with torch.no_grad():
+            each.train().render(lr, code)
+    torch.testing.assert_close(features[1], features[0].repeat(1, 2, 1, 1), atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("modulation", ["amlayer", "adain"])
 def test_a_network_told_so_ignores_the_unused_components(modulation):
     muted = network(modulation)
     ignore_unused(muted)
