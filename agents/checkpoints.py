@@ -29,7 +29,7 @@ WEIGHTS = pathlib.Path(__file__).parent / "weights"
 SHIPPED_PREDICTORS = {4: WEIGHTS / "predictor_s.safetensors", 2: WEIGHTS / "predictor_s_x2.safetensors"}
 """The predictors that come with the package, by scale, the default first."""
 
-OWN_PREDICTORS: dict[tuple[str, int], pathlib.Path] = {}
+OWN_PREDICTORS = {("amnet_s_open", 4): WEIGHTS / "predictor_s_open.safetensors"}
 """Those of generators that bring one of their own, trained on the same photos as they are, by name and scale."""
 
 SHIPPED_AGENTS = {name: WEIGHTS / f"{name}.safetensors" for name in ("amgan_rl", "amgan_rl_niqe", "amgan_rl_s")}

@@ -30,9 +30,9 @@ class Upscaler:
             `amgan_rl_s`), the file or run folder of a predictor or an agent, or `module:function` of your own.
             `NAME@0.5` goes half of the way from the prediction to what NAME chooses. None where every photo comes with
             its width.
-        generator: what renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`, `amnet_s_x2`), a checkpoint
-            file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`), or a frozen
-            module of yours; None is the one that the agent was trained on, or `amnet`.
+        generator: what renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`, `amnet_s_open`,
+            `amnet_s_x2`), a checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see
+            `generators.load`), or a frozen module of yours; None is the one that the agent was trained on, or `amnet`.
         action: the action space of the policy: `code`, `free-code` or `width`.
         tile: side, LR pixels, of the tiles in which larger photos are rendered (see `generators.tiles`); `"auto"` is
             that of the training, 64 at scale 4; None renders photos whole, which costs PSNR and memory.

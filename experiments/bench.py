@@ -47,8 +47,9 @@ class Bench:
             hundredth.
         rounds: how often each contestant is timed, after one round to warm up.
         rival: metric that NIQE is timed against; `pyiqa:niqe@FILE` takes its weights from a file.
-        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`, `amnet_s_x2`), a
-            checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`).
+        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`, `amnet_s_open`,
+            `amnet_s_x2`), a checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see
+            `generators.load`).
         dtype: precision of rendering in `env` and `inference`.
         compile: also time `generator` and `env` with the generator compiled, which needs a C++ compiler; see
             `BlindSREnv`.

@@ -70,8 +70,8 @@ class Demo:
         port: port to listen at; null takes the first free one from 7860, or from the environment variable
             GRADIO_SERVER_PORT.
         generator: generator that renders where you are the agent: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`,
-            `amgan_s`, `amnet_s_x2`), a checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function`
-            (see `generators.load`).
+            `amgan_s`, `amnet_s_open`, `amnet_s_x2`), a checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or
+            `module:function` (see `generators.load`).
         metric: metric that pays you there.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
     """

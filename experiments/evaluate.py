@@ -41,9 +41,9 @@ class Evaluate:
         widths: kernel widths (standard deviation, HR pixels); every photo is degraded with each. Without it, the
             paper's 0.2, 1.3 and 2.6, at scale 2 0.2, 1.1 and 2.
         metrics: metrics to score the pictures with.
-        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`, `amnet_s_x2`), a
-            checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`);
-            without it, the one that policies and recipes learned on, or else `amnet`.
+        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`, `amnet_s_open`,
+            `amnet_s_x2`), a checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see
+            `generators.load`); without it, the one that policies and recipes learned on, or else `amnet`.
         generators: several generators instead of one; the others are compared with the first.
         tiles: sides of the tiles, in LR pixels, in which larger photos are rendered (see `generators.tiles`); null
             renders photos whole, as the paper does. With several, such as `[null, 64]`, each generator is scored in

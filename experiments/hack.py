@@ -41,8 +41,8 @@ class Hack:
 
     Attributes:
         generators: one generator or several, each a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`,
-            `amnet_s_x2`), a checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see
-            `generators.load`); the others are compared with the first.
+            `amnet_s_open`, `amnet_s_x2`), a checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or
+            `module:function` (see `generators.load`); the others are compared with the first.
         actions: action spaces of the offset: `code` (what kernels reach), `free-code` (also codes that no kernel has),
             or both.
         metric: reward metric, for example `niqe` or `niqe+0.1*psnr`.

@@ -35,8 +35,9 @@ class Quickstart:
             behaves differently than on whole photos.
         metric: reward metric, for example `niqe` or `niqe+0.1*psnr`.
         algorithm: `pathwise`, which follows the metric's own gradient, or `group-pg`, for metrics without one.
-        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`, `amnet_s_x2`), a
-            checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`).
+        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`, `amnet_s_open`,
+            `amnet_s_x2`), a checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see
+            `generators.load`).
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         seed: random seed of the agent.
     """

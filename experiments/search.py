@@ -55,9 +55,9 @@ class Search:
         scenes: number of held-out scenes. Of whole photos the first ones are taken, as many as make up so many scenes.
         metric: reward metric, for example `niqe` or `niqe+0.1*psnr`, which may also be written `{niqe: 1, psnr: 0.1}`.
         images: folder of held-out HR photos; without it, the built-in ones.
-        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`, `amnet_s_x2`), a
-            checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`);
-            without it, the one that the starts and the predictor learned on, or else `amgan_s`.
+        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`, `amnet_s_open`,
+            `amnet_s_x2`), a checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see
+            `generators.load`); without it, the one that the starts and the predictor learned on, or else `amgan_s`.
         predictor: checkpoint that `predictor` uses; without it, the shipped one.
         action: what is searched. `code`: 15 numbers that describe the blur kernel, scaled so that Gaussian kernels fill
             80% of the box [-1, 1]; `free-code`: the same 15 numbers, scaled so that they also reach codes that no

@@ -53,8 +53,9 @@ class TrainAgent:
         images: folder of HR photos to train on; without it, the built-in ones.
         held_out: folder of HR photos on which the agent is scored at the end; without it, the built-in ones.
         held_out_scenes: number of held-out scenes.
-        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`, `amnet_s_x2`), a
-            checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`).
+        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`, `amnet_s_open`,
+            `amnet_s_x2`), a checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see
+            `generators.load`).
         action: what the agent chooses. `code`: 15 numbers that describe the blur kernel, scaled so that Gaussian
             kernels fill 80% of the box [-1, 1]; `free-code`: the same 15 numbers, scaled so that they also reach codes
             that no kernel has; `width`: one number, the Gaussian's width.

@@ -33,8 +33,8 @@ class TrainGan(TrainGenerator):
     """Settings of `blindsr train-gan`, which extend those of `blindsr train-generator`.
 
     Attributes:
-        init: AMNet of the same scale to start from: a name (`amnet`, `amnet_l`, `amnet_s`, `amnet_s_x2`) or a
-            checkpoint file.
+        init: AMNet of the same scale to start from: a name (`amnet`, `amnet_l`, `amnet_s`, `amnet_s_open`,
+            `amnet_s_x2`) or a checkpoint file.
         perceptual: file with the weights of VGG19 or SqueezeNet 1.1 for the perceptual loss; required unless
             `perceptual_weight` is 0.
         l1_weight: weight of the L1 loss.

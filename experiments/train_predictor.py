@@ -29,8 +29,8 @@ class TrainPredictor(TrainingSettings):
     Attributes:
         network: `predictor`, the paper's with 383K parameters, or `predictor_s`, a small one for CPUs.
         generator: generator whose code is predicted: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`,
-            `amnet_s_x2`), a checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see
-            `generators.load`); its weights stay fixed.
+            `amnet_s_open`, `amnet_s_x2`), a checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or
+            `module:function` (see `generators.load`); its weights stay fixed.
         loss: `image`, the L1 distance between the HR photo and the picture rendered with the predicted code (the
             paper's Eq. 3); `psnr`, the same with each picture's PSNR, so that soft pictures, whose errors are small,
             count as much as sharp ones; or `code`, the squared error of the code itself.

@@ -42,9 +42,9 @@ class Upscale:
             `NAME@0.5` goes half of the way from the prediction to what NAME chooses. Without it, `predictor`.
         width: width of the Gaussian blur kernel (standard deviation, pixels of the result) if you know it; it replaces
             the policy.
-        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`, `amnet_s_x2`), a
-            checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see `generators.load`);
-            without it, the one that the agent was trained on, or `amnet`.
+        generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`, `amnet_s_open`,
+            `amnet_s_x2`), a checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see
+            `generators.load`); without it, the one that the agent was trained on, or `amnet`.
         action: what the policy chooses. `code`: 15 numbers that describe the blur kernel, scaled so that Gaussian
             kernels fill 80% of the box [-1, 1]; `free-code`: the same 15 numbers, scaled so that they also reach codes
             that no kernel has; `width`: one number, the Gaussian's width.

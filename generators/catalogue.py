@@ -25,7 +25,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 DEFAULT_SCALE = 4
 """The scale of what is named after its architecture alone."""
 
-SHIPPED: tuple[str, ...] = ("amnet", "amnet_l", "amnet_s", "amgan", "amgan_s", "amnet_s_x2")
+SHIPPED: tuple[str, ...] = ("amnet", "amnet_l", "amnet_s", "amgan", "amgan_s", "amnet_s_open", "amnet_s_x2")
 """Trained weights inside the package, the default first: `amnet_l` is hardly better, and takes twice the time."""
 
 _WEIGHTS = Path(__file__).parent / "weights"

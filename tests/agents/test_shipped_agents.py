@@ -7,7 +7,13 @@ import pytest
 
 import agents
 import generators
-from agents.checkpoints import SHIPPED_AGENTS, SHIPPED_PREDICTORS, load_predictor
+from agents.checkpoints import (
+    OWN_PREDICTORS,
+    SHIPPED_AGENTS,
+    SHIPPED_PREDICTORS,
+    load_predictor,
+    shipped_predictor_file,
+)
 from agents.ddpg import DDPG
 from blindsr_env.env import BlindSREnv
 from generators.checkpoint import CheckpointError
@@ -35,7 +41,9 @@ def test_shipped_agents_act_by_name(name):
     assert f"(agents/weights/{name}.md)" in README.read_text()
 
 
-@pytest.mark.parametrize(("scale", "path"), SHIPPED_PREDICTORS.items())
+@pytest.mark.parametrize(
+    ("scale", "path"), [*SHIPPED_PREDICTORS.items(), *((scale, path) for (_, scale), path in OWN_PREDICTORS.items())]
+)
 def test_shipped_predictors_speak_their_scales_language_and_have_cards(scale, path):
     network, meaning = load_predictor(path)
     assert (meaning.kind, meaning.scale) == ("code", scale)
@@ -45,6 +53,13 @@ def test_shipped_predictors_speak_their_scales_language_and_have_cards(scale, pa
     assert card.startswith(f"# {path.stem}\n") and f"{parameters:,}" in card
     assert all(word in card for word in ("| licence", "| training", "device", "Limits:"))
     assert f"(agents/weights/{path.stem}.md)" in README.read_text()
+
+
+def test_what_was_trained_without_research_only_photos_brings_no_predictor_that_was():
+    for name in generators.names():
+        cards = [generators.find(name), shipped_predictor_file(generators.load(name))]
+        free = ["| Apache-2.0" in path.with_suffix(".md").read_text() for path in cards]
+        assert free[0] == free[1] == (name in ("amnet_s_open", "amnet_s_x2")), name
 
 
 @pytest.mark.parametrize("name", SHIPPED_AGENTS)
