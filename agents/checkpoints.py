@@ -35,6 +35,9 @@ OWN_PREDICTORS = {("amnet_s_open", 4): WEIGHTS / "predictor_s_open.safetensors"}
 SHIPPED_AGENTS = {name: WEIGHTS / f"{name}.safetensors" for name in ("amgan_rl", "amgan_rl_niqe", "amgan_rl_s")}
 """Trained actors that come with the package, by name; a card stands beside each."""
 
+NAMED = SHIPPED_AGENTS | {path.stem: path for path in (*SHIPPED_PREDICTORS.values(), *OWN_PREDICTORS.values())}
+"""All of these files by name."""
+
 
 class GeneratorLike(Protocol):
     """What a generator's predictor is picked by."""
@@ -96,7 +99,7 @@ def load_predictor(path: Path) -> tuple[Actor, ActionMeaning | None]:
     """Read a predictor, from its own file or out of an agent's.
 
     Args:
-        path: the file, the folder of a run, or the name of an agent that ships.
+        path: the file, the folder of a run, or the name of an agent or a predictor that ships.
 
     Returns:
         The network, on the CPU in training mode, and what its actions mean.
@@ -109,12 +112,12 @@ def load_predictor(path: Path) -> tuple[Actor, ActionMeaning | None]:
 
 
 def predictor_file(path: Path) -> pathlib.Path:
-    """Give the file that `load_predictor` reads: of a run's folder, or of an agent that ships.
+    """Give the file that `load_predictor` reads: of a run's folder, or of what ships.
 
     Raises:
         CheckpointError: the folder has none.
     """
-    return within_run(SHIPPED_AGENTS.get(os.fspath(path), path))
+    return within_run(NAMED.get(os.fspath(path), path))
 
 
 def predictor_from_contents(

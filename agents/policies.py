@@ -16,7 +16,7 @@ from agents import foreign
 from agents.agent import Agent
 from agents.baselines import Constant, PredictorPolicy, Random, TrueCode, mean_action
 from agents.checkpoints import (
-    SHIPPED_AGENTS,
+    NAMED,
     GeneratorLike,
     is_name,
     load_predictor,
@@ -81,7 +81,8 @@ def load(
     """Give a policy.
 
     Args:
-        name_or_path: one of `NAMES`, an agent that ships (`amgan_rl`, `amgan_rl_niqe`, `amgan_rl_s`), the file of a
+        name_or_path: one of `NAMES`, an agent that ships (`amgan_rl`, `amgan_rl_niqe`, `amgan_rl_s`), a predictor that
+            does (`predictor_s`, `predictor_s_open`, `predictor_s_x2`; `"predictor"` is the generator's), the file of a
             predictor or of an agent, or the folder of a run that trained one; or
             `module:function`, whose function is called with `env` and gives a function of observations, (N, H, W, 3)
             uint8 NumPy -> (N, actions): a policy of any other library. `NAME@0.5` goes half of the way from the
@@ -129,7 +130,7 @@ def load(
         if mark and (known in NAMES or file_of(known) is not None):
             raise ValueError(f"the share of {known} must be a number from 0 (the prediction) to 1, got {end!r}")
         raise ValueError(
-            unknown("policy", name, (*NAMES, *SHIPPED_AGENTS))
+            unknown("policy", name, (*NAMES, *NAMED))
             + (" Several are given as '[A, B]'." if "," in name else "")
             + " Or give the path of a .safetensors file"
         )
@@ -161,7 +162,7 @@ def _from_contents(
 
 
 def file_of(name_or_path: str | os.PathLike[str], generator: GeneratorLike | None = None) -> Path | None:
-    """Give the file behind the name of an agent that ships, a run's folder or a path; None of other policies.
+    """Give the file behind the name of what ships, a run's folder or a path; None of other policies.
 
     A policy in part has the file of the whole one.
 
@@ -177,7 +178,7 @@ def file_of(name_or_path: str | os.PathLike[str], generator: GeneratorLike | Non
         return shipped_predictor_file(generator)
     if name in NAMES or is_entry_point(name):
         return None
-    path = within_run(SHIPPED_AGENTS.get(name, name))
+    path = within_run(NAMED.get(name, name))
     return None if is_name(path) else path
 
 

@@ -35,7 +35,8 @@ class Upscaler:
             `generators.load`), or a frozen module of yours; None is the one that the agent was trained on, or `amnet`.
         action: the action space of the policy: `code`, `free-code` or `width`.
         tile: side, LR pixels, of the tiles in which larger photos are rendered (see `generators.tiles`); `"auto"` is
-            that of the training, 64 at scale 4; None renders photos whole, which costs PSNR and memory.
+            that of the training, 64 at scale 4 and 128 at scale 2; None renders photos whole, which costs PSNR and
+            memory.
         self_ensemble: render each photo flipped and turned in eight ways and take the mean.
         dtype: precision of rendering, `float32`, `float16` or `bfloat16`.
         compile: fuse what the generator does between its convolutions, by `torch.compile`.

@@ -34,6 +34,7 @@ WAYS: dict[str, tuple[str, str]] = {
     "optimised for NIQE: amgan_rl": ("amgan", "amgan_rl"),
     "fast: amnet_s": ("amnet_s", "predictor"),
     "fast, optimised for NIQE: amgan_rl_s": ("amgan_s", "amgan_rl_s"),
+    "fast, free for all uses: amnet_s_open": ("amnet_s_open", "predictor"),
     "twice as large only: amnet_s_x2": ("amnet_s_x2", "predictor"),
 }
 """What renders and what chooses the code, by what the page calls it."""

@@ -50,7 +50,8 @@ class Evaluate:
             each way, and each further way is compared with the first.
         self_ensemble: whether each photo is rendered flipped and turned in eight ways, of which the mean is taken (see
             `generators.self_ensemble`); `[false, true]` compares likewise.
-        predictor: checkpoint that `predictor` uses; without it, the shipped one.
+        predictor: checkpoint that `predictor` uses, or `predictor_s`, `predictor_s_open` or `predictor_s_x2`; without
+            it, the one that ships for the generator.
         action: what the policies choose. `code`: 15 numbers that describe the blur kernel, scaled so that Gaussian
             kernels fill 80% of the box [-1, 1]; `free-code`: the same 15 numbers, scaled so that they also reach codes
             that no kernel has; `width`: one number, the Gaussian's width.

@@ -127,7 +127,7 @@ def of_policies(names: Sequence[str]) -> list[str]:
         >>> of_policies(["runs/agent.safetensors", "runs/true-code", "runs/predictor@0.5", "predictor@0.5"])
         ['runs/agent.safetensors', 'runs/true-code', 'runs/predictor@0.5', 'predictor@0.5']
     """
-    known = [*policies.NAMES, *checkpoints.SHIPPED_AGENTS]
+    known = [*policies.NAMES, *checkpoints.NAMED]
     parts = [name.rpartition("@")[2] for name in names if "@" in name]
     return tails(names, [*known, *(f"{name}@{part}" for name in known for part in parts)])
 

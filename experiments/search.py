@@ -58,7 +58,8 @@ class Search:
         generator: generator that renders: a name (`amnet`, `amnet_l`, `amnet_s`, `amgan`, `amgan_s`, `amnet_s_open`,
             `amnet_s_x2`), a checkpoint file, `srmdnf@FOLDER` (or `usrnet_tiny`, `imdn`) or `module:function` (see
             `generators.load`); without it, the one that the starts and the predictor learned on, or else `amgan_s`.
-        predictor: checkpoint that `predictor` uses; without it, the shipped one.
+        predictor: checkpoint that `predictor` uses, or `predictor_s`, `predictor_s_open` or `predictor_s_x2`; without
+            it, the one that ships for the generator.
         action: what is searched. `code`: 15 numbers that describe the blur kernel, scaled so that Gaussian kernels fill
             80% of the box [-1, 1]; `free-code`: the same 15 numbers, scaled so that they also reach codes that no
             kernel has; `width`: one number, the Gaussian's width.

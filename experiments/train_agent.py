@@ -44,7 +44,7 @@ class TrainAgent:
             `agents.group_pg.GroupPGConfig`, `agents.pathwise.PathwiseConfig` or `agents.sb3_agents.SB3Config`.
         actor: network to start from: the checkpoint of a predictor or agent, the name of a shipped agent (`amgan_rl`),
             or one with random weights, `untrained:predictor` or `untrained:predictor_s`. Without it, training starts
-            from the shipped predictor.
+            from the predictor that ships for the generator.
         total_timesteps: total renders (training budget).
         num_envs: parallel environments.
         repeats: how many parallel environments share each scene; `group-pg` needs an even number.

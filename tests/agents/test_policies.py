@@ -204,7 +204,9 @@ def test_each_scale_has_a_predictor_of_its_own():
     named = {scale: policies.file_of("predictor", generators.build(scale=scale)) for scale in (4, 2, 3)}
     named[None] = policies.file_of("predictor")
     assert named[2] != named[4] == named[None] == named[3]
-    with pytest.raises(CheckpointError, match="trained for scale 4, not 3: take a generator of scale 4, or train one"):
+    with pytest.raises(
+        CheckpointError, match="trained for scale 4, not 3: take a generator of scale 4, or train one for it"
+    ):
         policies.load("predictor", BlindSREnv(metric="psnr", generator=generators.build("amnet_s", scale=3).eval()))
 
 
@@ -375,11 +377,12 @@ def test_who_learned_what_a_generators_pictures_are_worth(make, predictor_file, 
 
 def test_a_folder_does_not_hide_a_policy(make, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in policies.NAMES + tuple(checkpoints.SHIPPED_AGENTS):
+    for name in policies.NAMES + tuple(checkpoints.NAMED):
         (tmp_path / name).mkdir()
     for name in ("true-code", "mean-code", "random", "predictor"):
         policies.load(name, make())
     assert policies.file_of("amgan_rl_s") == checkpoints.SHIPPED_AGENTS["amgan_rl_s"]
+    assert policies.file_of("predictor_s_open") == checkpoints.OWN_PREDICTORS["amnet_s_open", 4]
 
 
 def test_an_offset_is_learned_on_a_predictor(make, predictor_file, monkeypatch):
