@@ -35,7 +35,7 @@ def table(figures: dict[str, Any]) -> str:
     budgets = "".join(f"{budget:>8}" for budget in figures["budgets"])
     lines = [
         f"{figures['generator']}, actions {figures['action']}, {figures['metric']}, {figures['scenes']} scenes of "
-        f"{len(figures['photos'])} {'whole ' * (figures.get('patch_size', 0) is None)}photos{_views(figures)}",
+        f"{_photos(figures)}{_views(figures)}",
         "reward over the true code, then its share of the best known code's reward "
         f"(the better of the searches from {' and '.join(ALWAYS)})",
         f"{'renders per image':<{wide}}{budgets}  | {budgets}",
@@ -67,7 +67,7 @@ def table(figures: dict[str, Any]) -> str:
 
 def _share(entry: dict[str, Any] | None, best: Interval) -> Interval | None:
     """Give a share of the best known code's reward; None where that is nothing, or by its interval may be nothing."""
-    return None if entry is None or best.low <= 0 else Interval(**entry)
+    return Interval(**entry) if entry is not None and best.low > 0 else None  # of one photo it has no end
 
 
 def _on_unseen(figures: dict[str, Any], wide: int) -> list[str]:
@@ -139,6 +139,13 @@ def _about(figures: dict[str, Any], photos: str | None) -> str:
         f"{figures['generator']}, {figures['action']}, {len(figures['photos'])} photos of {photos or BUILT_IN}"
         f"{scenes}: best code found, mean and 95% interval over photos{_views(figures)}"
     )
+
+
+def _photos(figures: dict[str, Any]) -> str:
+    """Say how many photos there are, whether whole, and at which kernel widths, if some were chosen."""
+    count, whole = len(figures["photos"]), "whole " * (figures.get("patch_size", 0) is None)
+    widths = f", widths {', '.join(f'{width:g}' for width in figures['widths'])}" if figures.get("widths") else ""
+    return f"{count} {whole}photo{'s' * (count > 1)}{widths}"
 
 
 def _views(figures: dict[str, Any]) -> str:

@@ -350,6 +350,15 @@ def test_nothing_won_has_no_share(settings, monkeypatch):
     assert figures["starts"]["predictor"]["normalised"] == [None]
 
 
+def test_of_one_photo_no_share_is_shown(settings, capsys):
+    figures = search(settings(scenes=3, patch_size=None, widths=(1.0, 2.0, 3.0), output=None))
+    printed = capsys.readouterr().out
+    assert "3 scenes of 1 whole photo, widths 1, 2, 3\n" in printed
+    assert figures["best"]["low"] is None or not figures["best"]["low"] > 0
+    (row,) = [line for line in printed.splitlines() if line.startswith("mean-code") and "|" in line]
+    assert row.partition("|")[2].split() == ["-"] * 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
