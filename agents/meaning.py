@@ -94,8 +94,8 @@ def check_meaning(what: str, learned: ActionMeaning | None, wanted: ActionMeanin
     for field, name in (("scale", "scale"), ("basis", "code basis"), ("kind", "action space")):
         was, now = getattr(learned, field), getattr(wanted, field)
         if was != now:
-            cure = f"take a generator of scale {was}, or train one for it" if field == "scale" else "train one for it"
-            raise CheckpointError(f"{what} was trained for {name} {was!r}, not {now!r}: {cure}")
+            other = f"take a generator of scale {was}, or " if field == "scale" else ""
+            raise CheckpointError(f"{what} was trained for {name} {was!r}, not {now!r}: {other}train one for it")
 
 
 def translated(what: str, predictor: Actor, learned: ActionMeaning | None, core: BlindSRCore | None) -> Actor:

@@ -15,7 +15,6 @@ import generators
 from experiments import options
 from experiments.devices import pick_device
 from experiments.validation import Validation
-from generators.kernels import check_width
 
 LARGEST = 15 * 2**20
 """Bytes that a shipped file may have."""
@@ -78,10 +77,8 @@ def ship(settings: Ship) -> Path:
     training, *others = (generators.checkpoint.read(generators.find(source))[1]["training"] for source in sources)
     if others:
         training = {**training, "mean_with": others}
-    for each in settings.widths or ():
-        check_width(each, full.codec.width_range, full.name, "widths")
+    validation = Validation(settings.images, settings.widths, full, device, "widths")
     full.name = settings.name or full.name
-    validation = Validation(settings.images, settings.widths, full, device)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.safetensors"
         moved = math.inf

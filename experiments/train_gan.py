@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import generators
 from blindsr_env.metrics.grid import Grid
 from blindsr_env.metrics.squeezenet import MIN_SIZE
 from blindsr_env.patch import sides
@@ -21,7 +20,7 @@ from experiments.counts import at_least
 from experiments.discriminator import Discriminator
 from experiments.perceptual import PerceptualLoss
 from experiments.realness import Realness
-from experiments.train_generator import GeneratorTrainer, TrainGenerator, begun, run
+from experiments.train_generator import GeneratorTrainer, TrainGenerator, run
 from experiments.trainer import fuse, place
 
 TERMS = ("l1", "perceptual", "adversarial", "grid", "discriminator", "realness_hr", "realness_sr")
@@ -107,11 +106,10 @@ class GanTrainer(GeneratorTrainer):
         ValueError: `init` is for another scale.
     """
 
+    across_scales = False
     settings: TrainGan
 
     def __init__(self, settings: TrainGan) -> None:
-        if begun(settings) is None and (scale := generators.load_amnet(settings.init).scale) != settings.scale:
-            raise ValueError(f"{settings.init} is for scale {scale}: give --scale {scale}, or another init")
         super().__init__(settings)
         self.network.name = self.ema.name = self.network.name.replace("amnet", "amgan")
         self.discriminator = place(Discriminator(settings.discriminator_width, settings.outcomes), self.device)

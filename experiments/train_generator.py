@@ -60,7 +60,13 @@ class GeneratorTrainer(Trainer):
 
     Args:
         settings: of the training.
+
+    Raises:
+        ValueError: `init` is for another scale, and the training is not one `across_scales`.
     """
+
+    across_scales = True
+    """Whether `init` may be for another scale: its features are taken over then."""
 
     settings: TrainGenerator
     network: generators.AMNet
@@ -69,14 +75,26 @@ class GeneratorTrainer(Trainer):
     def __init__(self, settings: TrainGenerator) -> None:
         device = pick_device(settings.device)
         torch.manual_seed(settings.seed)  # torch's layers draw their first weights from the global generator
-        first = _first(settings)
+        first = generators.build(settings.arch, scale=settings.scale, modulation=settings.modulation)
+        # A run that goes on takes size and codec from its own checkpoint, and then needs `init` no more.
+        start = None if settings.init is None else generators.load_amnet(_begun(settings) or settings.init)
+        if start is not None:
+            if start.scale != settings.scale and not self.across_scales:
+                raise ValueError(
+                    f"{settings.init} is for scale {start.scale}: give --scale {start.scale}, or another init"
+                )
+            first = grow(start, first.architecture, first.name, torch.Generator().manual_seed(settings.seed))
+            if settings.code_noise > 0:
+                ignore_unused(first)
         network, ema = place(first, device), place(copy.deepcopy(first), device)
         super().__init__(settings, network, ema, settings.scale, network.codec.width_range)
-        if settings.init is not None and begun(settings) is None:  # a state brings its own
+        if start is not None and _begun(settings) is None:  # a state brings its own
             self.origin = origin(generators.find(settings.init))
-            theirs, ours = generators.load_amnet(settings.init).scale, settings.scale
-            if theirs != ours and self.ranks.first:
-                print(f"{settings.init} is for scale {theirs}: only its features are taken over to scale {ours}")
+            if start.scale != settings.scale and self.ranks.first:
+                print(
+                    f"{settings.init} is for scale {start.scale}: only its features are taken over to scale "
+                    f"{settings.scale}"
+                )
         self._render = fuse(network.render, settings)
         self._unused = (network.gain < 1).float() * settings.code_noise  # (15,)
 
@@ -93,26 +111,10 @@ class GeneratorTrainer(Trainer):
         return sr
 
 
-def begun(settings: TrainGenerator) -> Path | None:
+def _begun(settings: TrainGenerator) -> Path | None:
     """Give the checkpoint of the run that the output folder holds; None where none is there to go on."""
     path = Path(settings.output) / CHECKPOINT
     return path if path.is_file() and RunFolder(settings.output, create=False).states() else None
-
-
-def _first(settings: TrainGenerator) -> generators.AMNet:
-    """Give the initial network: untrained, or with the weights of `init`, grown if that is smaller.
-
-    A run that goes on takes size and codec from its own checkpoint, as long as that lies beside its state, and then
-    needs `init` no more.
-    """
-    fresh = generators.build(settings.arch, scale=settings.scale, modulation=settings.modulation)
-    if settings.init is None:
-        return fresh
-    start = generators.load_amnet(begun(settings) or settings.init)
-    network = grow(start, fresh.architecture, fresh.name, torch.Generator().manual_seed(settings.seed))
-    if settings.code_noise > 0:
-        ignore_unused(network)
-    return network
 
 
 def train_generator(settings: TrainGenerator) -> Path:

@@ -20,6 +20,7 @@ class Validation:
         widths: isotropic kernel widths; None for `experiments.widths`' choice.
         generator: one of those to score: all have its scale and know the widths that it knows.
         device: where it runs.
+        setting: what the widths were given as, for messages.
 
     Raises:
         ImageError: there is no photo, or one that cannot be read or is too small to blur.
@@ -27,12 +28,17 @@ class Validation:
     """
 
     def __init__(
-        self, folder: str, widths: tuple[float, ...] | None, generator: AMNet | ByKernel, device: torch.device
+        self,
+        folder: str,
+        widths: tuple[float, ...] | None,
+        generator: AMNet | ByKernel,
+        device: torch.device,
+        setting: str = "validation_widths",
     ) -> None:
         scale, known = generator.scale, generator.codec.width_range
         self.widths = default_widths(known) if widths is None else widths
         for each in self.widths:
-            kernels.check_width(each, known, generator.name, "validation_widths")
+            kernels.check_width(each, known, generator.name, setting)
         self._psnr = metrics.get("psnr", scale=scale)
         self._scenes: list[tuple[Tensor, Tensor, Tensor]] = []
         sigma = torch.tensor(self.widths, dtype=torch.float64, device=device)
