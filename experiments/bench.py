@@ -24,6 +24,9 @@ PAPER_MULTIPLY_ADDS = 6.6e9
 MEMORY_ROWS = 20
 """Rows of the vector environment that `memory` watches."""
 
+MACHINE = ("processor", "architecture", "bf16", "cores", "threads", "gpu")
+"""What of the environment tells two machines' timings apart."""
+
 PRECISION_NOISE = 0.1
 """Deviation of the actions of `precision` from the true ones: as far as agents explore."""
 
@@ -102,7 +105,7 @@ def bench(settings: Bench) -> dict[str, Any]:
         "generator": digests.of_generator(settings.generator),
         "rival": digests.of_metric(settings.rival),
         "device": str(device),  # timings of another machine are another run's
-        **{key: value for key, value in environment().items() if key in ("processor", "cores", "threads", "gpu")},
+        **{key: value for key, value in environment().items() if key in MACHINE},
     }
     output = ResultsFile(settings.output, config, settings.seed, identity)
     figures: dict[str, Any] = {"device": str(device), "threads": torch.get_num_threads()}

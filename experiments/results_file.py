@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from experiments import processor
 from generators.atomic import atomic_write
 
 IDLE = ("cuda_graphs",)
@@ -191,8 +192,10 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "packages": packages,
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
+        "processor": processor.model(),
+        "architecture": platform.machine(),
+        "bf16": processor.bf16(),
+        "cores": processor.cores(),
         "threads": torch.get_num_threads(),
         "gpu": cuda,
     }

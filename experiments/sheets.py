@@ -1,10 +1,11 @@
 """Results files, and the sheets in them: one generator's scores on one set.
 
 A results file is JSON: `figures`, `config` (resolved, file names without folders), `identity` (digests of the files and
-photos that the config names, see `experiments.digests`), `environment` (versions, processor), `seed`, `commit` (`+`
-where the source had changes). A run replaces the file of the same config and identity, and takes another name beside
-others; files from before identities were kept are compared by their config alone. Files of a run that was cut short say
-`whole: false`. The figures are, by command:
+photos that the config names, see `experiments.digests`), `environment` (versions; the processor, in files from before
+2026-11-28 its architecture alone), `seed`, `commit` (`+` where the source had changes). A run replaces the file of the
+same config and identity, and takes another name beside others; files from before identities were kept are compared by
+their config alone. Files of a run that was cut short say `whole: false`.
+The figures are, by command:
 
 - `blindsr evaluate`, one generator on one set: a *sheet*: `set`, `generator` (its name, told apart by its file),
   `architecture` (blocks, width, scale, modulation), `photos`, `widths`, and `policies`: by policy (`true-code` first)

@@ -2,6 +2,8 @@
 
 import json
 import mmap
+import os
+import platform
 import shutil
 import statistics
 from copy import deepcopy
@@ -11,7 +13,7 @@ import pytest
 import torch
 
 from blindsr_env import metrics
-from experiments import contestants, stopwatch
+from experiments import contestants, processor, stopwatch
 from experiments.bench import MEMORY_ROWS, Bench, bench
 from experiments.contestants import tiny_env
 from experiments.stopwatch import Contestant, count_flops, race
@@ -54,6 +56,28 @@ def test_timings_with_other_threads_get_a_file_of_their_own(run, tmp_path, monke
         run(parts=("memory",), memory_steps=20)
     found = {path.name: json.loads(path.read_text())["figures"]["threads"] for path in tmp_path.glob("*.json")}
     assert found == {"bench.json": 1, "bench_2.json": 3}
+
+
+def test_timings_on_another_cpu_of_the_same_architecture_get_a_file_of_their_own(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(processor, "INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(processor.os, "sched_getaffinity", lambda process: {0, 2, 5}, raising=False)
+    for model, flags in (("Xeon 8481C", "avx512f amx_bf16 avx512_bf16"), ("EPYC 7B13", "avx2")):
+        core = f"processor\t: 0\nmodel name\t: {model}\nflags\t\t: {flags}\n\n"
+        (tmp_path / "cpuinfo").write_text(2 * core)
+        run(parts=("memory",), memory_steps=20)
+    first, second = (json.loads((tmp_path / name).read_text()) for name in ("bench.json", "bench_2.json"))
+    for of in ("identity", "environment"):
+        assert (first[of]["processor"], second[of]["processor"]) == ("Xeon 8481C", "EPYC 7B13")
+        assert (first[of]["bf16"], second[of]["bf16"]) == (["amx_bf16", "avx512_bf16"], [])
+        assert first[of]["architecture"] == platform.machine() and first[of]["cores"] == 3
+
+
+def test_a_machine_that_tells_nothing_of_its_cpu_has_its_architecture(tmp_path, monkeypatch):
+    monkeypatch.setattr(processor, "INFO", tmp_path / "none")
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    assert (processor.model(), processor.bf16()) == (platform.machine(), None)
+    monkeypatch.delattr(processor.os, "sched_getaffinity", raising=False)
+    assert processor.cores() == os.cpu_count()
 
 
 def median(row):
