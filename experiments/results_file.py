@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -52,6 +53,7 @@ class ResultsFile:
     def __init__(
         self, path: str | os.PathLike[str] | None, config: Any, seed: int | None, identity: Mapping[str, Any]
     ) -> None:
+        commit()  # as it is now, not when the work is done
         self._given, self._config, self._seed, self._identity = path, config, seed, identity
         self.path = None if path is None else vacant(path, config, identity)
         self._written = False
@@ -201,8 +203,12 @@ def environment() -> dict[str, Any]:
     }
 
 
+@functools.cache
 def commit() -> str | None:
-    """Give the commit of the source tree, with `+` if it has changes; None outside a git checkout of it."""
+    """Give the commit of the source tree, with `+` if it has changes; None outside a git checkout of it.
+
+    It is that of the first call: work asks as it begins, since the source may change before it ends.
+    """
     file = Path(__file__).resolve()
     root = file.parent.parent
     try:

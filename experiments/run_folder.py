@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-from experiments.results_file import of_config, plain, write_results
+from experiments.results_file import commit, of_config, plain, write_results
 from generators import checkpoint
 from generators.atomic import atomic_write
 from generators.checkpoint import CheckpointError
@@ -47,6 +47,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str], create: bool = True) -> None:
+        commit()  # as it is now, not when the run ends
         self.path = Path(path)
         if create:
             try:

@@ -162,6 +162,7 @@ def train_agent(settings: TrainAgent) -> Path:
 
 def _trained(settings: TrainAgent, folder: RunFolder) -> Path:
     """Train and score the agent of a folder, as `train_agent` says."""
+    learned_from = identity(settings)  # of the files as they are now
     agent = learn(settings, folder)
     path = folder.path / AGENT
     if agent.interrupted:
@@ -185,7 +186,7 @@ def _trained(settings: TrainAgent, folder: RunFolder) -> Path:
         shown.append(f"{title} {Interval(**gain).times(unit)}")
     print(f"with it, gained over the true code: {'; '.join(shown)}")
     figures = {"timesteps": agent.num_timesteps, "photos": held_out.photos, "before": before, **scored}
-    folder.write_results(figures, settings, settings.seed, identity(settings))
+    folder.write_results(figures, settings, settings.seed, learned_from)
     extremes(folder.path / "extremes.png", held_out, played, "scenes of the highest and of the lowest reward")
     print(f"agent, log, figures and extremes.png: {folder.path}/")
     return path

@@ -1,5 +1,6 @@
 """Scores of policies on whole photos: the table's figures against a plain computation."""
 
+import functools
 import importlib
 import json
 import re
@@ -514,15 +515,25 @@ def test_the_commit_is_that_of_this_source_and_not_of_a_checkout_around_it(tmp_p
     git("init")
     git("add", "own.py")
     git("commit", "-m", "theirs")
+    commit = results_file.commit.__wrapped__
     monkeypatch.setattr(results_file, "__file__", str(place))
-    assert results_file.commit() is None
+    assert commit() is None
     git("add", ".")
     git("commit", "-m", "ours")
-    assert len(ours := results_file.commit()) == 12
+    assert len(ours := commit()) == 12
     (tmp_path / "untracked.py").write_text("")
-    assert results_file.commit() == ours
+    assert commit() == ours
     place.write_text("changed")
-    assert results_file.commit() == ours + "+"
+    assert commit() == ours + "+"
+
+
+def test_the_commit_is_that_of_the_works_beginning(tmp_path, monkeypatch):
+    at = iter("ab")
+    monkeypatch.setattr(results_file, "commit", functools.cache(lambda: next(at)))
+    output = results_file.ResultsFile(tmp_path / "results.json", {}, 0, {})
+    next(at)  # the source goes on
+    output.keep({}, whole=True)
+    assert json.loads((tmp_path / "results.json").read_text())["commit"] == "a"
 
 
 def test_results_of_other_files_of_the_same_name_are_not_replaced(tmp_path):

@@ -18,13 +18,14 @@ from agents import agent_file
 from blindsr_env import images
 from blindsr_env.env import BlindSREnv
 from blindsr_env.vector_env import BlindSRVectorEnv
+from experiments import digests
 from experiments.extremes import captions, extremes
 from experiments.held_out import HeldOut
 from experiments.intervals import Interval
 from experiments.pictures import comparison, gallery
 from experiments.quickstart import Quickstart, quickstart
 from experiments.run_folder import RunFolder
-from experiments.train_agent import TrainAgent, _Keeper, train_agent
+from experiments.train_agent import TrainAgent, _Keeper, learn, train_agent
 from generators import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -246,6 +247,20 @@ def test_unknown_setting_of_the_algorithm_lists_the_nearest(tmp_path, tiny_check
         train_agent(settings)
     with pytest.raises(ValueError, match="seed must be at least 0, got -1"):
         TrainAgent(seed=-1)
+
+
+def test_results_tell_of_the_photos_that_were_learned_from(tmp_path, folder, tiny_checkpoint, monkeypatch):
+    def learn_and_change(settings, run):
+        agent = learn(settings, run)
+        shutil.copy(Path(folder, "p0.png"), Path(folder, "p2.png"))
+        return agent
+
+    before = digests.of_photos(folder)
+    monkeypatch.setattr("experiments.train_agent.learn", learn_and_change)
+    few = {"metric": "psnr", "total_timesteps": 2, "num_envs": 2, "repeats": 2, "held_out_scenes": 1, "device": "cpu"}
+    train_agent(TrainAgent(images=folder, generator=tiny_checkpoint, output=str(tmp_path / "run"), **few))
+    identity = json.loads((tmp_path / "run" / "results.json").read_text())["identity"]
+    assert identity["images"] == before != digests.of_photos(folder)
 
 
 def test_a_run_under_other_settings_is_not_continued(tmp_path, folder, tiny_checkpoint):
