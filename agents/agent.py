@@ -67,6 +67,7 @@ class Agent(ABC, Generic[Config]):
         replay_mark: what its replay's file bears, to be known as its own; None before one was written.
         scenes: where the scenes to act in next come from, in plain values; None where the environment cannot go back to
             them, and before the first `learn`.
+        training: how it was trained, plain values, as `save` was told last, here or in the file that it was read from.
         interrupted: whether Ctrl-C, SIGTERM or the callback ended the last `learn`.
 
     Args:
@@ -124,6 +125,7 @@ class Agent(ABC, Generic[Config]):
         self.learned = False
         self.replay_mark: str | None = None
         self.scenes: dict[str, Any] | None = None
+        self.training: dict[str, Any] = {}
         actions = self.world.actions if self.world else None
         self.meaning = self.world.meaning if self.world else None
         with torch.random.fork_rng(devices=[]):  # weights from the seed, without touching the caller's random numbers
@@ -252,7 +254,7 @@ class Agent(ABC, Generic[Config]):
 
     # Files
 
-    def save(self, path: Path, *, with_replay: bool = False, **extra: Any) -> None:
+    def save(self, path: Path, *, with_replay: bool = False, training: Mapping[str, Any] | None = None) -> None:
         """Write the agent, its optimisers, its scenes' state and its place in the schedule to a safetensors file.
 
         For a `SteppedAgent` in a BlindSR vector environment that is not wrapped, a run that was stopped, saved, loaded
@@ -265,15 +267,16 @@ class Agent(ABC, Generic[Config]):
                 `agent.replay.safetensors` beside `agent.safetensors`. Otherwise a replay that this agent wrote there
                 before still serves, though it lacks the newest transitions; without any, a loaded agent first fills a
                 new one.
-            extra: plain values to keep under `training` in the metadata.
+            training: how it was trained, plain values; None for what it was saved with before.
 
         Raises:
             OSError: a file cannot be written.
         """
+        if training is not None:
+            self.training = dict(training)
         if with_replay:
             agent_file.mark_replay(self)
-        tensors, metadata = agent_file.contents(self)
-        checkpoint.save(path, tensors, {**metadata, "training": extra})
+        checkpoint.save(path, *agent_file.contents(self))
         if with_replay:
             agent_file.save_replay(self, path)
 

@@ -53,6 +53,7 @@ def contents(agent: Agent[Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "rng_device": agent.device.type,
         "scenes": agent.scenes,
         "replay": agent.replay_mark,
+        "training": agent.training,
     }
 
 
@@ -81,6 +82,7 @@ def take_over(agent: Agent[Any], tensors: Mapping[str, Tensor], metadata: Mappin
     agent.scenes = metadata.get("scenes")
     if not isinstance(agent.scenes, dict | None):
         raise TypeError(f"the scenes' state is a {type(agent.scenes).__name__}")
+    agent.training = dict(metadata.get("training") or {})
     agent.num_timesteps, agent.total_timesteps = int(metadata["num_timesteps"]), int(metadata["total_timesteps"])
     agent.earlier_timesteps = int(metadata.get("earlier_timesteps", 0))
     agent.schedule = schedule(metadata)

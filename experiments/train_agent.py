@@ -359,7 +359,7 @@ class _Keeper:
 
     def save(self, agent: Agent[Any], *, with_replay: bool) -> None:
         """Write the agent's file, with what it was trained on, and perhaps its replay's."""
-        agent.save(self.path, with_replay=with_replay, **self.trained)
+        agent.save(self.path, with_replay=with_replay, training=self.trained)
         self.saved_at = time.monotonic()
         if with_replay:
             self.replay_saved_at = self.saved_at

@@ -611,9 +611,21 @@ def test_any_agent_can_be_asked_to_save_its_replay(kind, tmp_path):
     path, beside = tmp_path / "agent.safetensors", tmp_path / "agent.replay.safetensors"
     subject = agent(kind).learn(BATCH * 2)
     for with_replay in (False, True):
-        subject.save(path, with_replay=with_replay, note="x")
+        subject.save(path, with_replay=with_replay, training={"note": "x"})
         assert beside.exists() == (with_replay and kind not in WITHOUT_REPLAY)
         assert checkpoint.read(path)[1]["training"] == {"note": "x"}
+
+
+def test_what_a_file_says_of_the_training_survives_load_and_save(tmp_path):
+    path = tmp_path / "agent.safetensors"
+    subject = agent("group-pg")
+    with pytest.raises(TypeError, match="with_repaly"):
+        subject.save(path, with_repaly=True)
+    for told, kept in (({"photos": "noise"}, {"photos": "noise"}), (None, {"photos": "noise"}), ({}, {})):
+        subject.save(path, training=told)
+        subject = GroupPG.load(path)
+        subject.save(path)
+        assert checkpoint.read(path)[1]["training"] == subject.training == kept
 
 
 def test_a_replay_older_than_its_agent_serves_and_another_agents_does_not(tmp_path):

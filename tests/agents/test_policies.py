@@ -319,7 +319,7 @@ def test_agents_learn_in_the_real_environment_and_load_as_policies(make, algorit
     )
     agent = algorithm(make(repeats=2), config, actor=Predictor(width=8, blocks=1), seed=1).learn(12)
     path = tmp_path / "agent.safetensors"
-    agent.save(path, photos="noise")
+    agent.save(path, training={"photos": "noise"})
     observation, info = make().reset(seed=0)
     policy = policies.load(path, make())
     torch.testing.assert_close(policy.predict(observation, info)[0], agent.predict(observation)[0])

@@ -135,7 +135,7 @@ def test_they_learn_report_save_and_come_back(name, actor, tmp_path):
     assert any(not torch.equal(before[key], value) for key, value in agent.policy.state_dict().items())
     assert all(torch.equal(a, b) for a, b in zip(actor.parameters(), agent.actor.parameters(), strict=True))
     path = tmp_path / "agent.safetensors"
-    agent.save(path, metric="none")
+    agent.save(path, training={"metric": "none"})
     image, _ = ColourWorld(4).reset(seed=1)
     loaded = policies.load(path)
     torch.testing.assert_close(loaded.predict(image)[0], agent.predict(image)[0])
