@@ -26,8 +26,8 @@ class SB3VecEnv(VecEnv):
 
     Episode returns (`rollout/ep_rew_mean`) are logged where `VecMonitor` is around this: Stable-Baselines3 adds a
     monitor to single environments alone. Rows are one object, so attributes are set and methods called for all of them
-    at once. Options that differ between rows (`set_options` with a list) become lists of one value for each scene, as
-    BlindSR's vector environment takes them.
+    at once, in the outermost wrapper that has them, or else in the environment. Options that differ between rows
+    (`set_options` with a list) become lists of one value for each scene, as BlindSR's vector environment takes them.
 
     >>> import blindsr_env, gymnasium
     >>> env = VecMonitor(SB3VecEnv(gymnasium.make_vec("BlindSR-v0", num_envs=8)))   # doctest: +SKIP
@@ -102,7 +102,10 @@ class SB3VecEnv(VecEnv):
         if isinstance(self.env.unwrapped, OF_SINGLES):
             values = self.env.unwrapped.get_attr(attr_name)
         else:
-            values = (self._attribute(attr_name),) * self.num_envs
+            holder = self._holder(attr_name)
+            # Stable-Baselines3 asks every environment for a render mode.
+            value = getattr(holder, attr_name, None) if attr_name == "render_mode" else getattr(holder, attr_name)
+            values = (value,) * self.num_envs
         return [values[i] for i in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
@@ -116,7 +119,7 @@ class SB3VecEnv(VecEnv):
         if isinstance(inner, OF_SINGLES):
             inner.set_attr(attr_name, [value] * self.num_envs)
         else:
-            setattr(inner, attr_name, value)
+            setattr(self._holder(attr_name), attr_name, value)
 
     def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
         """Call a method of the environment, once for all rows, whose result is what it returned; or of each single one.
@@ -128,7 +131,8 @@ class SB3VecEnv(VecEnv):
         if isinstance(self.env.unwrapped, OF_SINGLES):
             results = self.env.unwrapped.call(method_name, *method_args, **method_kwargs)
         else:
-            results = (self._attribute(method_name)(*method_args, **method_kwargs),) * self.num_envs
+            method = getattr(self._holder(method_name), method_name)
+            results = (method(*method_args, **method_kwargs),) * self.num_envs
         return [results[i] for i in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: Any = None) -> list[bool]:
@@ -136,17 +140,23 @@ class SB3VecEnv(VecEnv):
         envs = self.env.unwrapped.envs if isinstance(self.env.unwrapped, SyncVectorEnv) else [None] * self.num_envs
         return [_has(envs[i], wrapper_class) for i in self._get_indices(indices)]
 
-    def _attribute(self, name: str) -> Any:
-        """Find an attribute in the outermost layer that has it: vector wrappers pass on none."""
+    def _holder(self, name: str) -> VectorEnv[Any, Any, Any]:
+        """Find the outermost layer that has an attribute of its own; the innermost where none has."""
         layer = self.env
-        while isinstance(layer, VectorWrapper) and not hasattr(layer, name):
+        while isinstance(layer, VectorWrapper) and (not hasattr(layer, name) or _passed_on(layer, name)):
             layer = layer.env
-        return getattr(layer, name, None) if name == "render_mode" else getattr(layer, name)
+        return layer
 
     def _check_all(self, indices: Any, method: str) -> None:
         left_out = sorted(set(range(self.num_envs)) - set(self._get_indices(indices)))
         if left_out:
             raise ValueError(f"{method} reaches all {self.num_envs} rows, which are one object: leave indices out")
+
+
+def _passed_on(wrapper: VectorWrapper, name: str) -> bool:
+    """Say whether a wrapper only shows an attribute of what it wraps, and cannot set it."""
+    shown = getattr(VectorWrapper, name, None)
+    return isinstance(shown, property) and shown.fset is None and getattr(type(wrapper), name) is shown
 
 
 def _has(env: Any, wrapper_class: type[gymnasium.Wrapper]) -> bool:

@@ -65,6 +65,13 @@ def test_attributes_are_found_behind_wrappers_and_in_single_environments():
     wrapped = SB3VecEnv(RecordEpisodeStatistics(ColourWorld(3)))
     wrapped.set_attr("shift", 0.5)
     assert wrapped.get_attr("shift") == [0.5] * 3 and wrapped.env_method("best", 0.5) == [0.5] * 3
+    statistics = wrapped.env
+    wrapped.set_attr("episode_count", 7)
+    assert wrapped.get_attr("episode_count") == [7] * 3 and statistics.episode_count == 7
+    wrapped.set_attr("lucky", 9)
+    wrapped.set_attr("render_mode", "rgb_array")  # a wrapper shows the environment's, and sets none
+    assert wrapped.get_attr("lucky") == [9] * 3 and statistics.env.lucky == 9 and not hasattr(statistics, "lucky")
+    assert wrapped.get_attr("render_mode") == ["rgb_array"] * 3 and statistics.env.render_mode == "rgb_array"
     singles = SyncVectorEnv([SingleColour, SingleColour], autoreset_mode=AutoresetMode.SAME_STEP)
     beside = SB3VecEnv(singles)
     beside.set_attr("lucky", 7)
