@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from experiments import contestants, digests, labels
-from experiments.counts import at_least
+from experiments.counts import at_least, check_seed
 from experiments.devices import pick_device
 from experiments.results_file import ResultsFile, environment
 from experiments.stopwatch import memory_now, memory_peak, race
@@ -85,6 +85,7 @@ class Bench:
         for part in self.parts:
             if part not in PARTS:
                 raise ValueError(unknown("part of the benchmark", part, PARTS))
+        check_seed(self)
         at_least(1, self, "batch", "singles", "patch_size", "memory_steps", "rounds")
         if min((*self.envs, *self.inference_batches), default=1) < 1:
             raise ValueError(

@@ -18,7 +18,7 @@ from agents.part import Part
 from blindsr_env import images, sharing
 from blindsr_env.env import BlindSREnv
 from experiments import digests, labels, recipes
-from experiments.counts import at_least
+from experiments.counts import check_seed
 from experiments.devices import pick_device
 from experiments.held_out import check_common, check_size
 from experiments.intervals import Interval
@@ -81,7 +81,7 @@ class Evaluate:
 
     def __post_init__(self) -> None:
         """Refuse empty tables and settings that contradict each other."""
-        at_least(0, self, "seed")
+        check_seed(self)
         if self.widths == () or not self.metrics or not self.policies:
             raise ValueError("give at least one policy, one width and one metric")
         if self.generator is not None and self.generators is not None:

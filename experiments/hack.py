@@ -19,7 +19,7 @@ from agents.baselines import TrueCode
 from agents.shared_offset import OffsetPolicy, learn_offset
 from blindsr_env.patch import PatchSize, sides
 from experiments import digests, labels, offsets
-from experiments.counts import at_least
+from experiments.counts import at_least, check_seed
 from experiments.devices import pick_device
 from experiments.extremes import captions
 from experiments.held_out import HeldOut, Scored, check_common, check_disjoint
@@ -73,8 +73,8 @@ class Hack:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse counts below 1 or that do not fit each other, and action spaces without an offset."""
-        at_least(0, self, "seed")
+        """Refuse counts below 1 or that do not fit each other, and action spaces without an offset or given twice."""
+        check_seed(self)
         at_least(1, self, "scenes", "renders", "num_envs", "repeats")
         at_least(self.num_envs, self, "renders")
         sides(self.patch_size)
@@ -82,8 +82,11 @@ class Hack:
             raise ValueError(f"repeats must be even, for pairs of actions in the same scene, got {self.repeats}")
         if self.num_envs % self.repeats:
             raise ValueError(f"repeats must divide num_envs={self.num_envs}, got {self.repeats}")
+        if not self.generators:
+            raise ValueError("give at least one generator, as [amnet]")
         if not self.actions or not set(self.actions) <= {"code", "free-code"}:
             raise ValueError(f"actions must be of code and free-code, got {list(self.actions)}")
+        labels.distinct(self.actions, "action space")
 
 
 def hack(settings: Hack) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 
 from agents import policies
 from experiments import labels
-from experiments.counts import at_least
+from experiments.counts import at_least, check_seed
 from experiments.extremes import captions, extremes
 from experiments.held_out import HeldOut, Scored, check_disjoint
 from experiments.intervals import Interval, bootstrap, over_photos
@@ -55,7 +55,8 @@ class Quickstart:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse counts below 1."""
+        """Refuse counts below 1, and a seed out of range."""
+        check_seed(self)
         at_least(1, self, "renders", "scenes", "patch_size")
 
 

@@ -19,7 +19,7 @@ from blindsr_env.core import BlindSRCore, dtype_of
 from blindsr_env.kernels import check_width
 from blindsr_env.patch import PatchSize
 from experiments import digests, labels
-from experiments.counts import at_least
+from experiments.counts import at_least, check_seed
 from experiments.devices import pick_device
 from experiments.findings import ALWAYS, BLIND, plot, table
 from experiments.held_out import HeldOut, Scored
@@ -101,7 +101,7 @@ class Search:
 
     def __post_init__(self) -> None:
         """Refuse invalid budgets, counts and widths, and a start given twice."""
-        at_least(0, self, "seed")
+        check_seed(self)
         if self.population < 2 or self.population % 2:
             raise ValueError(f"population must be an even number of 2 or more, got {self.population}")
         labels.distinct(labels.of_policies(self.starts), "start")

@@ -46,6 +46,8 @@ class Ship:
 
     def __post_init__(self) -> None:
         """Refuse to compare nothing, and names that are taken or that no file could have."""
+        if not self.generator:
+            raise ValueError("give at least one generator, as its checkpoint's path")
         if self.widths == ():
             raise ValueError("give at least one width")
         if self.name is not None and not re.fullmatch(r"\w[\w.-]*", self.name, re.ASCII):

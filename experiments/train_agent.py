@@ -20,7 +20,7 @@ from blindsr_env import metrics
 from blindsr_env.env import BlindSREnv
 from blindsr_env.patch import PatchSize, sides
 from experiments import digests, labels
-from experiments.counts import at_least
+from experiments.counts import at_least, check_seed
 from experiments.devices import pick_device
 from experiments.extremes import extremes
 from experiments.held_out import PRICE, HeldOut, check_disjoint
@@ -98,7 +98,7 @@ class TrainAgent:
         """Refuse invalid settings."""
         at_least(1, self, "total_timesteps", "num_envs", "repeats", "held_out_scenes")
         sides(self.patch_size)
-        at_least(0, self, "seed")
+        check_seed(self)
 
     def check_machine(self) -> None:
         """Raise a ValueError if this machine cannot train with these settings."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from blindsr_env.patch import PatchSize, sides
-from experiments.counts import at_least
+from experiments.counts import at_least, check_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +73,9 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         """Refuse invalid settings."""
+        if not self.data:
+            raise ValueError("data must name at least one folder of photos, as [photos]")
+        check_seed(self)
         at_least(1, self, "steps", "batch_size", "halve_every", "validate_every")
         at_least(0, self, "warmup", "checkpoint_seconds")
         sides(self.patch_size)
@@ -92,8 +95,6 @@ class TrainingSettings:
             raise ValueError("validation_widths must hold at least one kernel width")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must be at least 0 and below 1, got {self.betas}")
-        if not abs(self.seed) < 2**63:
-            raise ValueError(f"seed must lie between -2**63 and 2**63, got {self.seed}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must be at least 0 and below 1, got {self.ema}")
         for name, hint in get_type_hints(type(self)).items():

@@ -146,6 +146,8 @@ def test_generators_without_common_scenes_are_refused(folders, tiny_checkpoint, 
     [
         ({"repeats": 3}, "repeats must be even"),
         ({"actions": ("width",)}, "code and free-code"),
+        ({"actions": ("code", "code")}, "^the action space 'code' is given twice: give each once$"),
+        ({"generators": []}, r"^give at least one generator, as \[amnet\]$"),
         ({"renders": 0}, "renders must be at least 1"),
         ({"renders": 23}, "renders must be at least 24, got 23"),
         ({"num_envs": 20}, "repeats must divide num_envs=20, got 6"),

@@ -19,12 +19,16 @@ from blindsr_env import images
 from blindsr_env.env import BlindSREnv
 from blindsr_env.vector_env import BlindSRVectorEnv
 from experiments import digests
+from experiments.bench import Bench
+from experiments.evaluate import Evaluate
 from experiments.extremes import captions, extremes
+from experiments.hack import Hack
 from experiments.held_out import HeldOut
 from experiments.intervals import Interval
 from experiments.pictures import comparison, gallery
 from experiments.quickstart import Quickstart, quickstart
 from experiments.run_folder import RunFolder
+from experiments.search import Search
 from experiments.train_agent import TrainAgent, _Keeper, learn, train_agent
 from generators import checkpoint
 
@@ -245,8 +249,13 @@ def test_unknown_setting_of_the_algorithm_lists_the_nearest(tmp_path, tiny_check
     settings = TrainAgent(agent={"actor_rl": 1.0}, output=str(tmp_path), generator=tiny_checkpoint)
     with pytest.raises(ValueError, match="actor_lr.*; `agent` holds group-pg's settings, another algorithm"):
         train_agent(settings)
-    with pytest.raises(ValueError, match="seed must be at least 0, got -1"):
-        TrainAgent(seed=-1)
+
+
+@pytest.mark.parametrize("kind", [Bench, Evaluate, Hack, Quickstart, Search, TrainAgent])
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_seeds_that_random_numbers_cannot_take_are_refused(kind, seed):
+    with pytest.raises(ValueError, match=rf"^seed must be at least 0 and below 2\*\*32, got {seed}$"):
+        kind(seed=seed)
 
 
 def test_results_tell_of_the_photos_that_were_learned_from(tmp_path, folder, tiny_checkpoint, monkeypatch):

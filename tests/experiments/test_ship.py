@@ -102,6 +102,11 @@ def test_a_weight_too_large_for_half_precision_ships_in_full(tiny_checkpoint, da
     assert "half precision cannot hold a weight: weights in torch.float32" in capsys.readouterr().out
 
 
+def test_no_generator_is_refused():
+    with pytest.raises(ValueError, match="^give at least one generator, as its checkpoint's path$"):
+        Ship(generator=[], images="photos")
+
+
 def test_no_file_is_replaced(tiny_checkpoint, data, tmp_path):
     target = tmp_path / "out" / "g.safetensors"
     target.parent.mkdir()
