@@ -11,7 +11,7 @@ import torch
 
 from agents import policies
 from experiments import labels
-from experiments.counts import at_least, check_seed
+from experiments.counts import at_least
 from experiments.extremes import captions, extremes
 from experiments.held_out import HeldOut, Scored, check_disjoint
 from experiments.intervals import Interval, bootstrap, over_photos
@@ -55,9 +55,32 @@ class Quickstart:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse counts below 1, and a seed out of range."""
-        check_seed(self)
+        """Refuse counts below 1, and what no training takes."""
         at_least(1, self, "renders", "scenes", "patch_size")
+        self.training()
+
+    def training(self) -> TrainAgent:
+        """Settings of the training.
+
+        Raises:
+            ValueError: it cannot be.
+        """
+        pairs = self.algorithm == "group-pg"
+        return TrainAgent(
+            algorithm=self.algorithm,
+            num_envs=48 if pairs else 16,
+            repeats=6 if pairs else 1,
+            total_timesteps=self.renders,
+            patch_size=self.patch_size,
+            metric=self.metric,
+            images=self.images,
+            held_out=self.held_out,
+            held_out_scenes=self.scenes,
+            generator=self.generator,
+            output=self.output,
+            device=self.device,
+            seed=self.seed,
+        )
 
 
 def quickstart(settings: Quickstart) -> dict[str, Any]:
@@ -66,31 +89,15 @@ def quickstart(settings: Quickstart) -> dict[str, Any]:
     Returns:
         The figures that `results.json` holds.
     """
-    pairs = settings.algorithm == "group-pg"
-    training = TrainAgent(
-        algorithm=settings.algorithm,
-        num_envs=48 if pairs else 16,
-        repeats=6 if pairs else 1,
-        total_timesteps=settings.renders,
-        patch_size=settings.patch_size,
-        metric=settings.metric,
-        images=settings.images,
-        held_out=settings.held_out,
-        held_out_scenes=settings.scenes,
-        generator=settings.generator,
-        output=settings.output,
-        device=settings.device,
-        seed=settings.seed,
-    )
     check_disjoint(settings.images, settings.held_out)
     folder = RunFolder(settings.output)
     with folder.taken():
-        return _scored_and_trained(settings, training, folder)
+        return _scored_and_trained(settings, folder)
 
 
-def _scored_and_trained(settings: Quickstart, training: TrainAgent, folder: RunFolder) -> dict[str, Any]:
+def _scored_and_trained(settings: Quickstart, folder: RunFolder) -> dict[str, Any]:
     """Do what `quickstart` says, in a folder that is this process's."""
-    started = time.monotonic()
+    started, training = time.monotonic(), settings.training()
     check_resumed(training, folder)  # before minutes of scoring
     print(f"1/3 scoring the predictor on {settings.scenes} held-out scenes", flush=True)
     held_out = training.held_out_set()

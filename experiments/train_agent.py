@@ -14,9 +14,12 @@ from agents import agent_file, policies
 from agents.agent import Agent
 from agents.baselines import PredictorPolicy
 from agents.checkpoints import load_predictor, shipped_predictor
+from agents.config import AgentConfig
 from agents.meaning import ActionMeaning, translated
 from agents.networks import PREDICTORS, UNTRAINED
 from blindsr_env import metrics
+from blindsr_env.actions import ACTIONS
+from blindsr_env.core import dtype_of
 from blindsr_env.env import BlindSREnv
 from blindsr_env.patch import PatchSize, sides
 from experiments import digests, labels
@@ -29,6 +32,7 @@ from experiments.recipes import AGENT
 from experiments.results_file import commit
 from experiments.run_folder import RunFolder
 from generators import checkpoint
+from generators.nearest import unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +101,27 @@ class TrainAgent:
     def __post_init__(self) -> None:
         """Refuse invalid settings."""
         at_least(1, self, "total_timesteps", "num_envs", "repeats", "held_out_scenes")
+        at_least(0, self, "checkpoint_seconds")
         sides(self.patch_size)
         check_seed(self)
+        dtype_of(self.dtype)
+        if self.action not in ACTIONS:
+            raise ValueError(unknown("action space", self.action, ACTIONS))
+        self.agent_config()
+
+    def agent_config(self) -> AgentConfig:
+        """Read the algorithm's own settings.
+
+        Raises:
+            ValueError: an unknown algorithm or setting of it.
+        """
+        kind = policies.algorithm(self.algorithm)
+        try:
+            return kind.config_class.from_dict(self.agent)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; `agent` holds {self.algorithm}'s settings, another algorithm needs its own config"
+            ) from None
 
     def check_machine(self) -> None:
         """Raise a ValueError if this machine cannot train with these settings."""
@@ -230,11 +253,10 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
         The agent, saved; `interrupted` says whether it stopped before its end.
 
     Raises:
-        ValueError: an unknown algorithm or setting of it; see also `train_agent`.
+        ValueError: see `train_agent`.
     """
-    config = _config(settings)
     env = _environment(settings)
-    agent = _agent(settings, config, folder, env)
+    agent = _agent(settings, folder, env)
     folder.write_config(settings)
     path, log = folder.path / AGENT, folder.log(agent.num_timesteps)
     keeper = _Keeper(path, log, settings)
@@ -293,22 +315,7 @@ def _environment(settings: TrainAgent) -> Any:
     )
 
 
-def _config(settings: TrainAgent) -> Any:
-    """Read the algorithm's settings.
-
-    Raises:
-        ValueError: an unknown algorithm or setting of it.
-    """
-    kind = policies.algorithm(settings.algorithm)
-    try:
-        return kind.config_class.from_dict(settings.agent)
-    except ValueError as error:
-        raise ValueError(
-            f"{error}; `agent` holds {settings.algorithm}'s settings, another algorithm needs its own config"
-        ) from None
-
-
-def _agent(settings: TrainAgent, config: Any, folder: RunFolder, env: Any) -> Agent[Any]:
+def _agent(settings: TrainAgent, folder: RunFolder, env: Any) -> Agent[Any]:
     """Read the folder's agent, to go on, or make a new one.
 
     Raises:
@@ -319,7 +326,7 @@ def _agent(settings: TrainAgent, config: Any, folder: RunFolder, env: Any) -> Ag
     path = folder.path / AGENT
     if not path.exists():
         folder.check_kind(settings)
-        return kind(env, config, actor=settings.actor, seed=settings.seed)
+        return kind(env, settings.agent_config(), actor=settings.actor, seed=settings.seed)
     check_resumed(settings, folder)
     agent = kind.load(path, env)
     now = ActionMeaning.of(env)

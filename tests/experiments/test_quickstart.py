@@ -245,10 +245,20 @@ def test_an_untrained_actor_has_no_before(tmp_path, folder, tiny_checkpoint, cap
     assert "1 scenes of 1 photos: after " in out
 
 
-def test_unknown_setting_of_the_algorithm_lists_the_nearest(tmp_path, tiny_checkpoint):
-    settings = TrainAgent(agent={"actor_rl": 1.0}, output=str(tmp_path), generator=tiny_checkpoint)
-    with pytest.raises(ValueError, match="actor_lr.*; `agent` holds group-pg's settings, another algorithm"):
-        train_agent(settings)
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        (Quickstart, {"algorithm": "pathwize"}, "unknown algorithm 'pathwize': did you mean 'pathwise'\\?$"),
+        (TrainAgent, {"algorithm": "grup-pg"}, "unknown algorithm 'grup-pg': did you mean 'group-pg'"),
+        (TrainAgent, {"agent": {"actr_lr": 1}}, "actor_lr.*; `agent` holds group-pg's settings, another algorithm"),
+        (TrainAgent, {"dtype": "float33"}, "unknown dtype 'float33': did you mean 'float32'"),
+        (TrainAgent, {"action": "kode"}, "unknown action space 'kode': did you mean 'code'"),
+        (TrainAgent, {"checkpoint_seconds": float("nan")}, "checkpoint_seconds must be at least 0, got nan"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_loaded(kind, settings, message):
+    with pytest.raises(ValueError, match=message):
+        kind(**settings)
 
 
 @pytest.mark.parametrize("kind", [Bench, Evaluate, Hack, Quickstart, Search, TrainAgent])
