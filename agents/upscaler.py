@@ -117,7 +117,7 @@ class Upscaler:
             return np.ascontiguousarray(pixels.cpu().numpy())
         except RuntimeError as error:
             if memory.exhausted(error):
-                raise MemoryError from None
+                raise MemoryError("memory ran out: take tiles, or cut the photo in parts") from None
             raise
 
     def _render(self, seen: Tensor, width: float | None) -> Tensor:

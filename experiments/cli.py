@@ -173,26 +173,16 @@ def _run(command: Command, name: str, rest: Sequence[str]) -> int:
         settings = parse(kind, rest, prog=f"blindsr {name}", summary=command.summary, configs=command.configs)
         getattr(module, command.function)(settings)
         sys.stdout.flush()  # here, where a closed pipe is caught
-    except KeyboardInterrupt:
-        return _fail("interrupted", code=130)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError, ImportError, ArithmeticError) as error:
-        if os.environ.get("BLINDSR_TRACEBACK"):
-            raise
-        from generators.compiled import CompileError
+    except (KeyboardInterrupt, Exception) as error:
+        from experiments import failure
 
-        if isinstance(error, CompileError) and Interruption.last is not None:  # Ctrl-C ends compilers as well
-            return _fail("interrupted while the network was compiled", code=128 + Interruption.last)
-        return _fail(str(error) or type(error).__name__)
-    except (RuntimeError, MemoryError) as error:
-        from experiments.options import TOO_LARGE
-        from generators import memory
-
-        if os.environ.get("BLINDSR_TRACEBACK") or not memory.exhausted(error):
+        told = failure.told(error)
+        if told is None:
             raise
-        return _fail(TOO_LARGE)
+        return _fail(*told)
     return 0 if Interruption.last is None else 128 + Interruption.last
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
@@ -14,13 +13,10 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import yaml
 
 from agents.interruption import Interruption
+from experiments import failure
 from experiments.arguments import completed, unknown_setting
-from generators import memory
 
 S = TypeVar("S")
-
-TOO_LARGE = "memory ran out: take fewer or smaller photos, patches, batches or environments at once, or tiles"
-"""What a command says where the work does not fit into the memory, the device's or the host's."""
 
 
 def main(settings: type[S], function: Callable[[S], Any]) -> None:
@@ -31,19 +27,13 @@ def main(settings: type[S], function: Callable[[S], Any]) -> None:
     """
     try:
         function(read(settings, sys.argv[1:]))
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except (ValueError, OSError, ImportError, ArithmeticError) as error:
-        if os.environ.get("BLINDSR_TRACEBACK"):
+    except (KeyboardInterrupt, Exception) as error:
+        told = failure.told(error)
+        if told is None:
             raise
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except (RuntimeError, MemoryError) as error:
-        if os.environ.get("BLINDSR_TRACEBACK") or not memory.exhausted(error):
-            raise
-        print(TOO_LARGE, file=sys.stderr)
-        sys.exit(2)
+        message, code = told
+        print(message, file=sys.stderr)
+        sys.exit(code)
     if Interruption.last is not None:
         sys.exit(128 + Interruption.last)
 

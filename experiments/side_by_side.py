@@ -17,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 from agents.interruption import Interruption
+from experiments import failure
 
 S = TypeVar("S")
 
@@ -118,12 +119,14 @@ def _train(train: Callable[[S], Any], run: S, log: Path, threads: int, report: C
             os.dup2(file.fileno(), stream)
     try:
         train(run)
-    except (ValueError, OSError, ImportError, ArithmeticError) as error:
-        if os.environ.get("BLINDSR_TRACEBACK"):
+    except Exception as error:
+        told = failure.told(error)
+        if told is None:
             raise
-        print(error, flush=True)
-        report.send(str(error))
-        sys.exit(2)
+        message, code = told
+        print(message, flush=True)
+        report.send(message)
+        sys.exit(code)
 
 
 def _stop_after(sentinel: int) -> None:

@@ -142,8 +142,11 @@ def upscale(settings: Upscale) -> list[Path]:
                 pixels = images.read(source)
                 picture = upscaler(pixels, settings.width)
                 images.write(target, picture)
-            except (images.ImageError, MemoryError, OSError) as error:
-                failed.append(str(error) or f"{source} needs more memory than there is: {cure}")
+            except MemoryError:
+                failed.append(f"{source} needs more memory than there is: {cure}")
+                continue
+            except (images.ImageError, OSError) as error:
+                failed.append(str(error))
                 continue
             written.add(target)
             small, large = (f"{side[1]}x{side[0]}" for side in (pixels.shape, picture.shape))

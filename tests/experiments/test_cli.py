@@ -13,7 +13,7 @@ import pytest
 from experiments import cli
 from experiments.arguments import completed
 from experiments.evaluate import Evaluate
-from experiments.options import TOO_LARGE
+from experiments.failure import TOO_LARGE
 from experiments.train_generator import TrainGenerator
 from generators import CheckpointError
 from generators.compiled import CompileError

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import cli, options
+from experiments import cli, failure, options
 from experiments.data import Data
 from experiments.evaluate import Evaluate
 from experiments.ship import Ship
@@ -217,7 +217,7 @@ def test_want_of_memory_is_no_traceback(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["ship", "--images", "photos"])
     with pytest.raises(SystemExit) as end:
         options.main(Ship, too_large)
-    assert end.value.code == 2 and capsys.readouterr().err == f"{options.TOO_LARGE}\n"
+    assert end.value.code == 2 and capsys.readouterr().err == f"{failure.TOO_LARGE}\n"
 
 
 def test_ctrl_c_is_no_traceback(monkeypatch, capsys):

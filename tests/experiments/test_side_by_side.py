@@ -12,7 +12,7 @@ import torch
 from children import child
 
 from agents.interruption import Interruption
-from experiments import side_by_side
+from experiments import failure, side_by_side
 from experiments.side_by_side import train_side_by_side
 
 
@@ -24,6 +24,10 @@ def refuse(run):
     if run.endswith("b"):
         raise ValueError(f"{run} cannot be")
     work(run)
+
+
+def exhaust(run):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
 
 def die(run):
@@ -94,6 +98,12 @@ def test_what_fails_stops_the_others(tmp_path):
     with pytest.raises(ValueError, match="b cannot be"):
         train_side_by_side(refuse, runs(tmp_path, "ab"), 2)
     assert not (tmp_path / "a").exists() or written(tmp_path, "stopped", "a")
+
+
+def test_want_of_memory_is_told_with_its_cure(tmp_path):
+    with pytest.raises(ValueError, match=f"^{failure.TOO_LARGE}$"):
+        train_side_by_side(exhaust, runs(tmp_path, "a"), 1)
+    assert (tmp_path / "a.log").read_text() == f"{failure.TOO_LARGE}\n"
 
 
 def test_a_training_that_is_killed_is_told_of(tmp_path):
