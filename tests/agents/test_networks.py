@@ -8,6 +8,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.fft import dctn
 from torch.nn import functional
 
+import generators
 from agents import critics, networks
 
 
@@ -94,6 +95,27 @@ def test_free_code_conversion_multiplies_by_the_gain():
     predictor.to_free_code(gain)
     torch.testing.assert_close(predictor(lr), before * gain, rtol=0.02, atol=1e-4)
     torch.testing.assert_close(predictor(lr)[:, 0], before[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("name", "off", "at_the_edge"), [("amnet_s", {7: 0.063, 8: 0.085}, 0.52), ("amnet_s_x2", {6: 0.098}, 0.481)]
+)
+def test_free_codes_are_as_far_off_as_the_docstring_says(name, off, at_the_edge):
+    codec = generators.load(name).codec
+
+    def error(component):
+        u = torch.linspace(0, component, 1001, dtype=torch.float64)[:, None].expand(-1, 15)
+        predictor = networks.Predictor(width=8, blocks=1).double()
+        with torch.no_grad():
+            predictor.head.weight.copy_(torch.eye(15, 72))
+            predictor.head.bias.zero_()
+            predictor.to_free_code(codec.gain)
+            code = predictor.act(functional.pad(torch.atanh(u), (0, 72 - 15)))
+        return (code - codec.gain * u).abs().amax(0)
+
+    within = error(0.8)
+    assert {i: round(within[i].item(), 3) for i in off} == off and within.max() <= max(off.values()) + 5e-4
+    assert error(0.999).max().item() == pytest.approx(at_the_edge, abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["cnn", "pooled"])
