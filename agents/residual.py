@@ -8,18 +8,20 @@ Residual policy learning, 2018; Johannink et al., Residual reinforcement learnin
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Box
-from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.networks import Actor, from_observation
+from agents.worlds import check_spaces
 
 INNER = ("true_action", "gradient")
 """What infos say of the environment's own actions, and would be wrong of residuals."""
@@ -37,12 +39,27 @@ class Residual(VectorWrapper):
         actor: gives the base actions; a frozen copy of it is used.
         reach: how far a residual of 1 moves.
         device: where the actor works.
+
+    Raises:
+        ValueError: the environment's spaces or autoreset mode do not fit, the actor was made for other actions, or
+            `reach` is not above 0 and finite.
     """
 
     def __init__(
         self, env: VectorEnv[Any, Any, Any], actor: Actor, *, reach: float = 0.5, device: torch.device | str = "cpu"
     ) -> None:
         super().__init__(env)
+        _, actions = check_spaces(env.single_observation_space, env.single_action_space)
+        if actor.settings["actions"] != actions:
+            raise ValueError(f"the actor gives {actor.settings['actions']} components, the environment takes {actions}")
+        mode = env.metadata.get("autoreset_mode")
+        if mode is not AutoresetMode.SAME_STEP:
+            raise ValueError(
+                f"the environment's autoreset mode is {getattr(mode, 'value', mode)}: make it with "
+                'autoreset_mode="same step"'
+            )
+        if not 0 < reach < math.inf:
+            raise ValueError(f"reach must be above 0 and finite, got {reach}")
         self.device, self.reach = torch.device(device), reach
         self.actor = copy.deepcopy(actor).to(self.device).eval().requires_grad_(False)
         self.single_observation_space = Box(-np.inf, np.inf, (actor.pooled_size,), np.float32)
@@ -64,7 +81,7 @@ class Residual(VectorWrapper):
 
         Raises:
             ResetNeeded: there is no scene yet.
-            ValueError: another shape.
+            ValueError: another shape, or an episode did not end.
         """
         if self._base is None:
             raise ResetNeeded("call reset before step: there is no scene yet")
@@ -76,6 +93,8 @@ class Residual(VectorWrapper):
         observation, reward, terminated, truncated, infos = self.env.step(
             played if self._torch else played.cpu().numpy()
         )
+        if not bool(torch.as_tensor(terminated | truncated).all()):
+            raise ValueError("an episode did not end after one step: residuals are for one-step environments only")
         infos = _without_inner(infos)
         if "final_obs" in infos:
             infos["final_obs"] = before.copy()

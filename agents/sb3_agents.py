@@ -323,8 +323,6 @@ def _callback(watch: Watch) -> Any:
             self.shares: dict[str, list[float]] = {}
 
         def _on_step(self) -> bool:
-            if not self.locals["dones"].all():
-                raise ValueError("an episode did not end after one step: these agents learn one-step environments only")
             self.rewards.append(float(self.locals["rewards"].mean()))
             if not np.isfinite(self.rewards[-1]):
                 raise ValueError("the environment gave a reward that is not finite: check its metric")

@@ -69,7 +69,7 @@ class OneStepWorld:
         self.device = device
         self.num_envs = self.env.num_envs
         self.repeats = int(getattr(self.env.unwrapped, "repeats", 1))
-        self.observation_shape, self.actions = _check_spaces(
+        self.observation_shape, self.actions = check_spaces(
             self.env.single_observation_space, self.env.single_action_space
         )
         mode = self.env.metadata.get("autoreset_mode")
@@ -166,7 +166,16 @@ def _vectorised(env: gymnasium.Env[Any, Any]) -> VectorEnv[Any, Any, Any]:
     return SyncVectorEnv([lambda: env], autoreset_mode=AutoresetMode.SAME_STEP)
 
 
-def _check_spaces(observation: gymnasium.Space[Any], action: gymnasium.Space[Any]) -> tuple[tuple[int, ...], int]:
+def check_spaces(observation: gymnasium.Space[Any], action: gymnasium.Space[Any]) -> tuple[tuple[int, ...], int]:
+    """Give an observation's shape and how many components an action has.
+
+    Args:
+        observation: of one row.
+        action: likewise.
+
+    Raises:
+        ValueError: observations are no uint8 images `(H, W, 3)`, or actions no flat `Box(-1, 1)`.
+    """
     if not (
         isinstance(observation, Box)
         and len(observation.shape) == 3

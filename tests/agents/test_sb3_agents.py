@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.error import ResetNeeded
+from gymnasium.spaces import Box
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import nn
@@ -75,6 +76,35 @@ def test_residual_keeps_the_environments_contract(actor):
     infos = env.step(np.zeros((4, 3), np.float32))[4]
     assert np.abs(infos["final_obs"]).max() > 0
     assert "score" in infos["final_info"] and "gradient" not in infos["final_info"]
+
+
+@pytest.mark.parametrize(
+    ("env", "settings", "message"),
+    [
+        ({}, {"actor": Predictor(width=8, blocks=1)}, "^the actor gives 15 components, the environment takes 3$"),
+        ({"mode": AutoresetMode.DISABLED}, {}, "autoreset mode is Disabled: make it with autoreset_mode="),
+        *(
+            ({}, {"reach": reach}, f"^reach must be above 0 and finite, got {reach}$")
+            for reach in (0.0, np.inf, np.nan)
+        ),
+    ],
+)
+def test_residual_refuses_what_does_not_fit(actor, env, settings, message):
+    with pytest.raises(ValueError, match=message):
+        Residual(ColourWorld(4, **env), **{"actor": actor, **settings})
+
+
+def test_residual_refuses_other_spaces_and_longer_episodes(actor):
+    world = ColourWorld(4)
+    world.single_observation_space = Box(0, 1, (8, 8, 3), np.float32)
+    with pytest.raises(ValueError, match="^observations must be uint8 images"):
+        Residual(world, actor)
+    world, never = ColourWorld(4), torch.zeros(4, dtype=torch.bool)
+    env, step = Residual(world, actor), world.step
+    world.step = lambda actions: (*step(actions)[:2], never, never, {})
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="^an episode did not end after one step: residuals are for"):
+        env.step(np.zeros((4, 3), np.float32))
 
 
 @pytest.mark.parametrize("name", NAMES)
