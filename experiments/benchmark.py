@@ -12,8 +12,9 @@ from blindsr_env.metrics.mixture import terms
 from experiments import recipes
 from experiments.counts import at_least
 from experiments.devices import pick_device
+from experiments.disjoint import check_disjoint
 from experiments.evaluate import Evaluate, check, evaluate
-from experiments.held_out import PRICE, check_disjoint
+from experiments.held_out import PRICE
 from experiments.run_folder import RunFolder
 from experiments.side_by_side import train_side_by_side
 from experiments.train_agent import TrainAgent, identity, schedule, start, train_agent

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+from blindsr_env import images
 from blindsr_env.images import Photo
 
 
@@ -19,11 +24,49 @@ def refuse_common(training: Sequence[Photo], held_out: Sequence[Photo]) -> None:
         ValueError: a photo is in both, pixel for pixel.
     """
     shapes = {photo.pixels.shape for photo in held_out}
-    learned = {digest(photo): photo.name for photo in training if photo.pixels.shape in shapes}
-    for photo in held_out:
-        name = learned.get(digest(photo))
-        if name is not None:
-            raise ValueError(f"the held-out photo {photo.name} is the training photo {name}: hold out other photos")
+    _refuse(_named([photo for photo in training if photo.pixels.shape in shapes]), _named(held_out))
+
+
+def check_disjoint(training: str | None, held_out: str | None) -> None:
+    """Refuse to score an agent on photos that it was trained on.
+
+    A process decodes a folder again only where a file in it has changed.
+
+    Args:
+        training: folder or file of training photos; None for the built-in ones of the train split.
+        held_out: likewise of held-out photos; None for those of the test split.
+
+    Raises:
+        ValueError: a photo is in both, pixel for pixel.
+        ImageError: nothing usable there.
+    """
+    learned = _of_source(training, "train", _stamps(training))
+    _refuse(learned, _of_source(held_out, "test", _stamps(held_out)))
+
+
+def _refuse(learned: Mapping[str, str], held_out: Mapping[str, str]) -> None:
+    """Raise a ValueError where two sets, names by digest, share a photo."""
+    for pixels, name in held_out.items():
+        if (same := learned.get(pixels)) is not None:
+            raise ValueError(f"the held-out photo {name} is the training photo {same}: hold out other photos")
+
+
+def _named(photos: Iterable[Photo]) -> dict[str, str]:
+    return {digest(photo): photo.name for photo in photos}
+
+
+@functools.lru_cache(maxsize=16)
+def _of_source(source: str | None, split: str, stamps: tuple[Any, ...]) -> dict[str, str]:
+    """Give names by digest of a source's photos, whose files bear these stamps."""
+    return _named(images.load(source, split))
+
+
+def _stamps(source: str | None) -> tuple[Any, ...]:
+    """Give path, time of the last change and size of each file of a source; of none where it has none."""
+    if not source or not Path(source).exists():  # `images.load` says what is wrong with it
+        return ()
+    files = images.find(source) if Path(source).is_dir() else [Path(source)]
+    return tuple((os.fspath(file), (of := file.stat()).st_mtime_ns, of.st_size) for file in files)
 
 
 def digest(photo: Photo) -> str:

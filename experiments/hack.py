@@ -21,8 +21,9 @@ from blindsr_env.patch import PatchSize, sides
 from experiments import digests, labels, offsets
 from experiments.counts import at_least, check_seed
 from experiments.devices import pick_device
+from experiments.disjoint import check_disjoint
 from experiments.extremes import captions
-from experiments.held_out import HeldOut, Scored, check_common, check_disjoint
+from experiments.held_out import HeldOut, Scored, check_common
 from experiments.intervals import bootstrap, over_photos
 from experiments.pictures import gallery
 from experiments.results_file import ResultsFile

@@ -17,10 +17,9 @@ from agents.policies import Policy
 from blindsr_env import images, metrics
 from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
-from blindsr_env.images import ImageError, Source
+from blindsr_env.images import ImageError
 from blindsr_env.scenes import Scenes
 from blindsr_env.scorer import MetricLike
-from experiments.disjoint import refuse_common
 from experiments.intervals import bootstrap, over_photos
 from experiments.validation import check_blurred
 
@@ -70,19 +69,6 @@ class Scored:
             "scenes": len(self.photo),
             "broken": self.broken,
         }
-
-
-def check_disjoint(training: Source, held_out: Source) -> None:
-    """Refuse to score an agent on photos that it was trained on.
-
-    Args:
-        training: where training photos come from; None for the built-in ones of the train split.
-        held_out: where held-out photos come from; None for those of the test split.
-
-    Raises:
-        ValueError: a photo is in both, pixel for pixel.
-    """
-    refuse_common(images.load(training, "train"), images.load(held_out, "test"))
 
 
 def check_common(cores: Sequence[BlindSRCore], *, drawn: bool) -> None:

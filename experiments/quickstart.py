@@ -12,8 +12,9 @@ import torch
 from agents import policies
 from experiments import labels
 from experiments.counts import at_least
+from experiments.disjoint import check_disjoint
 from experiments.extremes import captions, extremes
-from experiments.held_out import HeldOut, Scored, check_disjoint
+from experiments.held_out import HeldOut, Scored
 from experiments.intervals import Interval, bootstrap, over_photos
 from experiments.pictures import comparison
 from experiments.run_folder import RunFolder

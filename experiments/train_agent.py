@@ -25,8 +25,9 @@ from blindsr_env.patch import PatchSize, sides
 from experiments import digests, labels
 from experiments.counts import at_least, check_seed
 from experiments.devices import pick_device
+from experiments.disjoint import check_disjoint
 from experiments.extremes import extremes
-from experiments.held_out import PRICE, HeldOut, check_disjoint
+from experiments.held_out import PRICE, HeldOut
 from experiments.intervals import Interval
 from experiments.recipes import AGENT
 from experiments.results_file import commit

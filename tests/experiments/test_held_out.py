@@ -1,11 +1,14 @@
 """What may be scored on held-out photos, and what cannot."""
 
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from blindsr_env import images
 from blindsr_env.images import ImageError, Photo
+from experiments.disjoint import check_disjoint
 from experiments.held_out import HeldOut, _further, check_common, check_size
 
 
@@ -13,6 +16,25 @@ def core(scale=4, sizes=(1,), widths=(0.2, 4.0), name="g"):
     metric, *report = (SimpleNamespace(min_size=size) for size in sizes)
     generator, codec = SimpleNamespace(name=name), SimpleNamespace(width_range=widths)
     return SimpleNamespace(scale=scale, metric=metric, report=report, generator=generator, codec=codec)
+
+
+def test_a_folder_of_photos_is_decoded_once_until_it_changes(tmp_path, photo, monkeypatch):
+    for place, seed in (("training/a", 0), ("one/b", 1), ("two/c", 2)):
+        images.write(tmp_path / f"{place}.png", photo(20, 30, seed))
+    training, *held_out = (str(tmp_path / name) for name in ("training", "one", "two"))
+    read, decoded = images.read, []
+    monkeypatch.setattr(images, "read", lambda path: decoded.append(path.stem) or read(path))
+    for _ in range(2):
+        for folder in held_out:
+            check_disjoint(training, folder)
+    assert decoded == ["a", "b", "c"]
+    shutil.copy(tmp_path / "two" / "c.png", tmp_path / "training" / "d.png")
+    with pytest.raises(ValueError, match="^the held-out photo c is the training photo d: hold out other photos$"):
+        check_disjoint(training, held_out[1])
+    assert decoded == ["a", "b", "c", "a", "d"]
+    for folder, message in ((str(tmp_path / "none"), "no image at .*none"), ("", "images is an empty text")):
+        with pytest.raises(ImageError, match=message):
+            check_disjoint(training, folder)
 
 
 @pytest.mark.parametrize(
