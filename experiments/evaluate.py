@@ -135,14 +135,22 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     curves = {name: recipes.curves([*files.values()]) for name, files in seeds.items()}
     sheets: list[dict[str, Any]] = []
     compared: list[dict[str, Any]] = []
+    references: dict[str, Any] = {}  # by set: no generator takes part, and all are of one scale
     figures: dict[str, Any] = {}
     for way, actors in zip(ways, every_actor, strict=True):
         zeta = zeta_of(way.env.core)
         for title, photos in sets.items():
             _restart(actors.values())
             scores = scored(
-                way.env.core, photos, settings.widths, actors, seed=settings.seed, title=f"{way.name}, {title}"
+                way.env.core,
+                photos,
+                settings.widths,
+                actors,
+                seed=settings.seed,
+                title=f"{way.name}, {title}",
+                references=references.get(title),
             )
+            references[title] = scores["references"]
             sheet = {"set": title, "generator": way.name, **scores}
             print(table(sheet), flush=True)
             if seeds:

@@ -28,6 +28,7 @@ def scored(
     *,
     seed: int,
     title: str,
+    references: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Score policies on whole photos.
 
@@ -38,6 +39,7 @@ def scored(
         actors: policies by name, beside the true code.
         seed: of the intervals.
         title: what the progress bar says.
+        references: of these photos, as they came back for another generator of the same scale; None to score them.
 
     Returns:
         The figures of a sheet (see `experiments.sheets`): `architecture`, `photos`, `widths`, `policies`, `references`.
@@ -49,15 +51,16 @@ def scored(
     names = ["true-code", *actors]
     shape = (len(photos), len(widths), len(core.metrics))
     scores = {name: np.full(shape, np.nan) for name in names}
-    references = {name: np.full(shape, np.nan) for name in (BICUBIC, ORIGINAL)}
+    apart = {name: np.full(shape, np.nan) for name in (BICUBIC, ORIGINAL)}
     with tqdm(photos, unit="photo", desc=f"scoring {title}", leave=False) as bar:
         for row, photo in enumerate(bar):
             bar.set_postfix_str(photo.name)
             scenes = whole_photo(core, photo, widths)
             for name, values in score_policies(core, scenes, actors).items():
                 scores[name][row] = values
-            for name, values in score_references(core, scenes).items():
-                references[name][row] = values
+            if references is None:
+                for name, values in score_references(core, scenes).items():
+                    apart[name][row] = values
     entries: dict[str, Any] = {name: {} for name in names}
     for m, (metric, zeta) in enumerate(zeta_of(core).items()):
         true = scores["true-code"][:, :, m]  # (photos, widths)
@@ -67,18 +70,12 @@ def scored(
             )
         for name in names:
             entries[name][metric] = _entry(scores[name][:, :, m], true, zeta, seed)
-    apart = {
-        name: dict(zip(zeta_of(core), np.moveaxis(values, 2, 0), strict=True)) for name, values in references.items()
-    }
     return {
         "architecture": architecture(core.generator),
         "photos": [photo.name for photo in photos],
         "widths": list(widths),
         "policies": entries,
-        "references": {
-            name: {metric: _mean(of, seed) for metric, of in by_metric.items() if np.isfinite(of).any()}
-            for name, by_metric in apart.items()
-        },
+        "references": references or {name: _references(core, values, seed) for name, values in apart.items()},
     }
 
 
@@ -93,6 +90,12 @@ def _mean(scores: NDArray[np.float64], seed: int) -> dict[str, Any]:
     by_width = [_interval(column, seed) for column in scores.T]
     interval = _interval(over_widths(scores), seed)
     return {"mean": interval["mean"], "mean_by_width": [each["mean"] for each in by_width], "interval": interval}
+
+
+def _references(core: BlindSRCore, scores: NDArray[np.float64], seed: int) -> dict[str, Any]:
+    """Give the means by metric of `(photos, widths, metrics)`, of those metrics that have a score."""
+    by_metric = zip(zeta_of(core), np.moveaxis(scores, 2, 0), strict=True)
+    return {metric: _mean(of, seed) for metric, of in by_metric if np.isfinite(of).any()}
 
 
 def _entry(own: NDArray[np.float64], true: NDArray[np.float64], zeta: float, seed: int) -> dict[str, Any]:

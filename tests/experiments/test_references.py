@@ -7,6 +7,7 @@ import torch
 from agents import policies
 from blindsr_env import images, metrics
 from blindsr_env.env import BlindSREnv
+from experiments import scoring
 from experiments.evaluate import Evaluate, evaluate
 from experiments.held_out import whole_photo
 from experiments.references import score_references
@@ -77,3 +78,19 @@ def test_sheets_hold_them(tiny_checkpoint, tmp_path, photo):
     assert set(references) == {"bicubic", "original"}
     assert references["original"]["niqe"]["interval"]["count"] == 2
     assert references["bicubic"]["niqe"]["mean"] == references["bicubic"]["niqe"]["mean_by_width"][0]
+
+
+def test_they_are_scored_once_a_set_however_many_generators_there_are(
+    tiny_checkpoint, louder, tmp_path, photo, monkeypatch
+):
+    for name in ("a", "b"):
+        images.write(tmp_path / name / "p.png", photo(100, 110, ord(name)))
+    calls = []
+    monkeypatch.setattr(scoring, "score_references", lambda *of: calls.append(of) or score_references(*of))
+    settings = dict(policies=("true-code",), metrics=("psnr",), widths=(1.0,), output=None)
+    folders = {name: str(tmp_path / name) for name in ("a", "b")}
+    sheets = evaluate(Evaluate(generators=[tiny_checkpoint, louder], images=folders, **settings))["sheets"]
+    assert len(calls) == 2 and len(sheets) == 4
+    alone = [evaluate(Evaluate(generator=louder, images=folder, **settings)) for folder in folders.values()]
+    mean_a, mean_b, *means = (sheet["references"]["bicubic"]["psnr"]["mean"] for sheet in (*sheets, *alone))
+    assert means == [mean_a, mean_b] * 2 and mean_a != mean_b
