@@ -24,7 +24,7 @@ from agents.checkpoints import SHIPPED_AGENTS, Path, is_name, load_predictor, sh
 from agents.config import AgentConfig, per_component
 from agents.interruption import Interruption
 from agents.meaning import check_meaning, translated
-from agents.networks import KINDS, PREDICTORS, UNTRAINED, Actor, answer, build, from_observation, restore
+from agents.networks import KINDS, PREDICTORS, UNTRAINED, Actor, build, from_observation, restore
 from agents.watch import Watch
 from agents.worlds import Env, OneStepWorld, device_of
 from generators import checkpoint
@@ -55,18 +55,13 @@ class Agent(ABC, Generic[Config]):
         env: the environment, or None for a loaded agent that only predicts.
         config: the algorithm's settings.
         actor: the network that learns.
-        averaged: the network that `predict` uses: the moving average of the actor, or the actor itself.
         num_timesteps: actions rendered since the schedule began.
         total_timesteps: those at which the schedule ends.
         earlier_timesteps: actions rendered in schedules before this one.
         schedule: every end that the schedule has had, in turn; more than one where a finished run went on.
         learned: whether its networks have learned before, here or in the file that it was read from.
-        optimisers: by the name of what they optimise.
         meaning: what the actions mean, and to which generator, where it learned last; None outside BlindSR.
-        rng: source of exploration and of the replay's draws, on the device.
         replay_mark: what its replay's file bears, to be known as its own; None before one was written.
-        scenes: where the scenes to act in next come from, in plain values; None where the environment cannot go back to
-            them, and before the first `learn`.
         training: how it was trained, plain values, as `save` was told last, here or in the file that it was read from.
         interrupted: whether Ctrl-C, SIGTERM or the callback ended the last `learn`.
 
@@ -117,25 +112,18 @@ class Agent(ABC, Generic[Config]):
         self.config: Config = config if config is not None else self.config_class()  # type: ignore[assignment]
         self.num_timesteps = 0
         self.interrupted = False
-        self.rng = torch.Generator(self.device).manual_seed(self.seed)
-        self._asked = torch.Generator(self.device).manual_seed(self.seed)  # of `predict`: watching changes no training
         self.total_timesteps = 0
         self.earlier_timesteps = 0
         self.schedule: list[int] = []
         self.learned = False
         self.replay_mark: str | None = None
-        self.scenes: dict[str, Any] | None = None
         self.training: dict[str, Any] = {}
         actions = self.world.actions if self.world else None
         self.meaning = self.world.meaning if self.world else None
         with torch.random.fork_rng(devices=[]):  # weights from the seed, without touching the caller's random numbers
             torch.default_generator.manual_seed(self.seed)  # the CPU's, on which networks are made; no GPU's
             self.actor = self._start(actor, actions)
-            if self.config.constant:
-                self.actor.requires_grad_(False).last.bias.requires_grad_(True)
-            self.averaged = copy.deepcopy(self.actor).requires_grad_(False) if self.config.average else self.actor
             self.noise = per_component(self.config.noise, self.actor.settings["actions"]).to(self.device)
-            self.optimisers: dict[str, torch.optim.Optimizer] = {}
             self.setup()
 
     @property
@@ -212,6 +200,7 @@ class Agent(ABC, Generic[Config]):
         self.learned = True
         return self
 
+    @abstractmethod
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[Any, None]:
@@ -226,17 +215,6 @@ class Agent(ABC, Generic[Config]):
         Returns:
             Actions `(actions,)` or `(N, actions)` float32 in [-1, 1], of the observation's kind; and None.
         """
-
-        def choose(lr: Tensor) -> Tensor:
-            action = self.averaged(lr)
-            return action if deterministic else self.explore(action, self._asked)
-
-        return answer(observation, self.device, choose), None
-
-    def explore(self, action: Tensor, rng: torch.Generator | None = None) -> Tensor:
-        """Add Gaussian noise, of the agent's random numbers or others: `(N, actions)` -> the same, in [-1, 1]."""
-        eps = torch.randn(action.shape, generator=rng or self.rng, device=self.device)
-        return (action + self.noise * eps).clamp(-1, 1)
 
     def scenes_seed(self) -> int:
         """Give the seed that scenes begin with: made of the agent's seed and of how much it has rendered.
@@ -333,6 +311,18 @@ class Agent(ABC, Generic[Config]):
     def networks(self) -> dict[str, nn.Module]:
         """Give the networks that learn, by name."""
         return {"actor": self.actor}
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Give what else a file keeps of an algorithm: tensors by name, and plain values."""
+        return {}, {}
+
+    def load_state(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        """Take over what `state` gave from the contents of a file.
+
+        Raises:
+            KeyError: something is missing, or a tensor is of no known name; other errors of `checkpoints.whole` where
+                one is of another type or shape.
+        """
 
     def replay_state(self) -> dict[str, Tensor]:
         """Give the tensors of the replay, where there is one."""

@@ -14,8 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from agents import checkpoints
 from agents.checkpoints import only, under, whole
@@ -32,13 +31,10 @@ if TYPE_CHECKING:
 def contents(agent: Agent[Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Give an agent of any algorithm as tensors by name, and plain values; its replay is not among them."""
     tensors: dict[str, Tensor] = {}
-    for name, network in _networks(agent).items():
+    for name, network in agent.networks().items():
         tensors.update(named_state(network, name))
-    for name, optimiser in agent.optimisers.items():
-        for index, slots in optimiser.state_dict()["state"].items():
-            tensors.update({f"optimiser.{name}.{index}.{slot}": value for slot, value in slots.items()})
-    tensors["rng"] = agent.rng.get_state()
-    return tensors, {
+    more, values = agent.state()
+    return tensors | more, {
         "kind": "agent",
         "algorithm": agent.algorithm,
         "config": dataclasses.asdict(agent.config),
@@ -50,10 +46,9 @@ def contents(agent: Agent[Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "total_timesteps": agent.total_timesteps,
         "earlier_timesteps": agent.earlier_timesteps,
         "schedule": agent.schedule,
-        "rng_device": agent.device.type,
-        "scenes": agent.scenes,
         "replay": agent.replay_mark,
         "training": agent.training,
+        **values,
     }
 
 
@@ -69,28 +64,19 @@ def take_over(agent: Agent[Any], tensors: Mapping[str, Tensor], metadata: Mappin
         KeyError: a tensor or value is missing, or of no known name; other errors of `checkpoints.whole` where one is
             of another type or shape.
     """
-    networks = _networks(agent)
-    optimisers = [f"optimiser.{name}" for name in agent.optimisers]
-    # Older versions kept the replay here, and the actor a second time as its own average.
-    only(tensors, [f"{name}." for name in (*networks, *optimisers, "averaged", "replay")] + ["rng"])
+    networks = agent.networks()
+    # Older versions kept the replay here, the actor a second time as its own average, and a random state in any case.
+    only(tensors, [f"{name}." for name in (*networks, "optimiser", "averaged", "replay")] + ["rng"])
     agent.meaning = ActionMeaning.from_metadata(metadata)
     for name, network in networks.items():
         network.load_state_dict(under(tensors, name))
-    for name, optimiser in agent.optimisers.items():
-        _load_adam(optimiser, under(tensors, f"optimiser.{name}"))
     agent.replay_mark = metadata.get("replay")
-    agent.scenes = metadata.get("scenes")
-    if not isinstance(agent.scenes, dict | None):
-        raise TypeError(f"the scenes' state is a {type(agent.scenes).__name__}")
     agent.training = dict(metadata.get("training") or {})
     agent.num_timesteps, agent.total_timesteps = int(metadata["num_timesteps"]), int(metadata["total_timesteps"])
     agent.earlier_timesteps = int(metadata.get("earlier_timesteps", 0))
     agent.schedule = schedule(metadata)
     agent.learned = agent.earlier_timesteps + agent.num_timesteps > 0
-    if metadata["rng_device"] == agent.device.type:
-        agent.rng.set_state(tensors["rng"])
-    else:  # another kind of device has another kind of generator
-        agent.rng.manual_seed(agent.seed + agent.num_timesteps)
+    agent.load_state(tensors, metadata)
     replay = under(tensors, "replay")
     if replay:
         agent.load_replay_state(replay)
@@ -174,24 +160,3 @@ def _of_this_world(agent: Agent[Any], of: Mapping[str, Any] | None, file: Path) 
             stacklevel=2,
         )
     return not changed
-
-
-def _networks(agent: Agent[Any]) -> dict[str, nn.Module]:
-    """Give the networks to keep: those that learn, and the actor's average where that is another one."""
-    average = {} if agent.averaged is agent.actor else {"averaged": agent.averaged}
-    return {**agent.networks(), **average}
-
-
-def _load_adam(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Give Adam the state of a file, of all its parameters or, before the first step, of none."""
-    shapes: dict[str, torch.Size] = {}
-    for index, parameter in enumerate(optimiser.param_groups[0]["params"]):
-        slots = {"step": torch.Size(()), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
-        shapes |= {f"{index}.{slot}": shape for slot, shape in slots.items()}
-    if tensors and {name: tensor.shape for name, tensor in tensors.items()} != shapes:
-        raise ValueError("an optimiser's tensors are missing, foreign or of another shape")
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        number, slot = name.split(".", 1)
-        state.setdefault(int(number), {})[slot] = tensor
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})

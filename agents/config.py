@@ -46,10 +46,7 @@ class AgentConfig:
             components of the action.
         actor_lr: learning rate of the actor (Adam).
         lr_final: the learning rates decay exponentially to this share of themselves over `learn`.
-        average: decay of the moving average of the actor's weights, which `predict` uses; 0 for none.
         max_grad_norm: gradient-norm clip.
-        constant: learn the bias of the actor's last layer alone, one constant for all photos: the baseline that an
-            agent that looks at photos must beat.
 
     Raises:
         ValueError: a value of another type, or out of its range; the message names the setting and both.
@@ -58,9 +55,7 @@ class AgentConfig:
     noise: tuple[float, ...] = (0.15,) * 8 + (0.05,)
     actor_lr: float = 2e-4
     lr_final: float = 1e-2
-    average: float = 0.0
     max_grad_norm: float = 1.0
-    constant: bool = False
 
     def __post_init__(self) -> None:
         for name, expected in get_type_hints(type(self)).items():
@@ -70,7 +65,6 @@ class AgentConfig:
         self.demand(AT_LEAST_0, "noise")
         self.demand(ABOVE_0, "actor_lr", "max_grad_norm")
         self.demand(SHARE, "lr_final")
-        self.demand(DECAY, "average")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -104,6 +98,24 @@ class AgentConfig:
         if plain is None:
             raise ValueError(f"{name} in {type(self).__name__} must be {word}, got {value!r} ({type(value).__name__})")
         return plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteppedConfig(AgentConfig):
+    """What every agent needs to know that learns step by step.
+
+    Attributes:
+        average: decay of the moving average of the actor's weights, which `predict` uses; 0 for none.
+        constant: learn the bias of the actor's last layer alone, one constant for all photos: the baseline that an
+            agent that looks at photos must beat.
+    """
+
+    average: float = 0.0
+    constant: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.demand(DECAY, "average")
 
 
 def _as(expected: type, value: Any) -> Any:

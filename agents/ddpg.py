@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from agents.config import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SHARE, AgentConfig
+from agents.config import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SHARE, AgentConfig, SteppedConfig
 from agents.critics import Critics, PooledCritics
 from agents.networks import from_observation
 from agents.replay import Replay
@@ -38,7 +38,7 @@ CRITIC_LOSSES = {"eq10": eq10, "eq11": eq11}
 
 
 @dataclass(frozen=True, kw_only=True)
-class DDPGConfig(AgentConfig):
+class DDPGConfig(SteppedConfig):
     """DDPG's settings. The defaults are the recipe for a CPU, where a render costs far more than an update.
 
     Attributes:
@@ -93,6 +93,7 @@ class DDPG(SteppedAgent[DDPGConfig]):
 
     def setup(self) -> None:
         """Make the critics, the replay and the optimisers."""
+        super().setup()
         config, settings = self.config, self.actor.settings
         actions, pooled = settings["actions"], self.actor.pooled_size
         self.critic: nn.Module = (
@@ -116,21 +117,21 @@ class DDPG(SteppedAgent[DDPGConfig]):
         assert self.world is not None
         with torch.no_grad():
             seen = self.actor.pooled(from_observation(observation)) if config.frozen_trunk else observation
-            decayed = self.noise * config.noise_final**self.progress
-            eps = torch.randn(len(seen), len(decayed), generator=self.rng, device=self.device)
-            action = (self._act(seen) + decayed * eps).clamp(-1, 1)
+            action = self.explore(self._act(seen))
         reward, following = self.world.act(action)
         memory = self._memory(seen)
         memory.add(seen, action, reward)
         figures = {"reward": reward.mean()}
         # The replay's own size decides, not the renders so far: an agent resumed without its replay has to fill it.
         if len(memory) >= min(config.batch_size, config.replay_size):
-            for _ in range(config.critic_updates):
-                figures |= self._update_critic()
+            figures |= _means([self._update_critic() for _ in range(config.critic_updates)])
             if len(memory) >= min(config.actor_starts, config.replay_size):
-                for _ in range(config.actor_updates):
-                    figures |= self._update_actor()
+                figures |= _means([self._update_actor() for _ in range(config.actor_updates)])
         return following, figures
+
+    def deviation(self) -> Tensor:
+        """Give the noise's standard deviation, `(actions,)`, which decays over `learn`."""
+        return self.noise * self.config.noise_final**self.progress
 
     def replay_state(self) -> dict[str, Tensor]:
         """Give the replay's tensors."""
@@ -174,3 +175,8 @@ class DDPG(SteppedAgent[DDPGConfig]):
         finally:
             self.critic.requires_grad_(True)
         return {"actor_value": value.detach()}
+
+
+def _means(updates: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Give the means of the figures of a step's updates; nothing of none."""
+    return {name: torch.stack([each[name] for each in updates]).mean() for name in (updates[0] if updates else ())}

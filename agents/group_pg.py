@@ -16,14 +16,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from agents.config import ABOVE_0, AT_LEAST_1, AgentConfig
+from agents.config import ABOVE_0, AT_LEAST_1, AgentConfig, SteppedConfig
 from agents.networks import from_observation
 from agents.stepped_agent import SteppedAgent
 from agents.worlds import OneStepWorld
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupPGConfig(AgentConfig):
+class GroupPGConfig(SteppedConfig):
     """Settings of the group-relative policy gradient, which learns only where it explores: `noise` is above 0.
 
     Attributes:
@@ -65,6 +65,7 @@ class GroupPG(SteppedAgent[GroupPGConfig]):
 
     def setup(self) -> None:
         """Make the optimiser."""
+        super().setup()
         self.adam("actor", self.learning(), self.config.actor_lr)
 
     def iterate(self, observation: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -19,7 +19,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from agents import wrapping
-from agents.config import ABOVE_0, AgentConfig
+from agents.config import ABOVE_0, AgentConfig, SteppedConfig
 from agents.networks import from_observation
 from agents.stepped_agent import SteppedAgent
 from agents.worlds import OneStepWorld
@@ -31,7 +31,7 @@ NO_GRADIENT = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PathwiseConfig(AgentConfig):
+class PathwiseConfig(SteppedConfig):
     """Settings of the pathwise policy gradient.
 
     Attributes:
@@ -76,6 +76,7 @@ class Pathwise(SteppedAgent[PathwiseConfig]):
 
     def setup(self) -> None:
         """Make the optimiser."""
+        super().setup()
         self.adam("actor", self.learning(), self.config.actor_lr)
 
     def iterate(self, observation: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

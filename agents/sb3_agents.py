@@ -12,7 +12,7 @@ import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -36,6 +36,8 @@ OFF_POLICY = {"buffer_size": 20_000, "learning_starts": 0, "batch_size": 256, "t
 REFILL = 1_000
 """Transitions that an agent which learned before collects for a new replay before it learns from it."""
 
+OLDER = (("average", 0), ("constant", False))
+
 OWN = ("self", "policy", "env", "learning_rate", "seed", "device", "action_noise", "max_grad_norm", "use_sde")
 """Arguments of the library's classes that the agent gives itself."""
 
@@ -48,8 +50,6 @@ class SB3Config(AgentConfig):
         noise: initial standard deviations of the actions of PPO, A2C and SAC, which then learn them; action noise of
             DDPG and TD3.
         actor_lr: the library's `learning_rate`, for all of the algorithm's networks.
-        average: must be 0: the library's algorithms have no moving average.
-        constant: must be false: they learn a network.
         max_grad_norm: gradient-norm clip of PPO and A2C; the others do not clip.
         reach: how far from the predictor's action the agent can go, in each component.
         arguments: further arguments of the library's class, such as `{gradient_steps: 4}`, in plain values, which
@@ -65,8 +65,6 @@ class SB3Config(AgentConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.demand(ABOVE_0, "reach", "noise")
-        if self.average:
-            raise ValueError(f"average in {type(self).__name__} must be 0, got {self.average}")
         try:
             json.dumps(self.arguments)
         except TypeError as error:
@@ -74,8 +72,12 @@ class SB3Config(AgentConfig):
                 f"arguments in {type(self).__name__} must be plain values, which a file can hold ({error}): give an "
                 "activation_fn by its name in torch.nn"
             ) from None
-        if self.constant:
-            raise ValueError(f"constant in {type(self).__name__} must be false: group-pg, ddpg and pathwise learn one")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Make a config of plain values; see `AgentConfig.from_dict`."""
+        # Older files name two settings that had to be so, since no algorithm of the library knows them.
+        return super().from_dict({key: value for key, value in values.items() if (key, value) not in OLDER})
 
 
 class SB3Agent(Agent[SB3Config]):

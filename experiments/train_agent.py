@@ -44,8 +44,8 @@ class TrainAgent:
         algorithm: `ddpg` (the paper's), `group-pg` (group-relative policy gradient), `pathwise` (follows the reward's
             own gradient; for metrics that have one), or one of Stable-Baselines3's: `sb3-ppo`, `sb3-a2c`, `sb3-sac`,
             `sb3-td3`, `sb3-ddpg`.
-        agent: settings of the algorithm, for example `--agent.actor_lr 1e-4`. To list those that all algorithms share:
-            `python -m pydoc agents.config.AgentConfig`; those of one in addition: `agents.ddpg.DDPGConfig`,
+        agent: settings of the algorithm, for example `--agent.actor_lr 1e-4`. To list those that algorithms share:
+            `python -m pydoc agents.config`; those of one in addition: `agents.ddpg.DDPGConfig`,
             `agents.group_pg.GroupPGConfig`, `agents.pathwise.PathwiseConfig` or `agents.sb3_agents.SB3Config`.
         actor: network to start from: the checkpoint of a predictor or agent, the name of a shipped agent (`amgan_rl`),
             or one with random weights, `untrained:predictor` or `untrained:predictor_s`. Without it, training starts

@@ -757,6 +757,28 @@ def as_before(agent, path):
     path.with_name("agent.replay.safetensors").unlink(missing_ok=True)
 
 
+def test_ddpg_explores_with_the_noise_that_is_left():
+    subject = agent("ddpg", noise=(0.2,), noise_final=0.1, actor_updates=0)
+    observation = np.full((2_000, 8, 8, 3), 90, np.uint8)
+
+    def spread():
+        noisy, plain = (subject.predict(observation, deterministic=of)[0] for of in (False, True))
+        return (noisy - plain).std()
+
+    assert spread() == pytest.approx(0.2, rel=0.05)
+    subject.learn(BATCH * 2)
+    assert spread() == pytest.approx(0.02, rel=0.1)
+
+
+def test_figures_are_means_over_a_steps_updates(monkeypatch):
+    subject, seen = agent("ddpg", critic_updates=3, actor_updates=2, batch_size=4, actor_starts=4), []
+    losses, values = iter([1.0, 2.0, 6.0]), iter([3.0, 5.0])
+    monkeypatch.setattr(subject, "_update_critic", lambda: {"critic_loss": torch.tensor(next(losses))})
+    monkeypatch.setattr(subject, "_update_actor", lambda: {"actor_value": torch.tensor(next(values))})
+    subject.learn(BATCH, lambda _, figures: seen.append(figures))
+    assert (seen[0]["critic_loss"], seen[0]["actor_value"]) == (3.0, 4.0)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_files_of_older_versions_load(kind, tmp_path):
     path = tmp_path / "agent.safetensors"

@@ -16,6 +16,7 @@ from agents.ddpg import DDPG
 from agents.networks import Actor, Predictor, from_observation
 from agents.residual import Residual
 from agents.sb3_agents import SB3Config
+from generators import checkpoint
 from generators.checkpoint import CheckpointError
 
 NAMES = ("sb3-ppo", "sb3-a2c", "sb3-sac", "sb3-td3", "sb3-ddpg")
@@ -183,6 +184,20 @@ def test_they_learn_report_save_and_come_back(name, actor, tmp_path):
             start()
 
 
+def test_files_of_older_versions_load(actor, tmp_path):
+    """They name settings that no algorithm of the library knows, and keep random numbers that none draws."""
+    path = tmp_path / "agent.safetensors"
+    agent = make("sb3-ppo", ColourWorld(4), actor).learn(8)
+    agent.save(path)
+    tensors, metadata = checkpoint.read(path)
+    config = {**metadata["config"], "average": 0.0, "constant": False}
+    older = {"config": config, "rng_device": "cpu", "scenes": None, "replay": None}
+    checkpoint.save(path, {**tensors, "rng": torch.Generator().get_state()}, {**metadata, **older})
+    image, _ = ColourWorld(4).reset(seed=1)
+    loaded = policies.load(path)
+    assert torch.equal(loaded.predict(image)[0], agent.predict(image)[0]) and loaded.config == agent.config
+
+
 LEARNING = {
     "sb3-ppo": {"n_steps": 4, "batch_size": 32},
     "sb3-a2c": {"n_steps": 1},
@@ -296,7 +311,8 @@ def test_first_deviations_are_the_configs(actor):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"average": 0.9}, "average in SB3Config must be 0"),
+        ({"average": 0.9}, "unknown key of SB3Config 'average'"),
+        ({"constant": True}, "unknown key of SB3Config 'constant'"),
         ({"reach": 0.0}, "reach in SB3Config must be above 0"),
         ({"noise": (0.1, 0.0)}, "noise in SB3Config must be above 0"),
         ({"arguments": 3}, "arguments in SB3Config must be settings by name, got 3"),
@@ -305,7 +321,7 @@ def test_first_deviations_are_the_configs(actor):
 )
 def test_mistakes(changes, message):
     with pytest.raises(ValueError, match=message):
-        SB3Config(**changes)
+        SB3Config.from_dict(changes)
 
 
 @pytest.mark.parametrize(
