@@ -1,6 +1,6 @@
 """Who acts: predictor, DDPG, group-relative and pathwise policy gradients, other libraries' agents, fixed policies.
 
-Names are imported when first used, so `agents.networks` and `agents.replay` need torch alone.
+Names are imported when first used, so `agents.networks` and `agents.replay` need PyTorch, NumPy and safetensors alone.
 """
 
 from __future__ import annotations

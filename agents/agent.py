@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from agents import agent_file
-from agents.checkpoints import SHIPPED_AGENTS, Path, is_name, load_predictor, shipped_predictor, whole
+from agents.checkpoints import SHIPPED_AGENTS, StrPath, is_name, load_predictor, shipped_predictor, whole
 from agents.config import AgentConfig, per_component
 from agents.interruption import Interruption
 from agents.meaning import check_meaning, translated
-from agents.networks import KINDS, PREDICTORS, UNTRAINED, Actor, build, from_observation, restore
+from agents.networks import KINDS, PREDICTORS, UNTRAINED, Actor, build, from_observation, from_settings
 from agents.watch import Watch
 from agents.worlds import Env, OneStepWorld, device_of
 from generators import checkpoint
@@ -92,7 +92,7 @@ class Agent(ABC, Generic[Config]):
         env: Env | None,
         config: Config | None = None,
         *,
-        actor: Actor | Path | None = None,
+        actor: Actor | StrPath | None = None,
         seed: int = 0,
         device: torch.device | str | None = None,
     ) -> None:
@@ -232,7 +232,7 @@ class Agent(ABC, Generic[Config]):
 
     # Files
 
-    def save(self, path: Path, *, with_replay: bool = False, training: Mapping[str, Any] | None = None) -> None:
+    def save(self, path: StrPath, *, with_replay: bool = False, training: Mapping[str, Any] | None = None) -> None:
         """Write the agent, its optimisers, its scenes' state and its place in the schedule to a safetensors file.
 
         For a `SteppedAgent` in a BlindSR vector environment that is not wrapped, a run that was stopped, saved, loaded
@@ -259,7 +259,7 @@ class Agent(ABC, Generic[Config]):
             agent_file.save_replay(self, path)
 
     @classmethod
-    def load(cls, path: Path, env: Env | None = None, *, device: torch.device | str | None = None) -> Self:
+    def load(cls, path: StrPath, env: Env | None = None, *, device: torch.device | str | None = None) -> Self:
         """Read an agent back.
 
         Args:
@@ -284,7 +284,7 @@ class Agent(ABC, Generic[Config]):
     @classmethod
     def from_contents(
         cls,
-        path: Path,
+        path: StrPath,
         tensors: Mapping[str, Tensor],
         metadata: Mapping[str, Any],
         env: Env | None = None,
@@ -301,7 +301,7 @@ class Agent(ABC, Generic[Config]):
         place = device_of(env, device)
         with whole(path, "agent"):
             config: Any = cls.config_class.from_dict(metadata["config"])
-            start, seed = restore(metadata["settings"]), int(metadata["seed"])
+            start, seed = from_settings(metadata["settings"]), int(metadata["seed"])
             agent = cls(None, config, actor=start, seed=seed, device=place)
             agent_file.take_over(agent, tensors, metadata)
         if env is not None:
@@ -331,7 +331,7 @@ class Agent(ABC, Generic[Config]):
     def load_replay_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `replay_state` gave."""
 
-    def _start(self, actor: Actor | Path | None, actions: int | None) -> Actor:
+    def _start(self, actor: Actor | StrPath | None, actions: int | None) -> Actor:
         """The actor's first weights on the device, checked against the environment."""
         core = self.world.core if self.world else None
         if actor is None:
@@ -388,7 +388,7 @@ def _whole(name: str, value: Any) -> int:
         raise ValueError(f"{name} must be a whole number, got {value!r}") from None
 
 
-def _check_name(actor: Path) -> None:
+def _check_name(actor: StrPath) -> None:
     """Raise a ValueError where an actor is named, and by no name that ships."""
     name = str(actor)
     if name in PREDICTORS:

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from agents import checkpoints
-from agents.checkpoints import only, under, whole
+from agents.checkpoints import StrPath, only, under, whole
 from agents.meaning import ActionMeaning
 from agents.networks import named_state
 from agents.wrapping import reward_wrapper
@@ -88,13 +87,13 @@ def schedule(metadata: Mapping[str, Any]) -> list[int]:
     return [int(each) for each in metadata.get("schedule", [last] if last else [])]
 
 
-def replay_file(path: checkpoints.Path) -> Path:
+def replay_file(path: StrPath) -> Path:
     """Give the file of the replay that belongs to an agent's: `agent.replay.safetensors` beside `agent.safetensors`."""
     path = Path(path)
     return path.with_name(f"{path.stem}.replay{path.suffix}")
 
 
-def save_replay(agent: Agent[Any], path: checkpoints.Path) -> None:
+def save_replay(agent: Agent[Any], path: StrPath) -> None:
     """Write an agent's transitions beside its file, `path`, where it has any."""
     tensors = agent.replay_state()
     if tensors:
@@ -108,7 +107,7 @@ def mark_replay(agent: Agent[Any]) -> None:
         agent.replay_mark = secrets.token_hex(8)  # no part of what a seed fixes
 
 
-def load_replay(agent: Agent[Any], path: checkpoints.Path) -> None:
+def load_replay(agent: Agent[Any], path: StrPath) -> None:
     """Fill an agent's replay from the file beside its own, `path`, where there is one that belongs to it.
 
     Raises:

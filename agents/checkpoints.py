@@ -6,25 +6,25 @@ A safetensors file never holds code, and it says itself what it is.
 from __future__ import annotations
 
 import os
-import pathlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
 from agents.meaning import ActionMeaning, translated
-from agents.networks import Actor, named_state, restore
+from agents.networks import Actor, from_settings, named_state
 from generators import checkpoint, memory
 from generators.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
     from blindsr_env.core import BlindSRCore
 
-Path = str | os.PathLike[str]
+StrPath = str | os.PathLike[str]
 
-WEIGHTS = pathlib.Path(__file__).parent / "weights"
+WEIGHTS = Path(__file__).parent / "weights"
 
 SHIPPED_PREDICTORS = {4: WEIGHTS / "predictor_s.safetensors", 2: WEIGHTS / "predictor_s_x2.safetensors"}
 """The predictors that come with the package, by scale, the default first."""
@@ -51,7 +51,7 @@ class GeneratorLike(Protocol):
         """SR side over LR side."""
 
 
-def shipped_predictor_file(generator: GeneratorLike | None = None) -> pathlib.Path:
+def shipped_predictor_file(generator: GeneratorLike | None = None) -> Path:
     """Give the file of the package's predictor for a generator: its own, or its scale's, or the default."""
     default = next(iter(SHIPPED_PREDICTORS.values()))
     if generator is None:
@@ -77,7 +77,7 @@ def shipped_predictor(core: BlindSRCore | None) -> Actor | None:
     return translated(str(path), predictor, learned, core)
 
 
-def save_predictor(path: Path, predictor: Actor, meaning: ActionMeaning | None, training: dict[str, Any]) -> None:
+def save_predictor(path: StrPath, predictor: Actor, meaning: ActionMeaning | None, training: dict[str, Any]) -> None:
     """Write a predictor to one safetensors file.
 
     Args:
@@ -95,7 +95,7 @@ def save_predictor(path: Path, predictor: Actor, meaning: ActionMeaning | None, 
     checkpoint.save(path, dict(named_state(predictor, "predictor")), metadata)
 
 
-def load_predictor(path: Path) -> tuple[Actor, ActionMeaning | None]:
+def load_predictor(path: StrPath) -> tuple[Actor, ActionMeaning | None]:
     """Read a predictor, from its own file or out of an agent's.
 
     Args:
@@ -111,7 +111,7 @@ def load_predictor(path: Path) -> tuple[Actor, ActionMeaning | None]:
     return predictor_from_contents(path, *checkpoint.read(path))
 
 
-def predictor_file(path: Path) -> pathlib.Path:
+def predictor_file(path: StrPath) -> Path:
     """Give the file that `load_predictor` reads: of a run's folder, or of what ships.
 
     Raises:
@@ -121,7 +121,7 @@ def predictor_file(path: Path) -> pathlib.Path:
 
 
 def predictor_from_contents(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
+    path: StrPath, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
 ) -> tuple[Actor, ActionMeaning | None]:
     """Do `load_predictor`'s work on a file's contents; `path` is for messages."""
     kind = metadata.get("kind")
@@ -132,7 +132,7 @@ def predictor_from_contents(
             f"{path} is an agent of {metadata.get('algorithm')}: its policy is no predictor to start from"
         )
     with whole(path, kind):
-        predictor = restore(metadata["settings"])
+        predictor = from_settings(metadata["settings"])
         if kind == "predictor":
             only(tensors, ["predictor."])
             name = "predictor"
@@ -143,7 +143,7 @@ def predictor_from_contents(
 
 
 @contextmanager
-def whole(path: Path, what: str) -> Iterator[None]:
+def whole(path: StrPath, what: str) -> Iterator[None]:
     """Turn whatever missing, foreign or misshapen contents of a file raise into one line that names the file.
 
     Args:
@@ -164,13 +164,13 @@ def whole(path: Path, what: str) -> Iterator[None]:
         raise CheckpointError(f"{path} is not a whole {what}'s checkpoint: copy or train it again") from error
 
 
-def within_run(path: Path) -> pathlib.Path:
+def within_run(path: StrPath) -> Path:
     """Give the agent's or predictor's file in the folder of a run; other paths as they are.
 
     Raises:
         CheckpointError: the folder has neither.
     """
-    place = pathlib.Path(path)
+    place = Path(path)
     if not place.is_dir():
         return place
     for kind in ("agent", "predictor"):
@@ -179,9 +179,9 @@ def within_run(path: Path) -> pathlib.Path:
     raise CheckpointError(f"no agent.safetensors or predictor.safetensors in {place}: train it, or give a file")
 
 
-def is_name(path: Path) -> bool:
+def is_name(path: StrPath) -> bool:
     """Say whether this is a name, perhaps a misspelt one, rather than the path of a file."""
-    path = pathlib.Path(path)
+    path = Path(path)
     return not path.suffix and len(path.parts) == 1 and not path.exists()
 
 

@@ -3,7 +3,7 @@
 The paper's predictor is Fig. 3c of Hui et al., CVPR 2021. The paper counts 1,982K parameters for predictor + AMNet and
 1,599K for AMNet; every convolution and both layers of the channel attention with bias give 382,627 exactly.
 
-Only torch is imported here: the networks are trained and shipped without an environment.
+The networks are trained and shipped without an environment: nothing here imports Gymnasium or OpenCV.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PREDICTORS: dict[str, dict[str, Any]] = {
     "predictor": {"kind": "cnn", "width": 64, "blocks": 5},
     "predictor_s": {"kind": "spectral"},
 }
-"""What `build` knows: settings for `restore`."""
+"""What `build` knows: settings for `from_settings`."""
 
 UNTRAINED = "untrained:"
 """What an agent's `actor` puts before a key of `PREDICTORS`: `untrained:predictor_s`."""
@@ -51,10 +51,10 @@ def build(name: str = "predictor", *, actions: int = 15) -> Actor:
     """
     if name not in PREDICTORS:
         raise ValueError(unknown("predictor", name, PREDICTORS))
-    return restore({**PREDICTORS[name], "actions": actions})
+    return from_settings({**PREDICTORS[name], "actions": actions})
 
 
-def restore(settings: Mapping[str, Any]) -> Actor:
+def from_settings(settings: Mapping[str, Any]) -> Actor:
     """Give an untrained network of another one's `settings`.
 
     Raises:
@@ -182,7 +182,7 @@ class Actor(nn.Module, ABC):
     environment would clip it and the critic has no data, nor get stuck outside, where a clamp has no gradient.
 
     Attributes:
-        settings: what `restore` needs to make the same network.
+        settings: what `from_settings` needs to make the same network.
         trunk: LR photo -> features with a place.
         pooled_size: length of what `pooled` gives.
         head: pooled features -> the action before its tanh.

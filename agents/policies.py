@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import generators
-from agents import foreign
+from agents import foreign, wrapping
 from agents.agent import Agent
 from agents.baselines import Constant, PredictorPolicy, Random, TrueCode, mean_action
 from agents.checkpoints import (
@@ -111,8 +111,6 @@ def load(
         whole = load(name, env, predictor=predictor, seed=seed, device=device)
         return Part(whole, _predictor_policy(predictor, env, place), share)
     if name in ("true-code", "mean-code", "random"):
-        from agents import wrapping  # brings Gymnasium, which trainers do without
-
         if name == "true-code" and (env is None or wrapping.action_wrapper(env) is None):
             return TrueCode()
         if core is None:

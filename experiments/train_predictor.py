@@ -79,7 +79,7 @@ class PredictorTrainer(Trainer):
                 sizes = {name: networks.build(name).settings for name in networks.PREDICTORS}
                 like = [f"give --network {name}, or " for name, of in sizes.items() if of == started.settings]
                 raise ValueError(f"{init} is no {settings.network}: {''.join(like)}leave init out")
-            network, ema = (place(net, device) for net in (started, networks.restore(started.settings)))
+            network, ema = (place(net, device) for net in (started, networks.from_settings(started.settings)))
         super().__init__(settings, network, ema, generator.scale, generator.codec.width_range)
         if init is not None:
             self.origin = origin(start)

@@ -82,7 +82,7 @@ def test_unknown_predictor_and_stride_are_refused():
     with pytest.raises(ValueError, match="unknown predictor 'predictor_m': did you mean 'predictor"):
         networks.build("predictor_m")
     with pytest.raises(ValueError, match="unknown kind of predictor 'cmn': did you mean 'cnn'"):
-        networks.restore({"kind": "cmn"})
+        networks.from_settings({"kind": "cmn"})
     with pytest.raises(ValueError, match="stride is 1 or 2, not 3"):
         networks.Predictor(stride=3)
 
@@ -138,7 +138,9 @@ def test_critics_are_independent_and_depend_on_both_inputs(kind):
     assert critic(seen, same).std(1).min() > 0, "where the action modulates nothing, the photo is seen as it is"
 
 
-def test_networks_and_replay_import_with_torch_alone():
-    code = "import sys, agents.networks, agents.replay; print('gymnasium' in sys.modules or 'cv2' in sys.modules)"
+def test_networks_and_replay_import_little_beside_torch():
+    loaded = "{name.partition('.')[0] for name in sys.modules}"
+    code = f"import sys, torch; before = {loaded}; import agents.networks, agents.replay; print(*({loaded} - before))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    foreign = {name for name in done.stdout.split() if name not in sys.stdlib_module_names and name[0] != "_"}
+    assert {"agents", "generators"} <= foreign <= {"agents", "generators", "numpy", "safetensors"}
