@@ -6,7 +6,9 @@ import errno
 import os
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,9 @@ UPLOAD = "50mb"
 KEPT = 3600
 """Seconds for which visitors' photos and pictures are kept; the end of the server removes them, too."""
 
+RENDERS: dict[str, Any] = {"concurrency_id": "render", "concurrency_limit": 1}
+"""How events that render are called: one at a time, whoever asks for which; gradio limits each event by itself."""
+
 ABOUT = """A photo was blurred by a Gaussian kernel that you do not know, and shrunk. Choose a width: the network
 renders with that kernel, and your reward is how much better the metric likes the picture than that with the true
 kernel. 0 is as good as the truth. Then see what those earn who look at the photo and choose 15 numbers."""
@@ -94,7 +99,7 @@ def demo(settings: Demo) -> None:
     """
     environment(settings)  # what cannot be is said before the page opens
     _check_address(settings.host, settings.port)
-    blocks = page(settings).queue(default_concurrency_limit=1)
+    blocks = page(settings)
     try:
         blocks.launch(
             server_name=settings.host,
@@ -139,86 +144,107 @@ def page(settings: Demo) -> Any:
         import gradio
     except ImportError as error:
         raise ImportError("the page needs gradio: pip install 'blindsr[demo]'") from error
-    low, high = environment(settings).core.codec.width_range
-    narrowest, widest = renderer(next(iter(WAYS)), settings.device).codec.width_range
-
-    def answered(path: str | None, way: str, known: bool, width: float) -> Any:
-        least, most = renderer(way, settings.device).codec.width_range
-        if known and not least <= width <= most:  # the slider does not offer it, but an address can be called by hand
-            raise gradio.Error(f"{way} knows widths from {least:g} to {most:g}", print_exception=False)
-        try:
-            return upscaled(path, way, width if known else None, settings.device)
-        except images.ImageError as error:  # the visitor's name of the photo, not where it lies here
-            raise gradio.Error(str(error).replace(str(path), Path(str(path)).name), print_exception=False) from error
-
-    def taken(number: int, way: str) -> tuple[Picture, int]:
-        return sample(number, renderer(way, settings.device).scale), number + 1
-
-    def narrowed(way: str, width: float) -> Any:
-        widest = renderer(way, settings.device).codec.width_range[1]
-        return gradio.update(maximum=widest, value=min(width, widest))
-
     with gradio.Blocks(title="blindsr", delete_cache=(KEPT // 6, KEPT)) as blocks:
         gradio.Markdown("# Blind super-resolution")
         with gradio.Tab("Upscale a photo"):
-            with gradio.Row():
-                with gradio.Column(scale=1):
-                    photo: Any = gradio.Image(  # the file itself: Pillow makes 16-bit grey white
-                        type="filepath",
-                        image_mode=None,
-                        format="png",
-                        label="a small, blurred photo",
-                        sources=["upload", "clipboard"],
-                    )
-                    number = gradio.State(0)
-                    ours = gradio.Button("take one of ours")
-                    way = gradio.Dropdown(list(WAYS), value=next(iter(WAYS)), label="how")
-                    known = gradio.Checkbox(label="the blur's width is known")
-                    width = gradio.Slider(
-                        narrowest,
-                        widest,
-                        value=OURS,
-                        step=0.1,
-                        label="width, pixels of the result",
-                        interactive=False,
-                    )
-                    start = gradio.Button("upscale", variant="primary")
-                with gradio.Column(scale=2):
-                    pair = gradio.ImageSlider(label="bicubic | rendered", type="numpy", format="png")
-                    sizes = gradio.Markdown()
-            opened = photo.preprocess
-
-            def opens(payload: Any) -> Any:
-                try:
-                    return opened(payload)
-                except Exception as error:  # what Pillow does not know: gradio would tell where it lies here
-                    what = f"{payload.orig_name or 'the photo'} cannot be opened"
-                    raise gradio.Error(f"{what}: give a PNG or a JPEG", print_exception=False) from error
-
-            photo.preprocess = opens  # for a subclass gradio would write a .pyi beside this file
-            ours.click(taken, [number, way], [photo, number], api_name="sample")
-            way.change(narrowed, [way, width], [width], api_visibility="private")
-            known.change(lambda known: gradio.update(interactive=known), [known], [width], api_visibility="private")
-            start.click(answered, [photo, way, known, width], [pair, sizes], api_name="upscale")
+            _upscale_tab(settings.device)
         with gradio.Tab("Be the agent"):
-            gradio.Markdown(ABOUT)
-            seed = gradio.State(0)
-            guess = gradio.Slider(low, high, value=OURS, step=0.1, label="width that you choose, HR pixels")
-            with gradio.Row():
-                act = gradio.Button("render", variant="primary")
-                another = gradio.Button("another scene")
-            said = gradio.Markdown()
-            picture = gradio.Image(
-                type="numpy", format="png", show_label=False, interactive=False, buttons=["download", "fullscreen"]
-            )
-            act.click(
-                lambda seed, width: played(settings, seed, width), [seed, guess], [picture, said], api_name="play"
-            )
-            another.click(
-                lambda seed: (seed + 1, *shown(settings, seed + 1)), [seed], [seed, picture, said], api_name="scene"
-            )
-            blocks.load(lambda seed: shown(settings, seed), [seed], [picture, said], api_visibility="private")
+            _agent_tab(settings, blocks)
     return blocks
+
+
+def _upscale_tab(device: str) -> None:
+    """Lay out and wire the tab where visitors upscale a photo."""
+    import gradio
+
+    narrowest, widest = renderer(next(iter(WAYS)), device).codec.width_range
+    with gradio.Row():
+        with gradio.Column(scale=1):
+            photo: Any = gradio.Image(  # the file itself: Pillow makes 16-bit grey white
+                type="filepath",
+                image_mode=None,
+                format="png",
+                label="a small, blurred photo",
+                sources=["upload", "clipboard"],
+            )
+            number = gradio.State(0)
+            ours = gradio.Button("take one of ours")
+            way = gradio.Dropdown(list(WAYS), value=next(iter(WAYS)), label="how")
+            known = gradio.Checkbox(label="the blur's width is known")
+            width = gradio.Slider(
+                narrowest, widest, value=OURS, step=0.1, label="width, pixels of the result", interactive=False
+            )
+            start = gradio.Button("upscale", variant="primary")
+        with gradio.Column(scale=2):
+            pair = gradio.ImageSlider(label="bicubic | rendered", type="numpy", format="png")
+            sizes = gradio.Markdown()
+    photo.preprocess = partial(_opened, photo.preprocess)  # for a subclass gradio would write a .pyi beside this file
+    ours.click(partial(_taken, device), [number, way], [photo, number], api_name="sample")
+    way.change(partial(_narrowed, device), [way, width], [width], api_visibility="private")
+    known.change(lambda known: gradio.update(interactive=known), [known], [width], api_visibility="private")
+    start.click(partial(_answered, device), [photo, way, known, width], [pair, sizes], api_name="upscale", **RENDERS)
+
+
+def _agent_tab(settings: Demo, blocks: Any) -> None:
+    """Lay out and wire the tab where visitors are the agent; `blocks` is the page."""
+    import gradio
+
+    low, high = environment(settings).core.codec.width_range
+    gradio.Markdown(ABOUT)
+    seed = gradio.State(0)
+    guess = gradio.Slider(low, high, value=OURS, step=0.1, label="width that you choose, HR pixels")
+    with gradio.Row():
+        act = gradio.Button("render", variant="primary")
+        another = gradio.Button("another scene")
+    said = gradio.Markdown()
+    picture = gradio.Image(
+        type="numpy", format="png", show_label=False, interactive=False, buttons=["download", "fullscreen"]
+    )
+    act.click(partial(played, settings), [seed, guess], [picture, said], api_name="play", **RENDERS)
+    another.click(partial(_next, settings), [seed], [seed, picture, said], api_name="scene", **RENDERS)
+    blocks.load(partial(shown, settings), [seed], [picture, said], api_visibility="private", **RENDERS)
+
+
+def _opened(preprocess: Callable[[Any], Any], payload: Any) -> Any:
+    """Open a visitor's photo by gradio's own function, whose error would tell where the file lies here."""
+    import gradio
+
+    try:
+        return preprocess(payload)
+    except Exception as error:  # what Pillow does not know
+        what = f"{payload.orig_name or 'the photo'} cannot be opened"
+        raise gradio.Error(f"{what}: give a PNG or a JPEG", print_exception=False) from error
+
+
+def _answered(device: str, path: str | None, way: str, known: bool, width: float) -> Any:
+    """Upscale a visitor's photo, see `upscaled`, or say what is wrong with it."""
+    import gradio
+
+    least, most = renderer(way, device).codec.width_range
+    if known and not least <= width <= most:  # the slider does not offer it, but an address can be called by hand
+        raise gradio.Error(f"{way} knows widths from {least:g} to {most:g}", print_exception=False)
+    try:
+        return upscaled(path, way, width if known else None, device)
+    except images.ImageError as error:  # the visitor's name of the photo, not where it lies here
+        raise gradio.Error(str(error).replace(str(path), Path(str(path)).name), print_exception=False) from error
+
+
+def _taken(device: str, number: int, way: str) -> tuple[Picture, int]:
+    """Take a photo of ours, and the number of the one after it."""
+    return sample(number, renderer(way, device).scale), number + 1
+
+
+def _narrowed(device: str, way: str, width: float) -> Any:
+    """Keep the slider within the widths that a way knows."""
+    import gradio
+
+    widest = renderer(way, device).codec.width_range[1]
+    return gradio.update(maximum=widest, value=min(width, widest))
+
+
+def _next(settings: Demo, seed: int) -> tuple[int, Picture, str]:
+    """Show the scene after one: its seed, picture and text."""
+    return seed + 1, *shown(settings, seed + 1)
 
 
 def renderer(way: str, device: str) -> Any:

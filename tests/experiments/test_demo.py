@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import cv2
@@ -179,6 +181,37 @@ def test_the_page_answers(lr, photo, tmp_path):
         assert "Scene 1" in client.predict(api_name="/scene")[1]
     finally:
         blocks.close()
+
+
+def test_one_picture_is_rendered_at_a_time(lr, monkeypatch):
+    pytest.importorskip("gradio")
+    from gradio_client import Client, handle_file
+
+    rendering, together = threading.Lock(), []
+
+    def slow(answer):
+        def render(*arguments):
+            together.append(not rendering.acquire(blocking=False))
+            time.sleep(0.5)
+            if not together[-1]:
+                rendering.release()
+            return answer
+
+        return render
+
+    monkeypatch.setattr("experiments.demo.upscaled", slow((None, "")))
+    monkeypatch.setattr("experiments.demo.played", slow((None, "")))
+    monkeypatch.setattr("experiments.demo.shown", slow((None, "")))
+    blocks = page(SETTINGS)
+    _, address, _ = blocks.launch(prevent_thread_lock=True, quiet=True)
+    try:
+        client = Client(address, verbose=False)
+        upscaling = client.submit(handle_file(lr), "fast: amnet_s", True, 1.0, api_name="/upscale")
+        for job in (upscaling, client.submit(1.8, api_name="/play"), client.submit(api_name="/scene")):
+            job.result(timeout=60)
+    finally:
+        blocks.close()
+    assert together == [False] * 3
 
 
 def test_the_end_removes_what_visitors_left(lr, tmp_path):
