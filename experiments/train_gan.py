@@ -261,7 +261,7 @@ def train_gan(settings: TrainGan) -> Path:
         ValueError: the perceptual weights cannot be used, or `init` is for another scale.
         OSError: another process is training in the folder.
     """
-    return run(GanTrainer(settings))
+    return run(settings, GanTrainer)
 
 
 if __name__ == "__main__":

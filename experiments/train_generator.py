@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,9 +17,11 @@ from experiments import options
 from experiments.devices import pick_device
 from experiments.run_folder import RunFolder
 from experiments.trainer import Trainer, fuse, origin, place
-from experiments.training import record, train
+from experiments.training import finished_before, record, train
 from experiments.training_settings import TrainingSettings
 from generators.growth import grow, ignore_unused
+
+S = TypeVar("S", bound="TrainGenerator")
 
 CHECKPOINT = "generator.safetensors"
 """What a run's folder calls the weights that users load."""
@@ -129,13 +132,18 @@ def train_generator(settings: TrainGenerator) -> Path:
         ValueError: a photo is used both for training and for validation.
         OSError: another process is training in the folder.
     """
-    return run(GeneratorTrainer(settings))
+    return run(settings, GeneratorTrainer)
 
 
-def run(trainer: GeneratorTrainer) -> Path:
-    """Train with a trainer, or resume the run in the output folder; give the checkpoint of G's EMA."""
-    settings = trainer.settings
+def run(settings: S, make: Callable[[S], GeneratorTrainer]) -> Path:
+    """Train with the trainer of some settings, or resume the run in the output folder; give the checkpoint of G's EMA.
+
+    A run that is finished, or cannot go on, needs no trainer, which decodes all photos.
+    """
     path = Path(settings.output) / CHECKPOINT
+    if finished_before(settings, path):
+        return path
+    trainer = make(settings)
     validation = trainer.validation(trainer.ema)
 
     def save(figures: dict[str, float]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from experiments import options
 from experiments.devices import pick_device
 from experiments.run_folder import RunFolder
 from experiments.trainer import Trainer, fuse, origin, place
-from experiments.training import record, train
+from experiments.training import finished_before, record, train
 from experiments.training_settings import TrainingSettings
 
 
@@ -124,12 +125,17 @@ class PredictorTrainer(Trainer):
             ValueError: the run was begun through another generator.
         """
         super().load_notes(notes)
-        begun = ActionMeaning.from_metadata(notes)  # None in states from before it was kept
-        if begun is not None and not begun.same_generator(self.meaning):
-            raise ValueError(
-                f"the run in {self.settings.output} was begun through {begun.generator}, and {self.settings.generator} "
-                "is not, or no longer, that network: give its checkpoint as --generator, or another output folder"
-            )
+        _check_generator(self.settings, self.meaning, notes)
+
+
+def _check_generator(settings: TrainPredictor, meaning: ActionMeaning, notes: Mapping[str, Any]) -> None:
+    """Raise a ValueError where the run of these notes was begun through another generator than actions mean now."""
+    begun = ActionMeaning.from_metadata(notes)  # None in states from before it was kept
+    if begun is not None and not begun.same_generator(meaning):
+        raise ValueError(
+            f"the run in {settings.output} was begun through {begun.generator}, and {settings.generator} is not, or no "
+            "longer, that network: give its checkpoint as --generator, or another output folder"
+        )
 
 
 def train_predictor(settings: TrainPredictor) -> Path:
@@ -145,8 +151,10 @@ def train_predictor(settings: TrainPredictor) -> Path:
         OSError: another process is training in the folder.
     """
     generator = generators.load(settings.generator, device=pick_device(settings.device))
-    trainer = PredictorTrainer(settings, generator)
     path = Path(settings.output) / "predictor.safetensors"
+    if finished_before(settings, path, partial(_check_generator, settings, ActionMeaning.of_generator(generator))):
+        return path
+    trainer = PredictorTrainer(settings, generator)
     validation = trainer.validation(generator)
 
     def save(figures: dict[str, float]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from agents.interruption import Interruption
+from experiments.devices import pick_device
 from experiments.meter import Meter, matmul_rate
+from experiments.ranks import Ranks
 from experiments.results_file import commit, plain
 from experiments.run_folder import RunFolder
 from experiments.trainer import Trainer
-from experiments.training_settings import FREE
+from experiments.training_settings import FREE, TrainingSettings
 from generators.compiled import compiling
 
 LOG_EVERY = 50
@@ -60,15 +62,43 @@ def train(
     with ExitStack() as kept:
         trainer.ranks.from_first(lambda: kept.enter_context(folder.taken()))  # its error stops the others as well
         figures = _resume(trainer, folder)
-        if trainer.ranks.from_first(lambda: _finished(trainer, folder, path)):
-            if trainer.ranks.first:
-                print(f"{folder.path} is finished already, after {trainer.done} steps: its checkpoint is {path}")
+        if trainer.ranks.from_first(lambda: _finished(trainer.settings, folder, path, trainer.done)):
             return figures
         loop = _Loop(trainer, folder, save, validate, figures)
         loop.run(name)
         if trainer.ranks.first:
             loop.conclude()
         return loop.figures
+
+
+def finished_before(
+    settings: TrainingSettings, path: Path, check: Callable[[Mapping[str, Any]], None] = lambda notes: None
+) -> bool:
+    """Look into the output folder before photos are decoded for it: say whether it holds this training, finished.
+
+    Args:
+        settings: of the training.
+        path: the checkpoint that users load.
+        check: gets what `Trainer.notes` gave when the state was saved; raises where the run cannot go on.
+
+    Raises:
+        ValueError: the folder's run was begun with other settings, or is another command's.
+        CheckpointError: its state or config is damaged.
+        OSError: another process is training in the folder.
+    """
+    folder = RunFolder(settings.output, create=False)
+
+    def look() -> bool:
+        if not (folder.path / "config.yaml").is_file():  # no run, or one that only a trainer can tell from its own
+            return False
+        with folder.taken():
+            state = _state(settings, folder)
+            if state is None:
+                return False
+            check(state[1])
+            return _finished(settings, folder, path, state[1]["step"])
+
+    return Ranks(pick_device(settings.device)).from_first(look)  # the others may be on hosts that lack the folder
 
 
 class _Loop:
@@ -213,16 +243,7 @@ class _Loop:
 def _resume(trainer: Trainer, folder: RunFolder) -> dict[str, float]:
     """Load the state that the folder holds, if any, and give its figures; start all processes equal."""
     settings, ranks = trainer.settings, trainer.ranks
-
-    def read() -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
-        state = folder.load_state()
-        if state is None:
-            folder.check_kind(settings)
-        else:
-            folder.check_config(settings, FREE)
-        return state
-
-    resumed = ranks.from_first(read)  # the others may be on hosts that do not have the folder
+    resumed = ranks.from_first(lambda: _state(settings, folder))  # the others may be on hosts that lack the folder
     if resumed is None:
         ranks.equalise(*trainer.networks())
         return {}
@@ -240,10 +261,22 @@ def _resume(trainer: Trainer, folder: RunFolder) -> dict[str, float]:
     return metadata.get("figures", {})
 
 
-def _finished(trainer: Trainer, folder: RunFolder, path: Path) -> bool:
-    """Say whether the last step is done, and the folder holds its checkpoint and results."""
-    last = trainer.done >= trainer.settings.steps
-    return last and path.is_file() and folder.figures().get("steps") == trainer.done
+def _state(settings: TrainingSettings, folder: RunFolder) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
+    """Read the folder's state, None where there is none; refuse a folder that these settings cannot go on in."""
+    state = folder.load_state()
+    if state is None:
+        folder.check_kind(settings)
+    else:
+        folder.check_config(settings, FREE)
+    return state
+
+
+def _finished(settings: TrainingSettings, folder: RunFolder, path: Path, done: int) -> bool:
+    """Say, to the user too, whether the last step is done, and the folder holds its checkpoint and results."""
+    finished = done >= settings.steps and path.is_file() and folder.figures().get("steps") == done
+    if finished:
+        print(f"{folder.path} is finished already, after {done} steps: its checkpoint is {path}")
+    return finished
 
 
 def _meter(trainer: Trainer) -> Meter:

@@ -137,6 +137,30 @@ def test_a_finished_run_is_not_trained_again(settings):
     assert metadata["step"] == 2 and all(torch.equal(after[name], before[name]) for name in before)
 
 
+def test_a_run_that_is_finished_or_cannot_go_on_decodes_no_photo(settings, tiny_checkpoint, louder, monkeypatch):
+    own = dict(steps=2, output=settings().output)
+    through = TrainPredictor(
+        data=settings().data,
+        output=f"{own['output']}-p",
+        steps=1,
+        patch_size=8,
+        batch_size=2,
+        loss="code",
+        network="predictor_s",
+        generator=tiny_checkpoint,
+        device="cpu",
+    )
+    path, predictor = train_generator(settings(**own)), train_predictor(through)
+    monkeypatch.setattr(images, "load", lambda *_: pytest.fail("photos were decoded"))
+    assert (train_generator(settings(**own)), train_predictor(through)) == (path, predictor)
+    with pytest.raises(ValueError, match="was begun with batch_size="):
+        train_generator(settings(**own, batch_size=3))
+    with pytest.raises(ValueError, match="was begun through tiny, and .*louder.* is not, or no longer, that network"):
+        train_predictor(dataclasses.replace(through, generator=louder))
+    with RunFolder(own["output"]).taken(), pytest.raises(OSError, match="another process is training"):
+        train_generator(settings(**own))
+
+
 def test_a_finished_run_keeps_its_record(settings, capsys, monkeypatch):
     path = train_generator(settings(steps=2))
     results = path.with_name("results.json")
