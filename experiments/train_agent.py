@@ -177,6 +177,7 @@ def train_agent(settings: TrainAgent) -> Path:
         OSError: another process is training in the folder.
     """
     settings.check_machine()
+    check_resumed(settings, RunFolder(settings.output, create=False))  # before photos are decoded
     check_disjoint(settings.images, settings.held_out)
     start(settings, settings.held_out_set(1).env)  # what could not be scored is not trained first
     folder = RunFolder(settings.output)

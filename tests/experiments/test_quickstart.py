@@ -282,10 +282,11 @@ def test_results_tell_of_the_photos_that_were_learned_from(tmp_path, folder, tin
     assert identity["images"] == before != digests.of_photos(folder)
 
 
-def test_a_run_under_other_settings_is_not_continued(tmp_path, folder, tiny_checkpoint):
+def test_a_run_under_other_settings_is_not_continued(tmp_path, folder, tiny_checkpoint, monkeypatch):
     settings = {"images": folder, "held_out_scenes": 1, "generator": tiny_checkpoint, "output": str(tmp_path / "run")}
     few = {"num_envs": 2, "repeats": 2, "total_timesteps": 2}
     train_agent(TrainAgent(metric="psnr", **settings, **few))
+    monkeypatch.setattr(images, "load", lambda *_: pytest.fail("photos were decoded"))
     with pytest.raises(ValueError, match="begun with metric='psnr', not 'ssim'"):
         train_agent(TrainAgent(metric="ssim", **settings, **few))
 
