@@ -88,14 +88,13 @@ class OneStepWorld:
 
         Args:
             seed: of the scenes, where there is no state to go back to.
-            state: what `state` gave; passed over where it is of another number of rows or repeats, and where the
+            state: what `state` gave; passed over where it is of an environment that shows other scenes, and where the
                 environment cannot go back.
 
         Returns:
             Observations `(N, H, W, 3)` uint8.
         """
-        sizes = (self.num_envs, self.repeats)
-        if state and self._native and (state.get("num_envs"), state.get("repeats")) == sizes:
+        if state and self._native and not self._native.mismatch(state):
             observation, self.info = self._native.set_state(state)
             if any(state.get("ended", ())):  # what it was taken of stopped between a step and the reset after it
                 observation, self.info = self.env.reset()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -196,6 +198,25 @@ class SceneSampler:
         else:
             self._warn_of(self.width_range if degradation.widths is None else degradation.widths)
 
+    def description(self) -> dict[str, Any]:
+        """Say what the scenes of a stream depend on: plain values, which JSON keeps.
+
+        Photos and a given kernel are told by digests, photos by their names and sizes.
+        """
+        drawn, photos = self.degradation, [self.names, self.heights.tolist(), self.widths.tolist()]
+        degradation: dict[str, Any] = {"kind": drawn.kind, "noise": float(drawn.noise)}
+        if drawn.kernel is not None:
+            degradation["kernel"] = _digest(checked_kernel(drawn.kernel, "degradation's kernel").tolist())
+        elif drawn.widths is not None:
+            degradation["widths"] = [float(width) for width in drawn.widths]
+        else:
+            degradation["width_range"] = [float(width) for width in self.width_range]
+        return {
+            "images": f"{len(self.names)} photos, {self.names[0]} to {self.names[-1]}, digest {_digest(photos)}",
+            "patch_size": list(self.patch),
+            "degradation": degradation,
+        }
+
     def draw(self, streams: Sequence[np.random.Generator], fixed: Mapping[str, NDArray[Any]] | None = None) -> Draw:
         """Draw one scene from each stream.
 
@@ -310,6 +331,11 @@ class SceneSampler:
                 "the true codes of others badly, and rewards over them are high for nothing",
                 stacklevel=2,
             )
+
+
+def _digest(values: list[Any]) -> str:
+    """Give 16 hexadecimal digits that stand for plain values."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 
 def _numbers(values: Any) -> NDArray[np.float64]:

@@ -202,7 +202,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             some, played = self._core.play(self._rows(playing), actions[index])
             rewards = rewards.index_copy(0, index, some)
 
-        if self.autoreset_mode is AutoresetMode.SAME_STEP:
+        if self.autoreset_mode is AutoresetMode.SAME_STEP:  # where no row ever rests
             ended = self._rows()
             self._streams.draw(playing[:: self.repeats])
             self._show(ended, actions, playing)
@@ -252,8 +252,20 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         """
         if self._streams.rows is None:
             raise ResetNeeded("call reset() before state(): there is no scene yet")
-        sizes = {"num_envs": self.num_envs, "repeats": self.repeats}
-        return {**sizes, "streams": self._streams.state(), "ended": self._ended.tolist()}
+        return {**self._identity(), "streams": self._streams.state(), "ended": self._ended.tolist()}
+
+    def mismatch(self, state: Mapping[str, Any]) -> str | None:
+        """Say in what the environment of a state differs from this one; None where the state can be set here.
+
+        Photos are compared by names and sizes, so their folder may have moved. Of what a state does not tell, as those
+        of older versions, nothing is said.
+        """
+        for name, own in self._identity().items():
+            if (theirs := state.get(name, own)) != own:
+                return f"the state is of {name}={theirs!r}, the environment's is {own!r}: make it with the state's"
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and np.any(state.get("ended")):  # older states tell no mode
+            return "the state has rows that wait for a reset: make the environment with its autoreset_mode"
+        return None
 
     def set_state(self, state: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Go back to where `state` was called: to the same scenes, with the same ones to follow.
@@ -268,16 +280,13 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
             LR patches and `info` of all rows, as `reset` gives them.
 
         Raises:
-            ValueError: the state is of another number of rows or repeats, or damaged.
+            ValueError: the state is of an environment that differs (see `mismatch`), or damaged.
         """
         self._check_open()
         if not isinstance(state, Mapping):
             raise ValueError(f"the state must be what state() gave, got {type(state).__name__}")
-        for name in ("num_envs", "repeats"):
-            if state.get(name) != getattr(self, name):
-                raise ValueError(
-                    f"the state is of {name}={state.get(name)!r}, the environment's is {getattr(self, name)}"
-                )
+        if different := self.mismatch(state):
+            raise ValueError(different)
         try:
             ended = np.array(state["ended"], dtype=np.bool_).reshape(self.num_envs)
             streams = state["streams"]
@@ -322,6 +331,11 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
                 raise ValueError(f"the rows of a BlindSR vector environment share {name!r}: give one value for all")
             values = values[0]
         setattr(self, name, values)
+
+    def _identity(self) -> dict[str, Any]:
+        """What scenes, and whose turn it is, depend on beside a state's streams: plain values, which JSON keeps."""
+        sizes = {"num_envs": self.num_envs, "repeats": self.repeats, "scale": self._core.scale}
+        return {**sizes, "autoreset_mode": self.autoreset_mode.value, **self._core.sampler.description()}
 
     def _seeds(self, seed: int | Sequence[int | None] | None, groups: int) -> list[int | None]:
         """Give each group's seed, as far as there are any; `np_random_seed` is group 0's."""

@@ -201,6 +201,8 @@ def test_without_the_state_of_its_scenes_a_run_goes_on_in_new_ones(native, tmp_p
     assert torch.equal(more, native("group-pg", num_envs=12).reset(seed=seed)[0])
     paired = first_scenes(metadata, native("group-pg", repeats=2))
     assert torch.equal(paired, native("group-pg", repeats=2).reset(seed=seed)[0])
+    noisy = first_scenes(metadata, native("group-pg", degradation={"noise": 9.0}))
+    assert torch.equal(noisy, native("group-pg", degradation={"noise": 9.0}).reset(seed=seed)[0])
 
 
 def test_pathwise_refuses_a_world_without_gradients(tiny_generator):

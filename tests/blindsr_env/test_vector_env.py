@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import blindsr_env  # noqa: F401
 from blindsr_env import autoreset
+from blindsr_env import images as photos
 from blindsr_env.env import BlindSREnv
 from blindsr_env.vector_env import BlindSRVectorEnv
 
@@ -319,6 +320,50 @@ def test_states_that_cannot_be_are_refused(make):
         env.state()
     env.step(actions())
     env.state()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (dict(autoreset_mode="same step"), "autoreset_mode='Disabled', the environment's is 'SameStep'"),
+        (dict(degradation={"noise": 3.0}), "degradation="),
+        (dict(degradation={"widths": [1.0, 2.0]}), "degradation="),
+        (dict(patch_size=20), "patch_size="),
+    ],
+)
+def test_a_state_of_another_environment_is_refused(make, changes, told):
+    env = make(autoreset_mode="disabled")
+    env.reset(seed=0)
+    env.step(actions())
+    state = json.loads(json.dumps(env.state()))
+    other = make(**{"autoreset_mode": "disabled"} | changes)
+    with pytest.raises(ValueError, match=f"the state is of {told}.*: make it with the state's"):
+        other.set_state(state)
+    assert told in other.mismatch(state) and make(autoreset_mode="disabled").mismatch(state) is None
+
+
+def test_a_state_knows_its_photos_by_name_and_size_wherever_they_lie(make, tiny_photos, tmp_path):
+    for folder, side in (("here", 100), ("there", 100), ("smaller", 96)):
+        (tmp_path / folder).mkdir()
+        photos.write(tmp_path / folder / "a.png", np.zeros((side, 100, 3), np.uint8))
+    env = make(images=tmp_path / "here")
+    env.reset(seed=0)
+    state = env.state()
+    make(images=tmp_path / "there").set_state(state)
+    for other in (make(images=tmp_path / "smaller"), make()):
+        with pytest.raises(ValueError, match="the state is of images='1 photos, a to a, digest .*', the environment's"):
+            other.set_state(state)
+
+
+def test_a_state_of_an_older_version_is_set_where_it_can_be(make):
+    env = make(autoreset_mode="disabled")
+    env.reset(seed=0)
+    env.step(actions())
+    old = {key: env.state()[key] for key in ("num_envs", "repeats", "streams", "ended")}
+    make(autoreset_mode="disabled").set_state(old)
+    with pytest.raises(ValueError, match="rows that wait for a reset: make the environment with its"):
+        make().set_state(old)
+    make().set_state(old | {"ended": [False] * N})
 
 
 @pytest.mark.parametrize("name", ["next step", "next_step", "next-step", "NextStep", AutoresetMode.NEXT_STEP])
