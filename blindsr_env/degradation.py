@@ -33,7 +33,8 @@ def blur(x: Tensor, kernel: Tensor) -> Tensor:
         `(N, C, H, W)`, same dtype.
 
     Raises:
-        ValueError: a side of the pictures is not above k // 2, so there is nothing to reflect, or shapes disagree.
+        ValueError: a side of the pictures is not above k // 2, so there is nothing to reflect, shapes disagree, or the
+            pictures are no floats.
     """
     kernel = _check(x, kernel)
     n, c, height, width = x.shape
@@ -57,7 +58,11 @@ def downsample(x: Tensor, s: int) -> Tensor:
 
     Returns:
         `(N, C, ceil(H / s), ceil(W / s))`, same dtype.
+
+    Raises:
+        ValueError: the pictures have another shape or are no floats, or the factor is below 1.
     """
+    _check_pictures(x)
     height, width = x.shape[-2:]
     rows, columns = (resize_matrix(side, s, x.device, x.dtype) for side in (height, width))
     with exact(x.device):
@@ -167,9 +172,15 @@ def _both_sides(rows: Tensor, x: Tensor, columns: Tensor) -> Tensor:
     return tall.view(n, rows.shape[1], c, -1).permute(0, 2, 1, 3).contiguous()
 
 
-def _check(x: Tensor, kernel: Tensor) -> Tensor:
+def _check_pictures(x: Tensor) -> None:
     if x.ndim != 4:
         raise ValueError(f"pictures must be (N, C, H, W), got {tuple(x.shape)}")
+    if not x.is_floating_point():  # weights below 1 would be cast to whole numbers: a black picture
+        raise ValueError(f"pictures must be floats in [0, 1], got {x.dtype}: divide by 255")
+
+
+def _check(x: Tensor, kernel: Tensor) -> Tensor:
+    _check_pictures(x)
     count, size = x.shape[0], kernel.shape[-1] if kernel.ndim else 0
     square = kernel.ndim == 2 or (kernel.ndim == 3 and kernel.shape[1] == size)
     if not square or kernel.shape[0] not in (1, count) or size % 2 == 0:

@@ -204,6 +204,21 @@ def test_bad_shapes_are_refused(shape, kernel, message):
             function(torch.zeros(shape), torch.zeros(kernel))
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: blur(x, gaussian(torch.tensor([1.0]))),
+        lambda x: degrade(x, gaussian_profile(torch.tensor([1.0])), 4),
+        lambda x: downsample(x, 4),
+    ],
+)
+def test_pictures_that_are_no_floats_or_no_batch_are_refused(function):
+    with pytest.raises(ValueError, match=r"floats in \[0, 1\], got torch.uint8: divide by 255"):
+        function(torch.full((1, 3, 32, 32), 200, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"pictures must be \(N, C, H, W\), got \(3, 32, 32\)"):
+        function(torch.zeros(3, 32, 32))
+
+
 def test_the_smallest_picture_is_blurred():
     x, width = picture(1, 1, 11, 11), torch.tensor([4.0], dtype=torch.float64)
     expected = ndimage.convolve(x[0, 0].numpy(), gaussian(width)[0].numpy(), mode="mirror")
