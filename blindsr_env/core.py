@@ -160,12 +160,14 @@ class BlindSRCore(Scorer):
             K scenes of the photo's size, without noise.
 
         Raises:
+            ImageError: the photo is of another shape or dtype.
             ValueError: a width that no kernel of the generator has.
         """
         for each in widths:
             self.check_width(each)
-        height, breadth = (side - side % self.scale for side in photo.shape[:2])
-        hr = self.to_device(np.ascontiguousarray(photo[:height, :breadth])).permute(2, 0, 1)  # (3, H, W)
+        pixels = photos.load([photo])[0].pixels
+        height, breadth = (side - side % self.scale for side in pixels.shape[:2])
+        hr = self.to_device(pixels[:height, :breadth].copy()).permute(2, 0, 1)  # (3, H, W)
         width = torch.tensor(widths, dtype=torch.float64, device=self.device)
         place = torch.tensor([[image, 0, 0, 0]], device=self.device).expand(len(widths), -1)
         axes = torch.stack([width, width, torch.zeros_like(width)], dim=1)
@@ -289,7 +291,7 @@ class BlindSRCore(Scorer):
         return self._move(checked(action, shape))
 
     def to_device(self, array: NDArray[Any]) -> Tensor:
-        """Copy a host array to the device without waiting for it."""
+        """Bring a host array to the device without waiting for it; on the CPU the tensor shares its memory."""
         return self._move(torch.from_numpy(array))
 
     def _move(self, x: Tensor) -> Tensor:

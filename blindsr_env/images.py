@@ -294,7 +294,7 @@ def _from_array(index: int, item: object) -> Photo:
     pixels = np.repeat(array[..., None], 3, axis=2) if array.ndim == 2 else array
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
         raise ImageError(f"image {index} is {_kind(array)}: give uint8 of shape (H, W, 3) or (H, W)")
-    return Photo(name, pixels)
+    return Photo(name, np.require(pixels, requirements=["C", "W"]))  # what torch.from_numpy takes
 
 
 def _kind(array: NDArray[np.generic]) -> str:

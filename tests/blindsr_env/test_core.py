@@ -256,6 +256,21 @@ def test_a_whole_photo_is_a_crop_of_its_size(make, tiny_photos, size):
     assert torch.equal(reward, same) and "gain_grid" not in info and "gain_grid" in full
 
 
+def test_a_whole_photo_is_checked_and_copied(make, tiny_photos):
+    core, photo = make(), tiny_photos[0][:96, :128].copy()  # of whole multiples of the scale: none is cut off
+    scenes, kept = core.whole(photo, (1.0,)), photo.copy()
+    photo[:] = 0
+    assert scenes.hr.any(), "the scenes have a photo of their own"
+    kept.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # PyTorch's, of arrays that are not writable
+        assert torch.equal(core.whole(kept, (1.0,)).lr, scenes.lr)
+    levels = kept.astype(np.float32)
+    with pytest.raises(ImageError, match=r"is float32 of shape \(96, 128, 3\): give uint8 of shape"):
+        core.whole(levels, (1.0,))
+    assert np.array_equal(levels, kept)
+
+
 def test_degradation_kinds(make):
     widths = make(degradation={"widths": GAUSSIAN8}).scenes(streams(64)).width
     assert {round(width, 3) for width in widths.tolist()} == set(GAUSSIAN8)

@@ -73,6 +73,8 @@ def test_photos_shrink_as_matlabs_but_at_the_border():
     assert np.array_equal(images.shrink(images.Photo("same", pixels), 1).pixels, pixels)
     with pytest.raises(ValueError, match="above 0 and at most 1, got 1.5"):
         images.shrink(images.Photo("noise", pixels), 1.5)
+    (mirrored,) = images.load([pixels[..., ::-1]])
+    assert np.array_equal(images.shrink(mirrored, 1).pixels, pixels[..., ::-1])
 
 
 @pytest.mark.parametrize("s", [2, 3, 4])
