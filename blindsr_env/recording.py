@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from generators.by_kernel import NetworkError
+
 KEPT = 6
 """Graphs that are kept at a time."""
 
@@ -103,7 +105,7 @@ def _record(function: Function, inputs: tuple[Tensor, ...], pool: Any, aside: to
             outputs = function(*static)
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:
+    except (RuntimeError, NetworkError) as error:
         raise ValueError(
             f"a metric or the generator cannot be recorded as a CUDA graph: {CURE} ({_line(error)})"
         ) from error
@@ -123,7 +125,7 @@ def _check(function: Function, inputs: tuple[Tensor, ...]) -> None:
         function(*inputs)
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:
+    except (RuntimeError, NetworkError) as error:
         raise ValueError(
             f"a metric or the generator waits for the GPU (.item(), .cpu()): {CURE} ({_line(error)})"
         ) from error
@@ -131,5 +133,5 @@ def _check(function: Function, inputs: tuple[Tensor, ...]) -> None:
         torch.cuda.set_sync_debug_mode(mode)
 
 
-def _line(error: RuntimeError) -> str:
+def _line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -9,6 +9,10 @@ from generators.codec import KernelCodec
 from generators.entry_point import described
 
 
+class NetworkError(ValueError):
+    """The network that a `ByKernel` renders with fails; its own error is the cause."""
+
+
 class ByKernel(nn.Module):
     """Published networks for known blur, and your own, as generators: they render with the kernel that an action names.
 
@@ -58,7 +62,8 @@ class ByKernel(nn.Module):
             SR `(N, 3, s h, s w)`, not clamped.
 
         Raises:
-            ValueError: see `inputs.check`; or the network fails, or gives something else.
+            NetworkError: the network fails.
+            ValueError: see `inputs.check`; or the network gives something else.
         """
         inputs.check(lr, action)
         kernel = self.codec.decode(action)
@@ -67,7 +72,7 @@ class ByKernel(nn.Module):
         except Exception as error:
             if memory.exhausted(error):
                 raise  # a photo too large for it is the caller's to deal with
-            raise ValueError(f"the network {self.name} failed with {described(error)}") from error
+            raise NetworkError(f"the network {self.name} failed with {described(error)}") from error
         wanted = (len(lr), 3, self.scale * lr.shape[2], self.scale * lr.shape[3])
         if not isinstance(sr, Tensor) or sr.shape != wanted:
             what = f"pictures of {tuple(sr.shape)}" if isinstance(sr, Tensor) else f"a {type(sr).__name__}"

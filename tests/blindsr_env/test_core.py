@@ -7,13 +7,15 @@ import re
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
 
 import generators
-from blindsr_env import metrics, sharing
+from blindsr_env import metrics, recording, sharing
 from blindsr_env.core import BROKEN_REWARD, BlindSRCore
 from blindsr_env.degradation import degrade
 from blindsr_env.images import ImageError, write
@@ -871,6 +873,25 @@ def test_copies_of_recordings_start_empty():
     full._met.add(("function",))
     for other in (copy.copy(full), copy.deepcopy(full), pickle.loads(pickle.dumps(full))):
         assert isinstance(other, Recordings) and not other._met
+
+
+@pytest.mark.parametrize(("call", "told"), [(2, "waits for the GPU"), (3, "cannot be recorded as a CUDA graph")])
+def test_a_network_that_cannot_be_recorded_is_told_to_leave_the_graphs_out(monkeypatch, call, told):
+    stand_in = SimpleNamespace(cuda=MagicMock(), OutOfMemoryError=torch.OutOfMemoryError, empty_like=torch.empty_like)
+    monkeypatch.setattr(recording, "torch", stand_in)
+    calls = []
+
+    def network(lr, kernel):
+        calls.append(lr)
+        if len(calls) == call:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return lr.repeat(1, 1, 4, 4)
+
+    module = torch.nn.Module()
+    module.forward = network
+    generator = generators.ByKernel(module, "odd")
+    with pytest.raises(ValueError, match=f"{told}.*: leave cuda_graphs=True out .*odd failed with RuntimeError"):
+        recording._record(generator.forward, (torch.zeros(1, 3, 8, 8), torch.zeros(1, 15)), None, MagicMock())
 
 
 class Doubling(torch.nn.Module):
