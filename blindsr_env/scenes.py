@@ -32,6 +32,8 @@ HELD = {"crop", "flip"}
 class Degradation:
     """How HR becomes LR: LR = round8(bicubic_down_s(HR * k) + n) (paper, Eq. 1).
 
+    It does not change: of arrays and lists it keeps copies, of the kernel one divided by its sum.
+
     Attributes:
         kind: `"isotropic"`: Gaussian kernels of random width; `"anisotropic"`: of two random widths and a random angle;
             `"kernel"`: one given kernel.
@@ -48,7 +50,7 @@ class Degradation:
     noise: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse settings that contradict each other or that no kernel has."""
+        """Refuse settings that contradict each other or that no kernel has; keep copies of arrays and lists."""
         if self.kind not in KINDS:
             raise ValueError(unknown("degradation", self.kind, KINDS))
         if (self.kind == "kernel") != (self.kernel is not None):
@@ -56,15 +58,19 @@ class Degradation:
         if (self.kind == "kernel") + (self.width_range is not None) + (self.widths is not None) > 1:
             raise ValueError("degradation takes one of width_range, widths and kernel, got several: drop the others")
         if self.kernel is not None:
-            checked_kernel(self.kernel, "degradation's kernel")
+            kernel = checked_kernel(self.kernel, "degradation's kernel")
+            kernel.flags.writeable = False
+            object.__setattr__(self, "kernel", kernel)
         if self.widths is not None:
             widths = _numbers(self.widths)
             if widths.ndim != 1 or widths.size == 0 or not (np.isfinite(widths) & (widths > 0)).all():
                 raise ValueError(f"degradation's widths must be a list of numbers above 0, got {self.widths!r}")
+            object.__setattr__(self, "widths", tuple(widths.tolist()))
         if self.width_range is not None:
             bounds = _numbers(self.width_range)
             if bounds.shape != (2,) or not 0 < bounds[0] <= bounds[1] < np.inf:
                 raise ValueError(f"degradation's width_range must be 0 < low <= high, got {self.width_range!r}")
+            object.__setattr__(self, "width_range", tuple(self.width_range))
         if not isinstance(self.noise, Real) or isinstance(self.noise, bool) or not 0 <= self.noise < np.inf:
             raise ValueError(f"degradation's noise must be 0 or more grey levels, got {self.noise!r}")
 
@@ -193,8 +199,9 @@ class SceneSampler:
         self.crop, self.patch, self.degradation = crop, patch, degradation
         self.width_range = width_range if degradation.width_range is None else degradation.width_range
         self._known = width_range
-        if degradation.kernel is not None:
-            self._warn_of(_moment_width(checked_kernel(degradation.kernel, "degradation's kernel")[None]))
+        self._kernel = None if degradation.kernel is None else np.asarray(degradation.kernel)
+        if self._kernel is not None:
+            self._warn_of(_moment_width(self._kernel[None]))
         else:
             self._warn_of(self.width_range if degradation.widths is None else degradation.widths)
 
@@ -205,10 +212,10 @@ class SceneSampler:
         """
         drawn, photos = self.degradation, [self.names, self.heights.tolist(), self.widths.tolist()]
         degradation: dict[str, Any] = {"kind": drawn.kind, "noise": float(drawn.noise)}
-        if drawn.kernel is not None:
-            degradation["kernel"] = _digest(checked_kernel(drawn.kernel, "degradation's kernel").tolist())
+        if self._kernel is not None:
+            degradation["kernel"] = _digest(self._kernel.tolist())
         elif drawn.widths is not None:
-            degradation["widths"] = [float(width) for width in drawn.widths]
+            degradation["widths"] = list(drawn.widths)
         else:
             degradation["width_range"] = [float(width) for width in self.width_range]
         return {
@@ -306,7 +313,8 @@ class SceneSampler:
         if given is not None:
             self._warn_of(_moment_width(given))
         else:
-            given = np.stack([checked_kernel(self.degradation.kernel, "")] * len(uniform))  # type: ignore[arg-type]
+            assert self._kernel is not None
+            given = np.stack([self._kernel] * len(uniform))
         return _moment_width(given), _round(_moment_width(given)), given
 
     def _width(self, uniform: NDArray[np.float64]) -> NDArray[np.float64]:

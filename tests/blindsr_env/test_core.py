@@ -273,6 +273,25 @@ def test_a_whole_photo_is_checked_and_copied(make, tiny_photos):
     assert np.array_equal(levels, kept)
 
 
+def test_a_degradation_is_the_same_whatever_becomes_of_what_it_was_made_from(make):
+    kernel, widths, bounds = gaussian(torch.tensor([1.3]).double())[0].numpy() * 1.0001, [1.0, 2.0], [0.5, 1.5]
+    cores = [
+        (
+            make(degradation=Degradation(kind="kernel", kernel=kernel)),
+            make(degradation=dict(kind="kernel", kernel=kernel.copy())),
+        ),
+        (make(degradation=Degradation(widths=widths)), make(degradation=dict(widths=[1.0, 2.0]))),
+        (make(degradation=Degradation(width_range=bounds)), make(degradation=dict(width_range=(0.5, 1.5)))),
+    ]
+    own = Degradation(kind="kernel", kernel=kernel).kernel
+    assert np.array_equal(own, kernel / kernel.sum()), "it is divided once"
+    with pytest.raises(ValueError, match="read-only"):
+        own[0, 0] = 1
+    kernel[:], widths[:], bounds[:] = np.nan, [3.0], [np.nan, 1.0]
+    for changed, expected in cores:
+        assert torch.equal(changed.scenes(streams(4)).lr, expected.scenes(streams(4)).lr)
+
+
 def test_degradation_kinds(make):
     widths = make(degradation={"widths": GAUSSIAN8}).scenes(streams(64)).width
     assert {round(width, 3) for width in widths.tolist()} == set(GAUSSIAN8)
