@@ -16,7 +16,7 @@ from torch import Tensor
 from blindsr_env import images as photos
 from blindsr_env import sharing
 from blindsr_env.actions import checked
-from blindsr_env.degradation import blur, degrade, downsample, quantize
+from blindsr_env.degradation import degrade
 from blindsr_env.kernels import check_width, gaussian, gaussian_profile, least_side
 from blindsr_env.patch import PatchSize, scaled, sides
 from blindsr_env.scenes import Degradation, Draw, Scenes, SceneSampler
@@ -217,11 +217,7 @@ class BlindSRCore(Scorer):
         """Make scenes of photos `(N, 3, H, W)` uint8; without kernels, `(N, 21, 21)` float64, isotropic of `width`."""
         filters = gaussian_profile(width) if kernel is None else kernel
         kernel = gaussian(width) if kernel is None else kernel
-        if noise is None:
-            lr = degrade(hr.float().div_(255), filters.float(), self.scale)  # (N, 3, h, w)
-        else:
-            lr = quantize(downsample(blur(hr.float() / 255, filters.float()), self.scale) + noise)
-        seen = _levels(lr)
+        seen = _levels(degrade(hr.float().div_(255), filters.float(), self.scale, noise))  # (N, h, w, 3)
         code = self.codec.encode(kernel)
         (scores,) = self._call(self._score_code, seen, hr, code)
         true_action = self.actions.of(code, width)

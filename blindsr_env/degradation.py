@@ -74,13 +74,14 @@ def quantize(x: Tensor) -> Tensor:
     return (x.float() * 255).add_(0.5).floor_().clamp_(0, 255).div_(255)
 
 
-def degrade(hr: Tensor, kernel: Tensor, s: int) -> Tensor:
-    """Blur, shrink and round (paper, Eq. 1).
+def degrade(hr: Tensor, kernel: Tensor, s: int, noise: Tensor | None = None) -> Tensor:
+    """Blur, shrink, add noise if there is any, and round (paper, Eq. 1).
 
     Args:
         hr: photos `(N, C, H, W)` in [0, 1], floating point.
         kernel: as in `blur`; profiles are the fast way.
         s: scale.
+        noise: `(N, C, ceil(H / s), ceil(W / s))`, in units of the pictures' [0, 1].
 
     Returns:
         LR `(N, C, ceil(H / s), ceil(W / s))`: 8-bit levels as float32 in [0, 1].
@@ -90,12 +91,14 @@ def degrade(hr: Tensor, kernel: Tensor, s: int) -> Tensor:
     """
     kernel = _check(hr, kernel)
     if kernel.ndim == 3:
-        return quantize(downsample(blur(hr, kernel), s))
-    height, width = hr.shape[-2:]
-    with exact(hr.device):
-        rows = _blur_matrix(kernel, resize_matrix(height, s, hr.device, hr.dtype))
-        columns = rows if height == width else _blur_matrix(kernel, resize_matrix(width, s, hr.device, hr.dtype))
-        return quantize(_both_sides(rows, hr, columns))
+        lr = downsample(blur(hr, kernel), s)
+    else:
+        height, width = hr.shape[-2:]
+        with exact(hr.device):
+            rows = _blur_matrix(kernel, resize_matrix(height, s, hr.device, hr.dtype))
+            columns = rows if height == width else _blur_matrix(kernel, resize_matrix(width, s, hr.device, hr.dtype))
+            lr = _both_sides(rows, hr, columns)
+    return quantize(lr if noise is None else lr + noise)
 
 
 @lru_cache(maxsize=256)

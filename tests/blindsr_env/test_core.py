@@ -17,7 +17,7 @@ import torch
 import generators
 from blindsr_env import metrics, recording, sharing
 from blindsr_env.core import BROKEN_REWARD, BlindSRCore
-from blindsr_env.degradation import degrade
+from blindsr_env.degradation import blur, degrade, downsample, quantize
 from blindsr_env.images import ImageError, write
 from blindsr_env.kernels import GAUSSIAN8, anisotropic, gaussian
 from blindsr_env.recording import KEPT, Recordings
@@ -290,6 +290,21 @@ def test_a_degradation_is_the_same_whatever_becomes_of_what_it_was_made_from(mak
     kernel[:], widths[:], bounds[:] = np.nan, [3.0], [np.nan, 1.0]
     for changed, expected in cores:
         assert torch.equal(changed.scenes(streams(4)).lr, expected.scenes(streams(4)).lr)
+
+
+@pytest.mark.parametrize("kind", ["isotropic", "anisotropic"])
+def test_noisy_scenes_are_those_of_eq_1_spelt_out(make, kind, monkeypatch):
+    """Up to the rounding of floats, which rarely moves a pixel by a level: blur and downsampling may be one product."""
+    seen = {}
+
+    def spied(hr, kernel, s, noise):
+        seen["expected"] = quantize(downsample(blur(hr, kernel), s) + noise)
+        return degrade(hr, kernel, s, noise)
+
+    monkeypatch.setattr("blindsr_env.core.degrade", spied)
+    scenes = make(degradation={"kind": kind, "noise": 5.0}).scenes(streams(8))
+    difference = (scenes.lr.permute(0, 3, 1, 2) / 255 - seen["expected"]).abs() * 255
+    assert difference.max() < 1.01 and (difference > 0.5).float().mean() < 1e-3
 
 
 def test_degradation_kinds(make):

@@ -221,6 +221,13 @@ def test_pictures_that_are_no_floats_or_no_batch_are_refused(function):
         function(torch.zeros(3, 32, 32))
 
 
+def test_noise_is_added_before_rounding():
+    x, noise = picture(2, 3, 32, 48), picture(2, 3, 8, 12, seed=2) / 8 - 1 / 16
+    for kernel in (gaussian(torch.tensor([1.3])), gaussian_profile(torch.tensor([1.3]))):
+        exactly = downsample(blur(x, kernel.double()), 4) + noise
+        assert (degrade(x, kernel, 4, noise) - exactly.clamp(0, 1)).abs().max() <= 0.5 / 255 + 1e-6
+
+
 def test_the_smallest_picture_is_blurred():
     x, width = picture(1, 1, 11, 11), torch.tensor([4.0], dtype=torch.float64)
     expected = ndimage.convolve(x[0, 0].numpy(), gaussian(width)[0].numpy(), mode="mirror")
