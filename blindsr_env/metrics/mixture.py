@@ -58,7 +58,7 @@ class Mixture:
             if names.count(name) > 1:
                 raise ValueError(f"the metric {name!r} is twice in the mixture: name it once with the sum of weights")
         self.parts = tuple((float(weight), metric) for weight, metric in parts)
-        self.name = "+".join(m.name if weight == 1 else f"{weight:g}*{m.name}" for weight, m in parts)
+        self.name = "+".join(m.name if weight == 1 else f"{_text(weight)}*{m.name}" for weight, m in self.parts)
         self.lower_is_better = parts[0][1].lower_is_better
         self.needs_reference = any(metric.needs_reference for _, metric in parts)
         self.min_size = max(metric.min_size for _, metric in parts)
@@ -71,6 +71,12 @@ class Mixture:
             sign = 1.0 if metric.lower_is_better == self.lower_is_better else -1.0
             scores.append(sign * weight * metric(*apart(metric, sr, hr if metric.needs_reference else None)).float())
         return torch.stack(scores).sum(0)
+
+
+def _text(weight: float) -> str:
+    """Write a weight as briefly as it can be read back."""
+    brief = f"{weight:g}"
+    return brief if float(brief) == weight else repr(weight)
 
 
 def terms(recipe: str | Recipe, known: Collection[str], prefixes: tuple[str, ...]) -> list[tuple[float, str]]:

@@ -81,6 +81,24 @@ def test_three_ways_to_write_one(recipe):
     assert mixture.name == "niqe+0.1*psnr"
 
 
+@pytest.mark.parametrize(
+    ("weight", "term"),
+    [
+        (0.2, "0.2*psnr"),
+        (1.0, "psnr"),
+        (2, "2*psnr"),
+        (1e6, "1e+06*psnr"),
+        (0.12345678, "0.12345678*psnr"),
+        (1 / 3, "0.3333333333333333*psnr"),
+        (1.0000001, "1.0000001*psnr"),
+    ],
+)
+def test_a_name_tells_the_whole_weight(weight, term):
+    mixture = metrics.get({"niqe": 1, "psnr": weight})
+    assert mixture.name == f"niqe+{term}"
+    assert [each for each, _ in metrics.get(mixture.name).parts] == [1.0, weight]
+
+
 def test_one_name_is_still_that_metric_itself():
     assert metrics.parts("niqe") == metrics.parts("3*niqe") == metrics.parts(metrics.get("niqe+psnr")) == []
     assert metrics.parts("niqe+0.1*psnr") == metrics.parts({"niqe": 1, "psnr": 2}) == ["niqe", "psnr"]
