@@ -28,6 +28,9 @@ FILL = 0.8
 FAMILY_SIZE = 10_000
 """Number of kernels that the PCA is fitted to."""
 
+DISTINCT = 1e-12
+"""Half-ranges over the largest that are no rounding noise; the isotropic Gaussians' last is 6e-7."""
+
 _TENSORS = ("mean", "basis", "mid", "half_range", "gain")
 
 
@@ -132,24 +135,32 @@ class KernelCodec:
         return cls(**tensors, width_range=(low, high))  # type: ignore[arg-type]
 
     @classmethod
-    def fit(cls, kernels: Tensor, width_range: tuple[float, float], t: int = CODE_LENGTH) -> KernelCodec:
+    def fit(cls, kernels: Tensor, width_range: tuple[float, float]) -> KernelCodec:
         """Fit the basis to a family of kernels by PCA (full SVD, float64).
 
         Args:
-            kernels: `(M, k, k)` float64, M above t.
+            kernels: `(M, k, k)` float64, M above 15.
             width_range: the family's widths, kept for the record.
-            t: number of coefficients.
+
+        Raises:
+            ValueError: another shape, or kernels that differ in fewer than 15 directions.
         """
+        if kernels.ndim != 3 or len(kernels) <= CODE_LENGTH:
+            raise ValueError(
+                f"a family must be (M, k, k), M above {CODE_LENGTH}, got {tuple(kernels.shape)}: add kernels"
+            )
         flat = kernels.flatten(1).to(torch.float64).cpu()
         mean = flat.mean(dim=0)
         # Of the kernels, not of their covariance: that would square the spectrum, whose end is at 1e-7.
-        basis = torch.linalg.svd(flat - mean, full_matrices=False).Vh[:t]  # (t, k^2)
+        basis = torch.linalg.svd(flat - mean, full_matrices=False).Vh[:CODE_LENGTH]  # (t, k^2)
         # An SVD's signs are arbitrary: let each coefficient grow from the first kernel to the last.
         coefficient = (flat - mean) @ basis.T  # (M, t)
         sign = torch.where(coefficient[-1] >= coefficient[0], 1.0, -1.0).to(torch.float64)
         basis, coefficient = basis * sign[:, None], coefficient * sign
         low, high = coefficient.amin(0), coefficient.amax(0)
         half_range = (high - low) / 2
+        if not (half_range > DISTINCT * half_range.max()).all():
+            raise ValueError(f"the kernels differ in fewer than {CODE_LENGTH} directions: take more that are not alike")
         gain = (half_range / (1e-3 * half_range.max())).clamp(max=1.0)
         return cls(mean, basis.contiguous(), (high + low) / 2, half_range, gain, width_range)
 

@@ -99,6 +99,20 @@ def test_other_kernel_sizes_are_refused(shape):
         KernelCodec.isotropic(4).encode(torch.zeros(shape))
 
 
+@pytest.mark.parametrize(
+    ("kernels", "told"),
+    [
+        (torch.rand(15, 21, 21), r"M above 15, got \(15, 21, 21\): add kernels"),
+        (torch.rand(40, 441), r"must be \(M, k, k\)"),
+        (torch.zeros(40, 21, 21), "differ in fewer than 15 directions"),
+        (gaussian(torch.tensor([1.0, 2.0, 3.0]).double()).repeat(20, 1, 1), "differ in fewer than 15 directions"),
+    ],
+)
+def test_families_without_fifteen_directions_are_refused(kernels, told):
+    with pytest.raises(ValueError, match=told):
+        KernelCodec.fit(kernels, (0.2, 4.0))
+
+
 def test_other_scales_are_refused():
     with pytest.raises(ValueError, match="scale must be one of"):
         KernelCodec.isotropic(8)
