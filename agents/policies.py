@@ -215,7 +215,8 @@ def generator_of(names: Iterable[str | os.PathLike[str]], device: torch.device |
         generator = learned.generator
         ships = generator in generators.names()
         if ships and learned.weights is not None:
-            ships = learned.weights == sharing.generator(generator, device, torch.float32).fingerprint
+            ours: Any = sharing.generator(generator, device, torch.float32)
+            ships = learned.weights == ours.fingerprint
         if not ships:
             raise ValueError(
                 f"{name} learned on {generator} of weights that do not ship: give that as --generator, "

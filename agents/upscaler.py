@@ -15,7 +15,7 @@ from agents.part import parted
 from blindsr_env import kernels, sharing
 from blindsr_env.core import BlindSRCore, dtype_of
 from blindsr_env.env import BlindSREnv
-from generators import memory
+from generators import Generator, memory
 from generators.tiles import OVERLAP
 
 BLIND = ("predictor", "mean-code")
@@ -59,7 +59,7 @@ class Upscaler:
     def __init__(
         self,
         policy: str | os.PathLike[str] | None = "predictor",
-        generator: str | os.PathLike[str] | torch.nn.Module | None = None,
+        generator: str | os.PathLike[str] | Generator | None = None,
         *,
         action: str = "code",
         tile: int | Literal["auto"] | None = "auto",

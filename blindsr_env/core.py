@@ -21,6 +21,7 @@ from blindsr_env.kernels import check_width, gaussian, gaussian_profile, least_s
 from blindsr_env.patch import PatchSize, scaled, sides
 from blindsr_env.scenes import Degradation, Draw, Scenes, SceneSampler
 from blindsr_env.scorer import MetricLike, Scorer
+from generators import Generator
 from generators.nearest import unknown
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -67,7 +68,7 @@ class BlindSRCore(Scorer):
         self,
         *,
         metric: MetricLike,
-        generator: str | os.PathLike[str] | torch.nn.Module | None,
+        generator: str | os.PathLike[str] | Generator | None,
         images: photos.Source,
         split: str,
         patch_size: PatchSize,

@@ -18,6 +18,7 @@ from blindsr_env.images import Source
 from blindsr_env.patch import PatchSize
 from blindsr_env.scenes import Scenes
 from blindsr_env.scorer import MetricLike
+from generators import Generator
 
 
 class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
@@ -129,7 +130,7 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
     def __init__(
         self,
         metric: MetricLike = "niqe",
-        generator: str | os.PathLike[str] | torch.nn.Module | None = None,
+        generator: str | os.PathLike[str] | Generator | None = None,
         images: Source = None,
         split: str = "train",
         patch_size: PatchSize = 64,

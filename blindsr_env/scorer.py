@@ -16,7 +16,7 @@ from blindsr_env.exact import exact
 from blindsr_env.metrics import Metric
 from blindsr_env.metrics.metric import apart
 from blindsr_env.recording import Function, Recordings
-from generators import AMNet, ByKernel, Wrapper
+from generators import AMNet, ByKernel, Generator, Wrapper
 from generators.compiled import compiling
 
 CLIMBING_ROWS = {"cpu": 8, "cuda": 32}
@@ -56,7 +56,7 @@ class Scorer:
     @torch.inference_mode(False)  # the caller's, whose tensors no gradient could pass later
     def __init__(
         self,
-        generator: Any,
+        generator: Generator,
         *,
         metric: MetricLike,
         report: Sequence[MetricLike],

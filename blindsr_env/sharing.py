@@ -17,7 +17,7 @@ from blindsr_env.patch import fits
 from blindsr_env.pool import PhotoPool
 from generators.compiled import Compiled
 from generators.entry_point import is_entry_point
-from generators.own import lacking
+from generators.generator import Generator, lacking
 from generators.self_ensemble import SelfEnsemble
 from generators.tiles import Tiled
 from generators.wrapper import Wrapper
@@ -33,11 +33,11 @@ def device_of(device: str | torch.device) -> torch.device:
 
 
 def generator(
-    source: str | os.PathLike[str] | torch.nn.Module | None,
+    source: str | os.PathLike[str] | Generator | None,
     device: torch.device | str,
     dtype: torch.dtype,
     compiled: bool = False,
-) -> Any:
+) -> Generator:
     """Return a frozen generator; a file, however it is named, is loaded, and compiled, once for each device and dtype.
 
     Raises:
@@ -46,13 +46,13 @@ def generator(
             or of another dtype.
     """
     device = device_of(device)
-    if isinstance(source, torch.nn.Module):
+    if source is not None and not isinstance(source, str | os.PathLike):
         module = _checked(source, device, dtype)
-        return Compiled(module) if compiled and not _is_compiled(module) else module  # type: ignore[arg-type]
+        return Compiled(module) if compiled and not _is_compiled(module) else module
     if is_entry_point(os.fspath(source or "")):
         # Made anew, since its weights may lie anywhere, and dropped again where an equal one is in use.
-        made = generators.load(source, device=device, dtype=dtype)
-        own = _own.setdefault((os.fspath(source or ""), device, made.fingerprint), made)
+        made: Any = generators.load(source, device=device, dtype=dtype)
+        own: Any = _own.setdefault((os.fspath(source or ""), device, made.fingerprint), made)
         return _fused(own) if compiled else own
     files = [file.resolve() for file in generators.files(source)]
     # What was written anew is another generator.
@@ -64,13 +64,13 @@ def generator(
 
 
 def wrapped(
-    source: str | os.PathLike[str] | torch.nn.Module | None,
+    source: str | os.PathLike[str] | Generator | None,
     tile: int | Literal["auto"] | None,
     self_ensemble: bool,
     device: torch.device | str,
     dtype: torch.dtype = torch.float32,
     compiled: bool = False,
-) -> Any:
+) -> Generator:
     """Return a shared generator, as `Tiled` with tiles of that side, LR pixels, as `SelfEnsemble`, as both or bare.
 
     `"auto"` is `Tiled`'s own choice of a side.
@@ -83,14 +83,14 @@ def wrapped(
     return each if tile is None else Tiled(each, None if tile == "auto" else tile)
 
 
-def _is_compiled(module: torch.nn.Module) -> bool:
+def _is_compiled(module: Any) -> bool:
     """Whether a generator is compiled, or one that it wraps."""
     while isinstance(module, Wrapper) and not isinstance(module, Compiled):
         module = module.generator
     return isinstance(module, Compiled)
 
 
-def _checked(module: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
+def _checked(module: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """Return a module that was handed in, as it is, once it is known to serve."""
     if lack := lacking(module):
         raise ValueError(lack)
@@ -113,16 +113,16 @@ _own: weakref.WeakValueDictionary[tuple[Any, ...], torch.nn.Module] = weakref.We
 
 @functools.lru_cache(maxsize=8)
 @torch.inference_mode(False)  # the first caller's, whose tensors no later one could follow backwards
-def _load_generator(name: str | Path, stamps: object, device: torch.device, dtype: torch.dtype) -> Any:
+def _load_generator(name: str | Path, stamps: object, device: torch.device, dtype: torch.dtype) -> Generator:
     return generators.load(name, device=device, dtype=dtype)
 
 
 @functools.lru_cache(maxsize=8)
-def _load_compiled(name: str | Path, stamps: object, device: torch.device, dtype: torch.dtype) -> Any:
+def _load_compiled(name: str | Path, stamps: object, device: torch.device, dtype: torch.dtype) -> Generator:
     return _fused(_load_generator(name, stamps, device, dtype))
 
 
-def _fused(module: Any) -> Any:
+def _fused(module: Any) -> Generator:
     """Compile a generator that was named.
 
     Raises:

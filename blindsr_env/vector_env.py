@@ -24,6 +24,7 @@ from blindsr_env.patch import PatchSize
 from blindsr_env.scenes import Scenes
 from blindsr_env.scorer import MetricLike
 from blindsr_env.streams import DAMAGED, Streams
+from generators import Generator
 
 
 class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
@@ -74,7 +75,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         self,
         num_envs: int = 1,
         metric: MetricLike = "niqe",
-        generator: str | os.PathLike[str] | torch.nn.Module | None = None,
+        generator: str | os.PathLike[str] | Generator | None = None,
         images: Source = None,
         split: str = "train",
         patch_size: PatchSize = 64,

@@ -20,7 +20,7 @@ from blindsr_env.kernels import gaussian
 from blindsr_env.pool import PhotoPool
 from blindsr_env.recording import Recordings
 from experiments.stopwatch import Contestant, count_flops
-from generators import AMNet, Architecture, KernelCodec
+from generators import AMNet, Architecture, Generator, KernelCodec
 from generators.entry_point import is_entry_point
 
 
@@ -104,7 +104,7 @@ def ways(device: torch.device, compiles: bool) -> dict[str, dict[str, bool]]:
     return graphs | fused if compiles else graphs
 
 
-def _forward(network: torch.nn.Module, lr: Tensor, action: Tensor, graphs: Recordings | None) -> Callable[[], Any]:
+def _forward(network: Generator, lr: Tensor, action: Tensor, graphs: Recordings | None) -> Callable[[], Any]:
     def forward(lr: Tensor, action: Tensor) -> tuple[Tensor]:
         return (network(lr, action),)
 

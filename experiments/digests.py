@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -60,7 +61,8 @@ def of_generator(source: str | None) -> str:
     if generators.is_checkpoint(source):
         return of_checkpoint(generators.find(source))
     if entry_point.is_entry_point(source or ""):
-        return str(generators.load(source).fingerprint)  # its weights may lie anywhere
+        loaded: Any = generators.load(source)  # its weights may lie anywhere
+        return str(loaded.fingerprint)
     parts = [of_file(file) for file in generators.files(source)]
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:DIGITS]
 

@@ -66,7 +66,7 @@ class PredictorTrainer(Trainer):
     network: networks.Actor
     ema: networks.Actor
 
-    def __init__(self, settings: TrainPredictor, generator: generators.AMNet | generators.ByKernel) -> None:
+    def __init__(self, settings: TrainPredictor, generator: generators.Generator) -> None:
         self.meaning = ActionMeaning.of_generator(generator)
         torch.manual_seed(settings.seed)  # torch's layers draw their first weights from the global generator
         device = pick_device(settings.device)

@@ -23,7 +23,7 @@ from experiments.ranks import Ranks
 from experiments.training_settings import TrainingSettings
 from experiments.validation import Validation
 from experiments.widths import default_widths
-from generators import AMNet, ByKernel, checkpoint
+from generators import Generator, checkpoint
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -92,7 +92,7 @@ class Trainer(ABC):
     def loss(self, hr: Tensor, lr: Tensor, kernel: Tensor) -> Tensor:
         """Give the batch's loss, a scalar with a gradient to the network."""
 
-    def validation(self, generator: AMNet | ByKernel) -> Validation | None:
+    def validation(self, generator: Generator) -> Validation | None:
         """Give the validation that the settings ask for, of this generator; None where they ask for none."""
         settings = self.settings
         if settings.validation is None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from blindsr_env import degradation, images, kernels, metrics
 from experiments.widths import default_widths
-from generators import AMNet, ByKernel
+from generators import Generator
 
 
 class Validation:
@@ -31,7 +31,7 @@ class Validation:
         self,
         folder: str,
         widths: tuple[float, ...] | None,
-        generator: AMNet | ByKernel,
+        generator: Generator,
         device: torch.device,
         setting: str = "validation_widths",
     ) -> None:
@@ -52,9 +52,7 @@ class Validation:
             self._scenes.append((hr, lr, kernels.gaussian(sigma)))
 
     @torch.inference_mode()
-    def __call__(
-        self, generator: AMNet | ByKernel, predictor: Callable[[Tensor], Tensor] | None = None
-    ) -> dict[str, float]:
+    def __call__(self, generator: Generator, predictor: Callable[[Tensor], Tensor] | None = None) -> dict[str, float]:
         """Give the mean PSNR (dB, Y, border s) over the photos, for each width.
 
         Args:

@@ -1,7 +1,7 @@
 """Generators: networks that turn (photo, kernel code) into a picture, and the code's language.
 
-`load` gives a trained, frozen one; `build` an untrained one; `names` lists what ships. `ByKernel` makes a generator of
-your own network for known blur; `peers` are published ones.
+`Generator` says what one is. `load` gives a trained, frozen one; `build` an untrained one; `names` lists what ships.
+`ByKernel` makes a generator of your own network for known blur; `peers` are published ones.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from generators.catalogue import DEFAULT_SCALE, build, files, find, is_checkpoin
 from generators.checkpoint import CheckpointError
 from generators.codec import KernelCodec
 from generators.compiled import Compiled
+from generators.generator import Generator
 from generators.self_ensemble import SelfEnsemble
 from generators.tiles import Tiled
 from generators.wrapper import Wrapper
@@ -24,6 +25,7 @@ __all__ = [
     "CheckpointError",
     "Compiled",
     "DEFAULT_SCALE",
+    "Generator",
     "KernelCodec",
     "SelfEnsemble",
     "Tiled",

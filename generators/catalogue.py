@@ -13,6 +13,7 @@ from generators import checkpoint, entry_point, own, peers, state_dict
 from generators.amnet import AMNet, Architecture
 from generators.checkpoint import CheckpointError
 from generators.codec import KernelCodec
+from generators.generator import Generator
 from generators.nearest import unknown
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -149,7 +150,7 @@ def load(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-) -> Any:
+) -> Generator:
     """Load a trained generator, frozen and in evaluation mode.
 
     Args:

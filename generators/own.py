@@ -9,25 +9,12 @@ import torch
 from torch import nn
 
 from generators import entry_point, state_dict
+from generators.generator import Generator, lacking
 from generators.wrapper import Wrapper
-
-ATTRIBUTES = ("scale", "codec", "name", "render")
-"""What environments use of a generator, beside calling it."""
-
-
-def lacking(generator: nn.Module) -> str:
-    """Say what a module lacks of a generator, in words; "" where it is one."""
-    missing = [name for name in ATTRIBUTES if not hasattr(generator, name)]
-    if not missing:
-        return ""
-    return (
-        f"the generator {type(generator).__name__} lacks {', '.join(missing)}: give it {', '.join(ATTRIBUTES)}, as "
-        "generators.AMNet has them, or make it of a network for known blur by generators.ByKernel"
-    )
 
 
 @torch.inference_mode(False)  # the caller's, whose tensors no gradient could pass later
-def load(name: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+def load(name: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Generator:
     """Import a module, from the working directory too, and have its function make a generator; freeze it.
 
     Args:
@@ -59,4 +46,4 @@ def load(name: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = 
     if getattr(inner, "fingerprint", None) is None:  # other weights or another text are another network
         text = entry_point.text_of(name)
         inner.fingerprint = hashlib.sha256(text + state_dict.fingerprint(inner).encode()).hexdigest()[:12]
-    return made
+    return made  # type: ignore[return-value]  # it lacks nothing

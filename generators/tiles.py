@@ -8,8 +8,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from generators.amnet import AMNet
-from generators.by_kernel import ByKernel
+from generators.generator import Generator
 from generators.wrapper import Wrapper
 
 SIDE = 256
@@ -41,7 +40,7 @@ class Tiled(Wrapper):
         ValueError: a tile is not larger than two overlaps.
     """
 
-    def __init__(self, generator: AMNet | ByKernel | Wrapper, tile: int | None = None, overlap: int = OVERLAP) -> None:
+    def __init__(self, generator: Generator, tile: int | None = None, overlap: int = OVERLAP) -> None:
         super().__init__(generator)
         tile = SIDE // self.scale if tile is None else tile
         if overlap < 0 or tile <= 2 * overlap:

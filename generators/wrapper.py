@@ -7,9 +7,9 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from generators import inputs
-from generators.amnet import AMNet, Architecture
-from generators.by_kernel import ByKernel
+from generators.amnet import Architecture
 from generators.codec import KernelCodec
+from generators.generator import Generator
 
 
 class Wrapper(nn.Module):
@@ -22,7 +22,9 @@ class Wrapper(nn.Module):
         TypeError: the generator is a name: load it first.
     """
 
-    def __init__(self, generator: AMNet | ByKernel | Wrapper) -> None:
+    generator: Generator
+
+    def __init__(self, generator: Generator) -> None:
         super().__init__()
         if not isinstance(generator, nn.Module):
             raise TypeError(f"{type(self).__name__} takes a generator, not {generator!r}: give generators.load(NAME)")
@@ -47,12 +49,12 @@ class Wrapper(nn.Module):
     @property
     def architecture(self) -> Architecture:
         """The generator's."""
-        return self.generator.architecture  # type: ignore[return-value]  # one of a ByKernel is an AttributeError
+        return self.generator.architecture  # type: ignore[attr-defined]  # one of a ByKernel is an AttributeError
 
     @property
     def fingerprint(self) -> str | None:
         """The generator's."""
-        return self.generator.fingerprint
+        return getattr(self.generator, "fingerprint", None)  # which modules of your own need not have
 
     def forward(self, lr: Tensor, action: Tensor) -> Tensor:
         """Render photos for actions; see `AMNet.forward`."""

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 import generators
 from generators import CheckpointError, checkpoint, state_dict
+from generators.generator import ATTRIBUTES, lacking
 from generators.state_dict import fingerprint
 
 README = Path(__file__).parents[2] / "README.md"
@@ -19,6 +20,21 @@ README = Path(__file__).parents[2] / "README.md"
 def lr_and_action():
     rng = torch.Generator().manual_seed(0)
     return torch.rand(2, 3, 6, 7, generator=rng), torch.rand(2, 15, generator=rng) * 2 - 1
+
+
+def test_what_is_exported_as_a_generator_lacks_nothing_of_one(tiny_generator):
+    network = torch.nn.Identity()
+    for each in (
+        tiny_generator,
+        generators.ByKernel(network, "mine"),
+        generators.Tiled(tiny_generator),
+        generators.SelfEnsemble(tiny_generator),
+        generators.Compiled(tiny_generator),
+    ):
+        assert lacking(each) == "" and each.scale == 4 and callable(each.render)
+    assert ATTRIBUTES == ("scale", "codec", "name", "render") and set(ATTRIBUTES) < set(dir(generators.Generator))
+    network.scale, network.name = 4, "bare"
+    assert lacking(network).startswith("the generator Identity lacks codec, render: give it scale, codec, name, render")
 
 
 def test_round_trip(tiny_generator, tmp_path):
