@@ -73,13 +73,13 @@ class Scorer:
         if isinstance(report, str) or not isinstance(report, Iterable):
             right = [report] if isinstance(report, str) else []
             raise TypeError(f"report must be a list of metrics, got {report!r}: write {right}")
-        self.metric = metrics.get(metric, scale=self.scale)
+        self.metric = metrics.get(metric, scale=self.scale, device=device)
         if gradient and not metrics.differentiable(self.metric):
             raise ValueError(
                 f"the metric {self.metric.name!r} has no gradient: leave gradient=True out, or, if its call can be "
                 "followed backwards, set differentiable = True on it"
             )
-        self.report = tuple(metrics.get(name, scale=self.scale) for name in report)
+        self.report = tuple(metrics.get(name, scale=self.scale, device=device) for name in report)
         named = [m.name for m in self.metrics]
         for name in named:
             if named.count(name) > 1:

@@ -17,9 +17,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 
+from blindsr_env.metrics import lpips
 from blindsr_env.metrics.fidelity import Psnr, Ssim
 from blindsr_env.metrics.grid import Grid
 from blindsr_env.metrics.iqa import Iqa
@@ -86,7 +90,7 @@ def register(name: str, factory: Factory) -> None:
     _factories[name] = factory
 
 
-def get(metric: str | Metric | Recipe, *, scale: int = 4) -> Metric:
+def get(metric: str | Metric | Recipe, *, scale: int = 4, device: torch.device | None = None) -> Metric:
     """Make the metric of this name, or return the given callable itself once its attributes are checked.
 
     Args:
@@ -94,6 +98,8 @@ def get(metric: str | Metric | Recipe, *, scale: int = 4) -> Metric:
             attributes of `Metric`; or a mixture: `"niqe+0.1*psnr"`, `["niqe", "0.1*psnr"]` or
             `{"niqe": 1, "psnr": 0.1}`.
         scale: of super-resolution: the border of `psnr` and `ssim`, the period of `grid`.
+        device: of the pictures, as they tell it. Where it is given, a network of `lpips@` and `pyiqa:` that is in use
+            there already is shared with its users, and must not be changed or moved.
 
     Raises:
         ValueError: unknown name (the nearest ones are listed), a mixture that is none, a scale below 1, or LPIPS
@@ -112,8 +118,8 @@ def get(metric: str | Metric | Recipe, *, scale: int = 4) -> Metric:
     mixed = terms(metric, _factories, PREFIXES)
     try:
         if isinstance(metric, str) and (metric in _factories or mixed == [(1.0, metric)]):
-            return _named(metric, scale)
-        return Mixture([(weight, _named(name, scale)) for weight, name in mixed])
+            return _named(metric, scale, device)
+        return Mixture([(weight, _named(name, scale, device)) for weight, name in mixed])
     except UnknownMetricError as error:
         meant = not isinstance(metric, str) or set("+-*") & set(metric)  # a mixture, however it is written
         raise UnknownMetricError(f"{error} ({HINT})" if meant else str(error)) from None
@@ -136,16 +142,34 @@ class UnknownMetricError(ValueError):
     """No metric has this name."""
 
 
-def _named(metric: str, scale: int) -> Metric:
-    """Make the metric of one name."""
+def _named(metric: str, scale: int, device: torch.device | None) -> Metric:
+    """Make the metric of one name, or give the one that is shared."""
     if metric.startswith(_PYIQA):
         name, _, weights = metric.removeprefix(_PYIQA).partition("@")
-        return Iqa(name, os.path.expanduser(weights) or None)  # which no shell does behind an @
+        weights = os.path.expanduser(weights)  # which no shell does behind an @
+        return _shared(lambda: Iqa(name, weights or None), metric, [Path(weights)] if weights else [], device)
     if metric.startswith(_LPIPS):
-        return Lpips(os.path.expanduser(metric.removeprefix(_LPIPS)))
+        folder = os.path.expanduser(metric.removeprefix(_LPIPS))
+        return _shared(lambda: Lpips(folder), _LPIPS, lpips.places(folder), device)
     if metric not in _factories:
         raise UnknownMetricError(unknown("metric", metric, [*names(), FORM, f"{_PYIQA}NAME"]))
     return _checked(_factories[metric](scale))
+
+
+_networks: WeakValueDictionary[tuple[Any, ...], Metric] = WeakValueDictionary()
+
+
+def _shared(make: Callable[[], Metric], name: str, files: Sequence[Path], device: torch.device | None) -> Metric:
+    """Give the network of these files that is in use on a device, or make one; always where no device is told."""
+    if device is None:
+        return make()
+    # What was written anew is another network.
+    states = [(file.resolve(), file.stat()) for file in files if file.is_file()]
+    key = (name, *((file, state.st_mtime_ns, state.st_size) for file, state in states), device)
+    shared = _networks.get(key)
+    if shared is None:
+        shared = _networks[key] = make()
+    return shared
 
 
 def _checked(metric: Metric) -> Metric:

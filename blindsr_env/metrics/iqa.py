@@ -55,13 +55,16 @@ class Iqa:
         self.lower_is_better = bool(entry.get("lower_better", False))
         self.needs_reference = entry["metric_mode"] == "FR"
         self.network = _load(name, weights)
+        self._device = torch.device("cpu")
 
     @torch.no_grad()
     def __call__(self, sr: Tensor, hr: Tensor | None = None) -> Tensor:
         """Score `sr`, `(N, 3, H, W)` in [0, 1], against `hr` if the metric needs it: `(N,)` float32."""
         check(self, sr, hr)
-        network = self.network.to(sr.device)
-        scores: Tensor = network(sr, hr) if self.needs_reference else network(sr)
+        if self._device != sr.device:
+            self.network.to(sr.device)
+            self._device = sr.device
+        scores: Tensor = self.network(sr, hr) if self.needs_reference else self.network(sr)
         return scores.reshape(-1).float()
 
 

@@ -80,11 +80,15 @@ def _unit(x: Tensor) -> Tensor:
     return x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + 1e-10)  # whose gradient at 0 is 0, not NaN
 
 
+def places(folder: str | os.PathLike[str], names: tuple[str, ...] = (FEATURES, LINEAR)) -> list[Path]:
+    """List the files of a folder that weights of these names may lie in, whether they are there or not."""
+    return [Path(folder) / f"{name}{suffix}" for name in names for suffix in state_dict.SUFFIXES]
+
+
 def _find(folder: Path) -> tuple[Path, Path]:
     found = []
     for name in (FEATURES, LINEAR):
-        paths = [folder / f"{name}{suffix}" for suffix in state_dict.SUFFIXES]
-        found += [path for path in paths if path.is_file()][:1]
+        found += [path for path in places(folder, (name,)) if path.is_file()][:1]
     if len(found) < 2:
         raise ValueError(
             f"lpips needs {FEATURES}.safetensors and {LINEAR}.safetensors (or .pth), which the package does not ship, "

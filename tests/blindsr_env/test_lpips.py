@@ -1,12 +1,16 @@
 """LPIPS: against documented values where the public weights are at hand, else against a plain re-computation."""
 
+import copy
 import os
+import pickle
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import blindsr_env  # noqa: F401  registers the environment
 from blindsr_env import metrics
 from blindsr_env.metrics import squeezenet
 from blindsr_env.metrics.lpips import Lpips, _unit
@@ -131,6 +135,26 @@ def test_contract(folder, pictures):
         metric.network(sr[..., :small, : small - 1])  # the minimum is the network's own
     with pytest.raises(ValueError, match="compares with a reference"):
         metric(sr)
+
+
+def test_environments_of_a_device_share_one_network(folder, tmp_path):
+    made_up(tmp_path)
+    cpu = torch.device("cpu")
+    first = metrics.get(f"lpips@{tmp_path}", device=cpu)
+    assert metrics.get(f"lpips@{tmp_path}/../{tmp_path.name}", device=cpu) is first
+    mixed = metrics.get(f"psnr+0.5*lpips@{tmp_path}", device=cpu)
+    assert mixed.parts[1][1] is first
+    assert metrics.get(f"lpips@{tmp_path}", device=torch.device("meta")) is not first
+    assert metrics.get(f"lpips@{folder}", device=cpu) is not first, "other weights"
+    assert metrics.get(f"lpips@{tmp_path}") is not first, "one's own"
+    for copied in (copy.deepcopy(first), pickle.loads(pickle.dumps(first))):
+        assert copied.network is not first.network
+    made_up(tmp_path, seed=1)
+    os.utime(tmp_path / "squeezenet1_1.safetensors", ns=(1, 1))
+    assert metrics.get(f"lpips@{tmp_path}", device=cpu) is not first, "weights that were written anew"
+    settings = {"metric": f"lpips@{folder}", "generator": "amnet_s", "patch_size": 24}
+    one, two = (gymnasium.make("BlindSR-v0", **settings).unwrapped.core for _ in range(2))
+    assert one.metric is two.metric
 
 
 def test_it_has_a_gradient(folder, pictures):

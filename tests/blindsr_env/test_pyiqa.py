@@ -78,14 +78,27 @@ def test_shape_dtype_and_gradient(fake, pictures):
         assert score.shape == (n,) and score.dtype == torch.float32 and not score.requires_grad
 
 
+def test_the_network_moves_only_where_the_device_is_another(fake, pictures, monkeypatch):
+    metric, moves = metrics.get("pyiqa:niqe", device=torch.device("cpu")), []
+    assert metrics.get("pyiqa:niqe", device=torch.device("cpu")) is metric
+    assert metrics.get("pyiqa:plain", device=torch.device("cpu")) is not metric
+    monkeypatch.setattr(metric.network, "to", moves.append)
+    for device in ("cpu", "cpu", "meta", "meta", "cpu"):
+        metric(pictures[0].to(device))
+    assert moves == [torch.device("meta"), torch.device("cpu")]
+
+
 def test_local_weights(fake, tmp_path):
     weights = tmp_path / "musiq@home.pth"
     weights.touch()
     metric = metrics.get(f"pyiqa:musiq@{weights}")
     assert metric.name == "pyiqa:musiq@musiq@home"
     assert metric.network.options == {"pretrained_model_path": str(weights)}
-    with pytest.raises(FileNotFoundError, match=r"pyiqa:musiq: no weights file '.*nowhere.pth'"):
-        metrics.get("pyiqa:musiq@nowhere.pth")
+    shared = metrics.get("pyiqa:lpips", device=torch.device("cpu"))
+    for name, device in (("musiq", None), ("lpips", torch.device("cpu"))):
+        with pytest.raises(FileNotFoundError, match=rf"pyiqa:{name}: no weights file '.*nowhere.pth'"):
+            metrics.get(f"pyiqa:{name}@nowhere.pth", device=device)
+    assert metrics.get("pyiqa:lpips", device=torch.device("cpu")) is shared
     with pytest.raises(ValueError, match=r"pyiqa:plain cannot use the weights .*unexpected keyword"):
         metrics.get(f"pyiqa:plain@{weights}")
 
