@@ -1,4 +1,4 @@
-"""Blur kernels of the world: anisotropic Gaussians against plain sums, and the widths that results are reported on."""
+"""Blur kernels of the world: anisotropic Gaussians against plain sums."""
 
 import math
 
@@ -50,7 +50,3 @@ def test_impossible_widths_are_refused(width):
         for given in (width, torch.tensor([1.0, width, 2.0])):
             with pytest.raises(ValueError, match=f"width must be a finite number above 0, in HR pixels, got {width:g}"):
                 function(given)
-
-
-def test_gaussian8():
-    assert kernels.GAUSSIAN8 == tuple(round(1.8 + 0.2 * i, 1) for i in range(8))

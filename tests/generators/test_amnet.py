@@ -237,8 +237,8 @@ def test_an_unknown_architecture_lists_the_nearest():
 
 
 @pytest.mark.gpu
-def test_the_gpu_gives_the_cpus_picture(tiny_checkpoint, tiny_generator):
-    torch.backends.cudnn.allow_tf32 = False
+def test_the_gpu_gives_the_cpus_picture(tiny_checkpoint, tiny_generator, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     lr, action = photos(2, 16, 16), actions(2)
     sr = generators.load(tiny_checkpoint, device="cuda")(lr.cuda(), action.cuda())
     assert (sr.cpu() - tiny_generator(lr, action)).abs().max() < 1e-4

@@ -143,6 +143,6 @@ def test_few_tiles_are_rendered_at_once(tiny_generator, monkeypatch):
     """However many photos there are: memory is bounded."""
     monkeypatch.setattr("generators.tiles.AT_ONCE", 4)
     tiled, sizes = Tiled(tiny_generator, 16, 4), []
-    tiny_generator.head.register_forward_hook(lambda layer, inputs, _: sizes.append(len(inputs[0])))
-    tiled(photos(40, 28, count=2), codes(2))
+    with tiny_generator.head.register_forward_hook(lambda layer, inputs, _: sizes.append(len(inputs[0]))):
+        tiled(photos(40, 28, count=2), codes(2))
     assert sum(sizes) == 2 * 3 * 2 and max(sizes) == 4
