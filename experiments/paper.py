@@ -27,10 +27,7 @@ AMGAN_RL_NIQE_GAIN: dict[str, float] = {"Set5": 0.226, "Set14": 0.370, "BSD100":
 """NIQE of AMGAN with the true code less that of AMGAN-RL, mean over the widths of `AMNET_PSNR`."""
 
 AMNET_RL_GAUSSIAN8_PSNR: dict[str, float] = {"Set5": 32.27}
-"""AMNet-RL, blind, mean over the widths of Gaussian8."""
-
-GAUSSIAN8: tuple[float, ...] = (1.8, 2.0, 2.2, 2.4, 2.6, 2.8, 3.0, 3.2)
-"""The widths of the blind comparison."""
+"""AMNet-RL, blind, mean over the widths `kernels.GAUSSIAN8`."""
 
 ADAIN_WIDTH = 1.8
 """Kernel width of Table 4, AdaIN against AMLayer."""

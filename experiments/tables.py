@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from blindsr_env.kernels import GAUSSIAN8
 from experiments import findings, labels, offsets, paper
 from experiments.intervals import Interval
 from experiments.ranking import ranked
@@ -211,7 +212,7 @@ def gaussian8(results: list[Result]) -> str:
     """Lay out PSNR on Gaussian8, blind and with the true code, beside the paper's AMNet-RL."""
     rows, published = [], set()
     for sheet in of_the_paper(results):
-        if sheet.widths != paper.GAUSSIAN8 or "psnr" not in sheet.policies["true-code"]:
+        if sheet.widths != GAUSSIAN8 or "psnr" not in sheet.policies["true-code"]:
             continue
         theirs = paper.AMNET_RL_GAUSSIAN8_PSNR.get(sheet.set)
         if theirs is not None and sheet.set not in published:

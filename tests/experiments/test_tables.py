@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from blindsr_env.kernels import GAUSSIAN8
 from experiments import cli, paper
 from experiments.intervals import Interval
 from experiments.tables import Tables, tables
@@ -295,7 +296,7 @@ def test_recipes_stand_for_their_seeds(make):
 
 def test_gaussian8(make):
     blind = {"psnr": entry([31.0] * 8, -1.0)}
-    rows = make(g8=sheet("Set5", "amnet", [32.0] * 8, paper.GAUSSIAN8, predictor=blind))["gaussian8"]
+    rows = make(g8=sheet("Set5", "amnet", [32.0] * 8, GAUSSIAN8, predictor=blind))["gaussian8"]
     check_layout(rows)
     assert rows[2][2:4] == ["AMNet-RL", "32.27"]
     assert rows[3][2:] == ["true-code", "32.00", "", "-0.27"]
