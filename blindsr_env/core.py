@@ -60,6 +60,7 @@ class BlindSRCore(Scorer):
         compile: whether the generator is compiled.
 
     Raises:
+        TypeError: as `BlindSREnv`.
         ValueError: unknown names (with the nearest ones), sizes that do not fit, a device that is not there; a gradient
             is asked for of a metric that has none.
     """

@@ -119,6 +119,8 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         render_mode: None, `"rgb_array"` or `"human"` (a window).
 
     Raises:
+        TypeError: `metric`, `generator`, `images` or `degradation` is of a kind that the argument does not take, or
+            `report` is no list.
         ValueError: unknown names (the nearest ones are listed); a patch too small for the metric; photos all too small;
             a gradient asked for of a metric that has none.
 

@@ -1,4 +1,4 @@
-"""What the environments of one process share: frozen generators and photos, once on each device."""
+"""What environments of one process share on each device: frozen generators, and photos, once for each size of crop."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def generator(
     """Return a frozen generator; a file, however it is named, is loaded, and compiled, once for each device and dtype.
 
     Raises:
-        TypeError: a module to compile is no AMNet.
+        TypeError: a module to compile is no AMNet; or the source is neither a name, a path nor a module.
         ValueError: unknown name, unreadable file, or a module that is no generator, is in training mode, is elsewhere
             or of another dtype.
     """
@@ -94,6 +94,8 @@ def _is_compiled(module: Any) -> bool:
 
 def _checked(module: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """Return a module that was handed in, as it is, once it is known to serve."""
+    if not isinstance(module, torch.nn.Module):
+        raise TypeError(f"generator must be a name, a path or a torch module, got {type(module).__name__}")
     if lack := lacking(module):
         raise ValueError(lack)
     if any(part.training for part in module.modules()):
@@ -141,6 +143,8 @@ _pools: weakref.WeakValueDictionary[tuple[Any, ...], PhotoPool] = weakref.WeakVa
 
 def pool(source: photos.Source, split: str, device: torch.device, crop: tuple[int, int]) -> PhotoPool:
     """Return photos on the device; environments that live at the same time share those of one folder or split.
+
+    With crops of another size they share none, since a pool leaves out the photos that hold no crop.
 
     Raises:
         ImageError: no photo there, or none as large as a crop.

@@ -66,6 +66,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
         render_mode: None, `"rgb_array"` or `"human"` (a window with the first rows).
 
     Raises:
+        TypeError: as `BlindSREnv`.
         ValueError: as `BlindSREnv`, and sizes that do not divide.
     """
 

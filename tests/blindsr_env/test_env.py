@@ -221,6 +221,21 @@ def test_make_reports_wrong_arguments(tiny_checkpoint):
         BlindSREnv(render_mode="rgb")
 
 
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ({"report": "grid"}, "report must be a list of metrics, got 'grid'"),
+        ({"degradation": 3}, "degradation must be a name, a dict or a Degradation, got int"),
+        ({"images": 3}, "images must be None, a folder, a file or a list of arrays, got int"),
+        ({"metric": 3}, "a metric is a name or a callable object, got 3"),
+        ({"generator": 3}, "generator must be a name, a path or a torch module, got int"),
+    ],
+)
+def test_arguments_of_another_kind_are_type_errors(tiny_checkpoint, argument, told):
+    with pytest.raises(TypeError, match=f"^{told}"):
+        BlindSREnv(**{"metric": "psnr", "generator": tiny_checkpoint} | argument)
+
+
 IMPORT = """
 import sys
 import torch, gymnasium
