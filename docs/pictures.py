@@ -1,4 +1,4 @@
-"""Draws overview.png and generators.png of this folder: `python docs/pictures.py`."""
+"""Draws overview.png, generators.png and price.png of this folder: `python docs/pictures.py`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 import agents
 from blindsr_env import degradation, images, kernels, metrics
 from blindsr_env.env import BlindSREnv
+from experiments.charts import Plot, plot
 from generators.atomic import atomic_write
 
 FOLDER = Path(__file__).parent
@@ -149,6 +150,14 @@ def generators() -> None:
     save(figure, "generators.png")
 
 
+def price() -> None:
+    """Draw what agents on amgan gain in NIQE on BSD100 against what that costs in PSNR."""
+    shown = ("predictor", "amgan_rl*", "*, 24000 renders", "*, 16000 renders")
+    chosen = {"set": "BSD100", "generator": "amgan", "action": "code", "policies": shown}
+    plot(Plot(results=str(FOLDER.parent / "experiments/results"), output=str(FOLDER), charts=("price",), **chosen))
+
+
 if __name__ == "__main__":
     overview()
     generators()
+    price()

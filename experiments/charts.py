@@ -118,7 +118,6 @@ def true_code(results: list[Result], settings: Plot) -> Any:
 
 def price(results: list[Result], settings: Plot) -> Any:
     """NIQE gain against PSNR change, both over the true code: a panel per set and widths, a point per policy."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.lines import Line2D
 
     by_set: dict[str, list[Sheet]] = {}
@@ -128,11 +127,10 @@ def price(results: list[Result], settings: Plot) -> Any:
     points = {title: every for title, found in by_set.items() if (every := prices.points(found))}
     if not points:
         return None
-    direct = len(points) == 1 and all(len(each) <= prices.DIRECT for each in points.values())
     figure, panels = _panels(len(points), side=1.3 * SIDE)
     looks: prices.Looks = {}
     for axes, (title, every) in zip(panels, points.items(), strict=True):
-        prices.draw(axes, title, every, looks, direct)
+        prices.draw(axes, title, every, looks)
     about = {
         "several seeds; bars: 95% interval over seeds and photos": {"marker": "o", "ls": ""},
         "one agent, a single seed; bars: 95% interval over photos alone": {
@@ -143,16 +141,7 @@ def price(results: list[Result], settings: Plot) -> Any:
         "shares of the way from the prediction to what an agent chooses": {"ls": "-"},
     }
     handles = {label: Line2D([], [], color="0.35", **look) for label, look in about.items()}  # type: ignore[arg-type]
-    every_handle = {**_named(panels), **handles}
-    if direct:
-        figure.set_figwidth(800 / figure.dpi)
-        figure.legend(every_handle.values(), every_handle.keys(), fontsize=7.5, loc="outside lower center")
-        FigureCanvasAgg(figure)
-        figure.draw_without_rendering()  # fixes the layout, so that labels know where points lie
-        ((axes, every),) = zip(panels, points.values(), strict=True)
-        prices.label(axes, every, looks)
-    else:
-        _legend_beside(figure, every_handle)
+    _legend_beside(figure, {**_named(panels), **handles})
     return figure
 
 
