@@ -51,14 +51,14 @@ def test_shipped_predictors_speak_their_scales_language_and_have_cards(scale, pa
     card = path.with_suffix(".md").read_text()
     parameters = sum(parameter.numel() for parameter in network.parameters())
     assert card.startswith(f"# {path.stem}\n") and f"{parameters:,}" in card
-    assert all(word in card for word in ("| licence", "| training", "device", "Limits:"))
+    assert all(word in card for word in ("**Licence**", "| training", "device", "Limits:"))
     assert f"(agents/weights/{path.stem}.md)" in README.read_text()
 
 
 def test_what_was_trained_without_research_only_photos_brings_no_predictor_that_was():
     for name in generators.names():
         cards = [generators.find(name), shipped_predictor_file(generators.load(name))]
-        free = ["| Apache-2.0" in path.with_suffix(".md").read_text() for path in cards]
+        free = ["**Licence**: Apache-2.0" in path.with_suffix(".md").read_text() for path in cards]
         assert free[0] == free[1] == (name in ("amnet_s_open", "amnet_s_x2")), name
 
 

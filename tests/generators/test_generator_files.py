@@ -122,7 +122,7 @@ def test_shipped_generators_load_by_name_and_have_cards():
         card = path.with_suffix(".md").read_text()
         parameters = sum(parameter.numel() for parameter in network.parameters())
         assert card.startswith(f"# {name}\n") and f"{parameters:,} parameters" in " ".join(card.split())
-        assert all(word in card for word in ("| licence", "| training", "device", "Limits:"))
+        assert all(word in card for word in ("**Licence**", "| training", "device", "Limits:"))
         assert ("research use" in card) == ("BSDS500's" in card), "what was trained on BSDS500 is for research"
         assert "HACK" not in card and "TABLE" not in card, "a figure is still to be filled in"
         assert f"({path.relative_to(README.parent).with_suffix('.md')})" in README.read_text()
