@@ -20,7 +20,7 @@ from blindsr_env.env import BlindSREnv
 from experiments import digests, labels, recipes
 from experiments.counts import check_seed
 from experiments.devices import pick_device
-from experiments.held_out import check_common, check_size
+from experiments.held_out import check_common, check_size, for_whole_photos
 from experiments.intervals import Interval
 from experiments.results_file import ResultsFile
 from experiments.scoring import differences, scored, zeta_of
@@ -242,11 +242,10 @@ def _ways(settings: Evaluate) -> list[_Way]:
     """Load each generator, for each way of rendering."""
     device = pick_device(settings.device)
     first, *others = settings.metrics
-    # The core's own photos are not looked at: it brings generator, metrics and action space together.
     common: dict[str, Any] = {"metric": first, "report": others, "action": settings.action, "device": device}
     ways = list(product(settings.tiles, settings.self_ensemble))
     envs = [
-        [BlindSREnv(generator=sharing.wrapped(source, *way, device), split="test", **common) for way in ways]
+        [for_whole_photos(generator=sharing.wrapped(source, *way, device), **common) for way in ways]
         for source in settings.sources
     ]
     check_common([env.core for own in envs for env in own], drawn=False)

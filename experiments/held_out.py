@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from agents.policies import Policy
-from blindsr_env import images, metrics
+from blindsr_env import images, metrics, sharing
 from blindsr_env.core import BlindSRCore
 from blindsr_env.env import BlindSREnv
 from blindsr_env.images import ImageError
@@ -31,6 +31,9 @@ SEED = 2021
 
 ROWS = 16
 """Crops rendered at once."""
+
+LARGEST_SCALE = 8
+"""Of networks that are evaluated on whole photos."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +101,21 @@ def _further(report: Sequence[str], metric: MetricLike) -> list[str]:
     plain = isinstance(metric, str) and "*" not in metric
     own = metric if plain else metrics.get(metric).name
     return [name for name in dict.fromkeys(report) if name != own]
+
+
+def for_whole_photos(*, metric: MetricLike, report: Sequence[MetricLike] = (), **environment: Any) -> BlindSREnv:
+    """Make an environment that `whole_photo` makes scenes for: none are drawn from photos of its own.
+
+    Args:
+        metric: M of the reward.
+        report: further metrics. None is refused for the size of patches, which there are none of.
+        environment: generator, action, device, dtype, ...; where photos and patches are named, they are passed over.
+    """
+    device = sharing.device_of(environment.get("device", "cpu"))
+    known = [metrics.get(each, device=device) for each in (metric, *report)]  # kept: the environment shares networks
+    side = max(64, *(each.min_size for each in known))
+    blank = {"images": [np.zeros((LARGEST_SCALE * side, LARGEST_SCALE * side, 3), np.uint8)], "patch_size": side}
+    return BlindSREnv(metric=metric, report=report, **{**environment, **blank})
 
 
 def whole_photo(core: BlindSRCore, photo: images.Photo, widths: Sequence[float], number: int = 0) -> Scenes:
@@ -178,12 +196,12 @@ class HeldOut:
             widths: HR pixels.
             metric: M of the reward.
             report: further metrics.
-            environment: further arguments of the environment, whose own photos are not used.
+            environment: further arguments of the environment, see `for_whole_photos`.
 
         Raises:
             ImageError: a photo is too small for a metric.
         """
-        env = BlindSREnv(metric=metric, report=_further(report, metric), **{**environment, "images": None})
+        env = for_whole_photos(metric=metric, report=_further(report, metric), **environment)
         with torch.inference_mode():
             parts = [
                 whole_photo(env.core, photo, widths, number)

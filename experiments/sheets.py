@@ -2,7 +2,7 @@
 
 A results file is JSON: `figures`, `config` (resolved, file names without folders), `identity` (digests of the files and
 photos that the config names, see `experiments.digests`), `environment` (versions; the processor, in files from before
-2026-11-28 its architecture alone), `seed`, `commit` (`+` where the source had changes). A run replaces the file of the
+2026-11-27 its architecture alone), `seed`, `commit` (`+` where the source had changes). A run replaces the file of the
 same config and identity, and takes another name beside others; files from before identities were kept are compared by
 their config alone. Files of a run that was cut short say `whole: false`.
 The figures are, by command:

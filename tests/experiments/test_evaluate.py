@@ -20,6 +20,7 @@ from blindsr_env import degradation, images, kernels, metrics
 from experiments import digests, results_file, scoring
 from experiments import evaluate as module
 from experiments.evaluate import Evaluate, evaluate, table, table_of_differences
+from experiments.held_out import HeldOut
 from experiments.results_file import vacant, write_results
 from experiments.scoring import _entry, _mean, differences
 from generators import SelfEnsemble, Tiled
@@ -164,6 +165,26 @@ def test_a_folder_called_as_a_built_in_policy_is_not_taken_for_it(folder, tiny_c
     alone = evaluate(Evaluate(policies=("predictor",), output=None, device="cpu", **common))["policies"]
     assert found["true-code"] == alone["true-code"] and found["predictor"] == alone["predictor"]
     assert found["runs/true-code"]["psnr"]["scores"] == found["runs/predictor"]["psnr"]["scores"]
+
+
+def test_a_metric_of_large_pictures_needs_large_photos_and_no_patches(tmp_path, photo, tiny_checkpoint, monkeypatch):
+    images.write(tmp_path / "photos" / "p.png", photo(304, 320, 0))
+    monkeypatch.setitem(metrics._factories, "wide", lambda scale: Wide())
+    settings = {"images": str(tmp_path / "photos"), "generator": tiny_checkpoint, "device": "cpu", "metrics": ("wide",)}
+    output = str(tmp_path / "results.json")
+    figures = evaluate(Evaluate(policies=("true-code",), widths=(1.0,), output=output, **settings))
+    assert figures["policies"]["true-code"]["wide"]["mean"] > 0
+    held_out = HeldOut.whole(
+        images.load(tmp_path / "photos"), [1.0], metric="wide", report=(), environment={"generator": tiny_checkpoint}
+    )
+    assert held_out.true_scores["wide"].shape == (1,)
+
+
+class Wide:
+    name, lower_is_better, needs_reference, min_size = "wide", False, False, 300
+
+    def __call__(self, sr, hr=None):
+        return sr.std(dim=(1, 2, 3))
 
 
 def test_photos_too_small_for_the_metric_are_named(tmp_path, photo, tiny_checkpoint):
