@@ -196,12 +196,7 @@ def _figures(
     best = np.fmax(first.curve[:, -1], second.curve[:, -1])  # (scenes,)
     # Picked by the views that were searched, so that the others judge it without having had a say.
     holding = np.where(second.curve[:, -1] > first.curve[:, -1], second.found, first.found)
-    photo = held_out.photo
-
-    def interval(rewards: NDArray[np.float64]) -> dict[str, Any]:
-        return asdict(bootstrap(over_photos(rewards, photo), settings.seed))
-
-    figures: dict[str, Any] = {
+    return {
         "kind": "search",
         "photos": held_out.photos,
         "scenes": settings.scenes,
@@ -213,30 +208,49 @@ def _figures(
         "budgets": list(settings.budgets),
         "views": settings.views,
         "invalid": int((~valid).sum()),
-        "best": interval(best),
-        "best_unseen": interval(holding),
-        "starts": {},
+        "best": _interval(best, held_out.photo, settings.seed),
+        "best_unseen": _interval(holding, held_out.photo, settings.seed),
+        "starts": {name: _of_start(settings, run, held_out.photo, best, holding) for name, run in runs.items()},
     }
-    for name, run in runs.items():
-        rewards = run.curve[:, [budget - 1 for budget in settings.budgets]]  # (scenes, budgets)
-        figures["starts"][name] = {
-            "rewards": rewards.tolist(),
-            "reward": [interval(column) for column in rewards.T],
-            "normalised": [_share(column, best, photo, settings.seed) for column in rewards.T],
-            "curve": [float(np.nanmean(over_photos(column, photo))) for column in run.curve.T],
-            "unseen": {
-                "rewards": np.stack([run.start, run.found], axis=1).tolist(),
-                "start": interval(run.start),
-                "found": interval(run.found),
-                "more": interval(run.found - run.start),
-                "normalised": _share(run.start, holding, photo, settings.seed),
-            },
-            "price": {
-                "start": run.begun.figures(settings.seed)["gain"],
-                "found": run.ended.figures(settings.seed)["gain"],
-            },
-        }
-    return figures
+
+
+def _of_start(
+    settings: Search,
+    run: _Run,
+    photo: NDArray[np.int64],
+    best: NDArray[np.float64],
+    holding: NDArray[np.float64],
+) -> dict[str, Any]:
+    """Sum up the searches from one start.
+
+    Args:
+        settings: of the command.
+        run: the searches.
+        photo: each scene's, `(scenes,)`.
+        best: the highest reward found in each scene, by whichever search, `(scenes,)`.
+        holding: the reward of those codes on views that were not searched, `(scenes,)`.
+    """
+    seed = settings.seed
+    rewards = run.curve[:, [budget - 1 for budget in settings.budgets]]  # (scenes, budgets)
+    return {
+        "rewards": rewards.tolist(),
+        "reward": [_interval(column, photo, seed) for column in rewards.T],
+        "normalised": [_share(column, best, photo, seed) for column in rewards.T],
+        "curve": [float(np.nanmean(over_photos(column, photo))) for column in run.curve.T],
+        "unseen": {
+            "rewards": np.stack([run.start, run.found], axis=1).tolist(),
+            "start": _interval(run.start, photo, seed),
+            "found": _interval(run.found, photo, seed),
+            "more": _interval(run.found - run.start, photo, seed),
+            "normalised": _share(run.start, holding, photo, seed),
+        },
+        "price": {"start": run.begun.figures(seed)["gain"], "found": run.ended.figures(seed)["gain"]},
+    }
+
+
+def _interval(rewards: NDArray[np.float64], photo: NDArray[np.int64], seed: int) -> dict[str, Any]:
+    """Give the mean over photos of scenes' rewards, and its interval, as plain values."""
+    return asdict(bootstrap(over_photos(rewards, photo), seed))
 
 
 def _identity(settings: Search, generator: GeneratorLike) -> dict[str, Any]:

@@ -133,27 +133,43 @@ def upscale(settings: Upscale) -> list[Path]:
         print(f"left out: {unseen}")
     if kept:
         print(f"{len(kept)} of {len(pairs)} pictures are there already and kept: --overwrite renders them again")
-    cure = "cut it in parts" if settings.tile is not None else "leave tiles in"
-    failed = []
     coming = {target: entries[target] for target in todo}
     with nullcontext(set[Path]()) if note is None else note.rendering(coming) as written:
-        for target, source in tqdm(todo.items(), desc="rendering", unit="photo", leave=False, disable=not todo):
-            try:
-                pixels = images.read(source)
-                picture = upscaler(pixels, settings.width)
-                images.write(target, picture)
-            except MemoryError:
-                failed.append(f"{source} needs more memory than there is: {cure}")
-                continue
-            except (images.ImageError, OSError) as error:
-                failed.append(str(error))
-                continue
-            written.add(target)
-            small, large = (f"{side[1]}x{side[0]}" for side in (pixels.shape, picture.shape))
-            tqdm.write(f"{source}: {small} to {large}, {target}")
+        failed = _render(upscaler, settings, todo, written)
     if failed:
         raise ValueError(f"{len(failed)} of {len(todo)} photos could not be rendered: {'; '.join(failed)}")
     return [target for target in todo if target in written]
+
+
+def _render(upscaler: Upscaler, settings: Upscale, todo: dict[Path, Path], written: set[Path]) -> list[str]:
+    """Render photos, which their pictures' files name, one after another.
+
+    Args:
+        upscaler: makes them larger.
+        settings: of the command.
+        todo: photos by the files of their pictures.
+        written: gets each file as soon as it is there.
+
+    Returns:
+        Why the others could not be rendered.
+    """
+    cure = "cut it in parts" if settings.tile is not None else "leave tiles in"
+    failed = []
+    for target, source in tqdm(todo.items(), desc="rendering", unit="photo", leave=False, disable=not todo):
+        try:
+            pixels = images.read(source)
+            picture = upscaler(pixels, settings.width)
+            images.write(target, picture)
+        except MemoryError:
+            failed.append(f"{source} needs more memory than there is: {cure}")
+            continue
+        except (images.ImageError, OSError) as error:
+            failed.append(str(error))
+            continue
+        written.add(target)
+        small, large = (f"{side[1]}x{side[0]}" for side in (pixels.shape, picture.shape))
+        tqdm.write(f"{source}: {small} to {large}, {target}")
+    return failed
 
 
 def targets(settings: Upscale, output: Path, scale: int) -> list[tuple[Path, Path]]:
