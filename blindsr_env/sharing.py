@@ -15,7 +15,6 @@ import generators
 from blindsr_env import images as photos
 from blindsr_env.patch import fits
 from blindsr_env.pool import PhotoPool
-from generators import forked
 from generators.compiled import Compiled
 from generators.entry_point import is_entry_point
 from generators.generator import Generator, lacking
@@ -46,7 +45,6 @@ def generator(
         ValueError: unknown name, unreadable file, or a module that is no generator, is in training mode, is elsewhere
             or of another dtype.
     """
-    forked.prepare()  # a module that was handed in may not have been loaded
     device = device_of(device)
     if source is not None and not isinstance(source, str | os.PathLike):
         module = _checked(source, device, dtype)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from generators import checkpoint, entry_point, forked, own, peers, state_dict
+from generators import checkpoint, entry_point, own, peers, state_dict
 from generators.amnet import AMNet, Architecture
 from generators.checkpoint import CheckpointError
 from generators.codec import KernelCodec
@@ -153,9 +153,6 @@ def load(
 ) -> Generator:
     """Load a trained generator, frozen and in evaluation mode.
 
-    Processes forked from this one compute in one thread from then on, and so does this one where it was forked itself:
-    they would wait for ever for the threads that they lack.
-
     Args:
         name_or_path: one of `names()`, a checkpoint file, None for `amnet`, `NAME@FOLDER` for a published network (see
             `generators.peers`), or `module:function` for one of your own (see `generators.own`).
@@ -173,7 +170,6 @@ def load(
             your own module gives no generator.
         CheckpointError: missing, truncated or foreign file, or the checkpoint of something else.
     """
-    forked.prepare()
     name = os.fspath(name_or_path or SHIPPED[0])
     if peers.is_peer(name):
         return peers.load(name, device=device, dtype=dtype)
@@ -190,7 +186,6 @@ def load_amnet(
     dtype: torch.dtype = torch.float32,
 ) -> AMNet:
     """Load a trained AMNet; see `load`, of which this does not know published networks."""
-    forked.prepare()
     path = find(name_or_path)
     tensors, metadata = checkpoint.read(path)
     if metadata.get("kind") != "generator":

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-from generators import forked, inputs
+from generators import inputs
 from generators.amnet import AMNet
 from generators.wrapper import Wrapper
 
@@ -26,6 +28,20 @@ class CompileError(ValueError):
 def _layers() -> Callable[[AMNet, Tensor, Tensor], Tensor]:
     """Compile the layers, for all generators of the process; those of one architecture share what comes of it."""
     return torch.compile(AMNet.layers)
+
+
+def _work_alone() -> None:
+    """Work without helpers: those of a process that was forked are its parent's, and would be waited for for ever.
+
+    They are OpenMP's threads and the compiler's. A forked process computes in one thread, as PyTorch's own workers do.
+    """
+    torch.set_num_threads(1)
+    config = sys.modules.get("torch._inductor.config")
+    if config is not None:
+        config.compile_threads = 1  # type: ignore[attr-defined]
+
+
+os.register_at_fork(after_in_child=_work_alone)
 
 
 @contextmanager
@@ -71,7 +87,6 @@ class Compiled(Wrapper):
                 f"{type(self).__name__} takes an AMNet, not {type(generator).__name__}: wrap the compiled one, as in "
                 "Tiled(Compiled(generator)), and compile other networks yourself"
             )
-        forked.prepare()
 
     def forward(self, lr: Tensor, action: Tensor) -> Tensor:
         """Render photos for actions; see `AMNet.forward`.

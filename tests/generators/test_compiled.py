@@ -96,27 +96,6 @@ def test_a_forked_process_compiles_for_itself(tiny_checkpoint, monkeypatch):
     assert not stuck and child.exitcode == 0
 
 
-def test_forked_processes_work_alone_once_a_generator_is_loaded(tiny_checkpoint):
-    """Not at an import, which a process that has nothing to do with generators may owe to another package."""
-    script = f"""
-import multiprocessing, torch, generators
-torch.set_num_threads(3)
-load = lambda: generators.load({tiny_checkpoint!r})
-tell = lambda: print(torch.get_num_threads(), flush=True)
-def fork(*targets):
-    child = multiprocessing.get_context("fork").Process(target=lambda: [target() for target in targets])
-    child.start()
-    child.join()
-fork(tell)
-fork(load, tell, lambda: torch.set_num_threads(2), load, tell)
-load()
-fork(tell)
-tell()
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout.split() == ["3", "1", "2", "1", "3"], done.stderr
-
-
 @pytest.mark.gpu
 def test_on_a_gpu_it_can_be_recorded(tiny_checkpoint, tiny_photos):
     settings = {"generator": tiny_checkpoint, "images": tiny_photos, "patch_size": 24, "metric": "psnr"}
