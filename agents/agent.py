@@ -136,7 +136,7 @@ class Agent(ABC, Generic[Config]):
 
     @abstractmethod
     def setup(self) -> None:
-        """Make further networks and the optimisers, in `self`."""
+        """Make further networks and the optimisers, in `self`; a `SteppedAgent`'s calls that of `super()` first."""
 
     @abstractmethod
     def run(self, watch: Watch, reset_num_timesteps: bool) -> None:
@@ -194,6 +194,7 @@ class Agent(ABC, Generic[Config]):
         if self.schedule[-1:] != [self.total_timesteps]:
             self.schedule = [*self.schedule, self.total_timesteps]
         self.interrupted = False
+        self.training = {}  # what was said of it holds no longer
         self.meaning = self.world.meaning  # of another generator than before, perhaps, where actions mean the same
         with Interruption() as interruption, self._bar(progress_bar) as bar:
             self.run(Watch(self, callback, bar, interruption, log_interval), reset_num_timesteps)
@@ -210,7 +211,7 @@ class Agent(ABC, Generic[Config]):
             observation: `(H, W, 3)` or `(N, H, W, 3)` uint8, NumPy or torch, of any size.
             state: ignored, there is none; the `info` of the policies' protocol may stand here.
             episode_start: ignored: every episode is one step.
-            deterministic: False adds the exploration noise.
+            deterministic: False explores as the algorithm did last: noise that decays in training has decayed here.
 
         Returns:
             Actions `(actions,)` or `(N, actions)` float32 in [-1, 1], of the observation's kind; and None.
@@ -245,7 +246,8 @@ class Agent(ABC, Generic[Config]):
                 `agent.replay.safetensors` beside `agent.safetensors`. Otherwise a replay that this agent wrote there
                 before still serves, though it lacks the newest transitions; without any, a loaded agent first fills a
                 new one.
-            training: how it was trained, plain values; None for what it was saved with before.
+            training: how it was trained, plain values; None for what it was saved with before, unless it has learned
+                since.
 
         Raises:
             OSError: a file cannot be written.

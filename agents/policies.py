@@ -215,8 +215,8 @@ def generator_of(names: Iterable[str | os.PathLike[str]], device: torch.device |
         generator = learned.generator
         ships = generator in generators.names()
         if ships and learned.weights is not None:
-            ours: Any = sharing.generator(generator, device, torch.float32)
-            ships = learned.weights == ours.fingerprint
+            ours = sharing.generator(generator, device, torch.float32)
+            ships = learned.weights == getattr(ours, "fingerprint", None)
         if not ships:
             raise ValueError(
                 f"{name} learned on {generator} of weights that do not ship: give that as --generator, "

@@ -6,6 +6,7 @@ vector, and resets itself or not, ends here.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,13 +89,16 @@ class OneStepWorld:
 
         Args:
             seed: of the scenes, where there is no state to go back to.
-            state: what `state` gave; passed over where it is of an environment that shows other scenes, and where the
-                environment cannot go back.
+            state: what `state` gave; passed over where the environment cannot go back, and, with a warning, where it is
+                of one that shows other scenes.
 
         Returns:
             Observations `(N, H, W, 3)` uint8.
         """
-        if state and self._native and not self._native.mismatch(state):
+        different = self._native.mismatch(state) if state and self._native else None
+        if different:
+            warnings.warn(f"the scenes begin anew: {different}", stacklevel=2)
+        if state and self._native and not different:
             observation, self.info = self._native.set_state(state)
             if any(state.get("ended", ())):  # what it was taken of stopped between a step and the reset after it
                 observation, self.info = self.env.reset()

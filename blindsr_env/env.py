@@ -84,6 +84,11 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
     `true_score` is that of the true code unclipped, of a bad picture, so rewards are high for nothing. A warning says
     so of widths that the generator does not know.
 
+    ## Forked processes
+
+    Processes that are forked once this package is imported, as `AsyncVectorEnv`'s, compute with PyTorch in one thread:
+    they lack their parent's others, and would wait for them for ever.
+
     Args:
         metric: M: a name of `blindsr_env.metrics`, a mixture such as `"niqe+0.1*psnr"`, or a metric.
         generator: G: a name, a checkpoint's path, `"srmdnf@FOLDER"` or `"module:function"` (see `generators.load`), or

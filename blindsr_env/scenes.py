@@ -7,6 +7,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from numbers import Real
 from typing import Any
 
@@ -205,6 +206,7 @@ class SceneSampler:
         else:
             self._warn_of(self.width_range if degradation.widths is None else degradation.widths)
 
+    @cached_property
     def description(self) -> dict[str, Any]:
         """Say what the scenes of a stream depend on: plain values, which JSON keeps.
 

@@ -51,7 +51,7 @@ def generator(
         return Compiled(module) if compiled and not _is_compiled(module) else module
     if is_entry_point(os.fspath(source or "")):
         # Made anew, since its weights may lie anywhere, and dropped again where an equal one is in use.
-        made: Any = generators.load(source, device=device, dtype=dtype)
+        made = generators.load(source, device=device, dtype=dtype)
         own: Any = _own.setdefault((os.fspath(source or ""), device, made.fingerprint), made)
         return _fused(own) if compiled else own
     files = [file.resolve() for file in generators.files(source)]

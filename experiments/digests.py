@@ -10,7 +10,6 @@ import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -61,8 +60,7 @@ def of_generator(source: str | None) -> str:
     if generators.is_checkpoint(source):
         return of_checkpoint(generators.find(source))
     if entry_point.is_entry_point(source or ""):
-        loaded: Any = generators.load(source)  # its weights may lie anywhere
-        return str(loaded.fingerprint)
+        return str(generators.load(source).fingerprint)  # its weights may lie anywhere
     parts = [of_file(file) for file in generators.files(source)]
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:DIGITS]
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 
 from agents.interruption import Interruption
-from generators import memory
-from generators.compiled import CompileError
 
 TOO_LARGE = "memory ran out: take fewer or smaller photos, patches, batches or environments at once, or tiles"
 """What a command says where the work does not fit into the memory, the device's or the host's."""
@@ -19,8 +17,11 @@ def told(error: BaseException) -> tuple[str, int] | None:
         None where the error is to be raised: a mistake of the program, or any but Ctrl-C while BLINDSR_TRACEBACK is set
         in the environment.
     """
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt):  # perhaps while torch was imported, which must not be tried again
         return "interrupted", 130
+    from generators import memory
+    from generators.compiled import CompileError
+
     if os.environ.get("BLINDSR_TRACEBACK"):
         return None
     if isinstance(error, CompileError) and Interruption.last is not None:  # Ctrl-C ends compilers as well

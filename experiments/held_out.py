@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from agents.policies import Policy
 from blindsr_env import images, metrics, sharing
-from blindsr_env.core import BlindSRCore
+from blindsr_env.core import BlindSRCore, dtype_of
 from blindsr_env.env import BlindSREnv
 from blindsr_env.images import ImageError
 from blindsr_env.scenes import Scenes
@@ -31,9 +31,6 @@ SEED = 2021
 
 ROWS = 16
 """Crops rendered at once."""
-
-LARGEST_SCALE = 8
-"""Of networks that are evaluated on whole photos."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,10 +108,11 @@ def for_whole_photos(*, metric: MetricLike, report: Sequence[MetricLike] = (), *
         report: further metrics. None is refused for the size of patches, which there are none of.
         environment: generator, action, device, dtype, ...; where photos and patches are named, they are passed over.
     """
-    device = sharing.device_of(environment.get("device", "cpu"))
-    known = [metrics.get(each, device=device) for each in (metric, *report)]  # kept: the environment shares networks
+    device, dtype = sharing.device_of(environment.get("device", "cpu")), dtype_of(environment.get("dtype", "float32"))
+    scale = sharing.generator(environment.get("generator"), device, dtype).scale
+    known = [metrics.get(each, scale=scale, device=device) for each in (metric, *report)]  # kept: networks are shared
     side = max(64, *(each.min_size for each in known))
-    blank = {"images": [np.zeros((LARGEST_SCALE * side, LARGEST_SCALE * side, 3), np.uint8)], "patch_size": side}
+    blank = {"images": [np.zeros((scale * side, scale * side, 3), np.uint8)], "patch_size": side}
     return BlindSREnv(metric=metric, report=report, **{**environment, **blank})
 
 

@@ -11,9 +11,9 @@ from torch import nn
 
 from generators import checkpoint, entry_point, own, peers, state_dict
 from generators.amnet import AMNet, Architecture
+from generators.by_kernel import ByKernel
 from generators.checkpoint import CheckpointError
 from generators.codec import KernelCodec
-from generators.generator import Generator
 from generators.nearest import unknown
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -150,7 +150,7 @@ def load(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-) -> Generator:
+) -> AMNet | ByKernel | Any:
     """Load a trained generator, frozen and in evaluation mode.
 
     Args:

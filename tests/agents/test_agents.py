@@ -197,7 +197,8 @@ def test_without_the_state_of_its_scenes_a_run_goes_on_in_new_ones(native, tmp_p
     seed = GroupPG.load(path).scenes_seed()
     assert torch.equal(first_scenes(metadata, native("group-pg")), expected)
     assert torch.equal(first_scenes(old, native("group-pg")), native("group-pg").reset(seed=seed)[0])
-    more = first_scenes(metadata, native("group-pg", num_envs=12))
+    with pytest.warns(UserWarning, match="the scenes begin anew: the state is of num_envs=8, the environment's is 12"):
+        more = first_scenes(metadata, native("group-pg", num_envs=12))
     assert torch.equal(more, native("group-pg", num_envs=12).reset(seed=seed)[0])
     paired = first_scenes(metadata, native("group-pg", repeats=2))
     assert torch.equal(paired, native("group-pg", repeats=2).reset(seed=seed)[0])
@@ -628,6 +629,9 @@ def test_what_a_file_says_of_the_training_survives_load_and_save(tmp_path):
         subject = GroupPG.load(path)
         subject.save(path)
         assert checkpoint.read(path)[1]["training"] == subject.training == kept
+    subject.save(path, training={"photos": "noise"})
+    GroupPG.load(path, world("group-pg")).learn(BATCH).save(path)
+    assert checkpoint.read(path)[1]["training"] == {}, "it learned on what the file did not tell"
 
 
 def test_a_replay_older_than_its_agent_serves_and_another_agents_does_not(tmp_path):

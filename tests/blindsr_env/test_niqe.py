@@ -1,6 +1,8 @@
 """NIQE against an independent float64 implementation, MATLAB's published value, and its own promises."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -301,3 +303,22 @@ def test_does_not_wait_for_the_gpu(crops):
         metric(pictures)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_forked_process_scores_though_its_parent_has_done_so():
+    code = """
+import multiprocessing, sys, torch
+from blindsr_env import metrics
+torch.set_num_threads(2)
+niqe = metrics.get("niqe")
+def work():
+    niqe(torch.rand(4, 3, 256, 256))
+work()
+child = multiprocessing.get_context("fork").Process(target=work)
+child.start()
+child.join(60)
+stuck = child.is_alive()
+child.kill()
+sys.exit(1 if stuck else child.exitcode)
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

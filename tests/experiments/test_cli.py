@@ -227,6 +227,23 @@ def test_errors_of_the_work(monkeypatch, capsys, error, code, message):
             cli.main(["train-generator", "--data", "[a]"])
 
 
+def test_ctrl_c_while_torch_is_imported_is_no_crash():
+    code = """
+import importlib.abc, sys
+class Interrupted(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "torch":
+            print("torch is imported", flush=True)
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+from experiments import cli
+sys.exit(cli.main(["bench", "--parts", "[niqe]"]))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (130, "blindsr: interrupted\n")
+    assert ended.stdout == "torch is imported\n", "once: it must not be tried again"
+
+
 @pytest.mark.parametrize("error", [AttributeError("a bug"), RuntimeError("shapes differ")])
 def test_mistakes_of_the_program_are_not_hidden(monkeypatch, error):
     def fail(settings):
