@@ -302,6 +302,6 @@ def test_forked_processes_do_not_wait_for_their_parents_threads(program, shape):
     assert result.returncode == 0 and shape in result.stdout, result.stderr
 
 
-def test_importing_is_cheap():
+def test_importing_registers_and_loads_nothing_heavy():
     result = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
