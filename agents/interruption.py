@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -47,6 +48,8 @@ class Interruption:
         self.requested = True
         Interruption.last = number
         self._restore()
+        # A signal may come within a print, which cannot be entered twice.
+        os.write(2, b"\nstopping after the step under way; a second time stops at once\n")
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -138,7 +138,9 @@ def load(
     if learned and here and not learned.same_generator(here):
         theirs = f"another {here.generator}" if learned.generator == here.generator else learned.generator
         warnings.warn(
-            f"{name_or_path} learned what {theirs}'s pictures are worth, {here.generator} renders here", stacklevel=2
+            f"{name_or_path} learned what {theirs}'s pictures are worth, {here.generator} renders here: what it gained "
+            "there need not hold; take predictor, or the generator that it learned on",
+            stacklevel=2,
         )
     return policy
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -54,7 +55,7 @@ def completed(settings: type, arguments: Sequence[str]) -> list[str]:
     while left:
         option = left.pop(0)
         if not option.startswith("-"):
-            raise ValueError(f"{option!r} belongs to no option: write {_as_list(given, hints, option)}")
+            raise ValueError(f"{option!r} belongs to no option: write {_as_option(settings, given, hints, option)}")
         setting, dot, item_name = option[2:].partition(".")  # of `--images.BSD-100`, the user's own name stays
         option = option[:2] + setting.replace("-", "_") + dot + item_name
         key, hint = option.removeprefix("--"), hints.get(option.removeprefix("--"))
@@ -84,12 +85,17 @@ def completed(settings: type, arguments: Sequence[str]) -> list[str]:
     return configs + options
 
 
-def _as_list(given: dict[str, str | None], hints: dict[str, Any], word: str) -> str:
-    """Say how a word without an option may be written: into the list of the option before it, if that takes one."""
+def _as_option(settings: type, given: dict[str, str | None], hints: dict[str, Any], word: str) -> str:
+    """Say how a word without an option may be written.
+
+    Into the list of the option before it, if that takes one, or as the one setting that has to be given and is not.
+    """
     key, value = next(reversed(given.items()), ("", None))
-    if value is None or value.lstrip().startswith("[") or not _takes_a_list(hints.get(key)):
-        return f"--KEY {word}"
-    return f"--{key} '[{value}, {word}]'"
+    if value is not None and not value.lstrip().startswith("[") and _takes_a_list(hints.get(key)):
+        return f"--{key} '[{value}, {word}]'"
+    missing = [each.name for each in fields(settings) if each.default is each.default_factory is MISSING]
+    missing = [name for name in missing if name not in given]
+    return f"--{missing[0] if len(missing) == 1 else 'KEY'} {word}"
 
 
 def _takes_a_list(hint: Any) -> bool:

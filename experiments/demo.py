@@ -143,7 +143,7 @@ def page(settings: Demo) -> Any:
     try:
         import gradio
     except ImportError as error:
-        raise ImportError("the page needs gradio: pip install 'blindsr[demo]'") from error
+        raise ImportError('the page needs gradio: pip install -e ".[demo]" in a clone of blindsr') from error
     with gradio.Blocks(title="blindsr", delete_cache=(KEPT // 6, KEPT)) as blocks:
         gradio.Markdown("# Blind super-resolution")
         with gradio.Tab("Upscale a photo"):

@@ -271,7 +271,7 @@ def learn(settings: TrainAgent, folder: RunFolder) -> Agent[Any]:
         keeper.save(agent, with_replay=not finished)
     else:
         done = f"{path} has learned from {agent.num_timesteps} renders already"
-        print(f"{done}: nothing left to learn; a larger budget goes on")
+        print(f"{done}: nothing left to learn; with a larger budget of renders it goes on")
     if agent.num_timesteps >= settings.total_timesteps:
         agent_file.replay_file(path).unlink(missing_ok=True)
     log.close()

@@ -7,6 +7,7 @@ It needs PyTorch, NumPy, safetensors, PyYAML, OpenCV and tqdm, and no more, so t
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -137,6 +138,8 @@ class _Loop:
         bar = tqdm(total=settings.steps, initial=trainer.done, unit="step", smoothing=0.05, disable=not ranks.first)
         with Interruption() as stop, bar:
             bar.set_description(name)
+            if settings.compile and ranks.first and trainer.done < settings.steps:
+                tqdm.write("the first step compiles the network, which takes a minute or two", file=sys.stderr)
             stopped = False
             while trainer.done < settings.steps and not stopped:
                 self._step()

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
+import generators
 from agents import policies
 from agents.checkpoints import shipped_predictor_file
 from agents.part import parted
@@ -19,6 +20,7 @@ from blindsr_env.core import BlindSRCore, dtype_of
 from experiments import digests, labels
 from experiments.devices import pick_device
 from experiments.provenance import NOTE, Provenance, identity
+from experiments.recipes import AGENT
 
 UNWRITTEN = {".avif", ".gif", ".heic", ".jp2", ".jxl", ".pbm", ".pgm", ".ppm", ".tga"}
 """Endings of pictures in formats that are not written here."""
@@ -113,7 +115,8 @@ def upscale(settings: Upscale) -> list[Path]:
     chosen_by = chooser if settings.width is None else f"width {settings.width:g}"
     marks = ["self_ensemble"] if settings.self_ensemble else []
     marks += [] if settings.dtype == "float32" else [settings.dtype]
-    output = Path(settings.output or Path("upscaled", "_".join([core.generator.name, _plain(chosen_by), *marks])))
+    renderer = _renderer(settings.generator, core.generator.name)
+    output = Path(settings.output or Path("upscaled", "_".join([renderer, _plain(chosen_by), *marks])))
     pairs = targets(settings, output, core.scale)
     if settings.width is not None:
         core.check_width(settings.width)
@@ -128,7 +131,7 @@ def upscale(settings: Upscale) -> list[Path]:
     kept = set[Path]() if note is None or settings.overwrite else note.kept(entries, photos)
     todo = {target: source for target, source in photos.items() if target not in kept}
     known = f"{chooser} chooses the code" if settings.width is None else f"the kernel's {chosen_by} is known"
-    print(f"{core.generator.name} renders, {known}; pictures go to {output}")
+    print(f"{renderer} renders, {known}; pictures go to {output}")
     if unseen := left_out(Path(settings.images)):
         print(f"left out: {unseen}")
     if kept:
@@ -271,9 +274,19 @@ def _how(settings: Upscale, core: BlindSRCore) -> dict[str, Any]:
     }
 
 
+def _renderer(source: str | None, name: str) -> str:
+    """Give a generator's name; of a file that bears a shipped one's, as trainings' do, with the file's or the run's."""
+    if source is None or name not in generators.names() or not generators.is_checkpoint(source) or source == name:
+        return name
+    path = Path(source)
+    return f"{name}_{path.absolute().parent.name if path.stem in ('generator', name) else path.stem}"
+
+
 def _plain(name: str) -> str:
-    """Give a policy's name as one that a folder can have; of a file, after its run's folder: all are `agent`."""
+    """Give a policy's name as one that a folder can have; of a file or a run, after the folder that it is in, too."""
     whole = parted(name)[0]
     path = Path(whole)
-    plain = f"{path.absolute().parent.name}_{path.stem}" if path.suffix == ".safetensors" else path.name
+    path = path.parent if path.name == AGENT else path  # a run, however it is named
+    of_file = path.suffix == ".safetensors" or path.is_dir()
+    plain = f"{path.absolute().parent.name}_{path.stem}" if of_file else path.name
     return (plain + name.removeprefix(whole)).replace(":", "_").replace(" ", "_")

@@ -58,7 +58,7 @@ def test_unknown_commands(fails, name, near):
         (["--stepz", "3"], "unknown setting 'stepz': did you mean 'steps'"),
         (["--data", "[a]", "--step", "3"], "unknown setting 'step': did you mean 'steps'"),  # no abbreviations
         (["--data", "[a]", "--batch-sizes", "3"], "unknown setting 'batch_sizes': did you mean 'batch_size'"),
-        (["stray"], "'stray' belongs to no option: write --KEY stray"),
+        (["stray"], "'stray' belongs to no option: write --data stray"),
         ([], "missing setting data: give it as --data or in the config file"),
         (["--data"], "expected one argument"),
         (["--config"], "--config: expected one argument"),

@@ -128,7 +128,7 @@ def test_without_gradio_it_says_what_to_install(monkeypatch, capsys):
 
     monkeypatch.setattr(builtins, "__import__", without)
     assert cli.main(["demo", "--generator", "amnet_s", "--device", "cpu"]) == 2
-    assert "pip install 'blindsr[demo]'" in capsys.readouterr().err
+    assert 'pip install -e ".[demo]" in a clone' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -441,10 +441,22 @@ def test_folders_tell_the_agents_of_two_runs_apart(tmp_path, photo, tiny_checkpo
         Path(run).mkdir(parents=True)
         DDPG(BlindSREnv(metric="psnr", generator=tiny_checkpoint)).save(f"{run}/agent.safetensors")
     folders = []
-    for policy in ("a/agent.safetensors", "b/agent.safetensors", "b/agent.safetensors@0.5", "b", "b@0.50"):
+    for policy in ("a", "b/agent.safetensors", "b/agent.safetensors@0.5", "b@0.50"):
         settings = Upscale(images="a.png", policy=f"runs/{policy}", generator=tiny_checkpoint, device="cpu")
         folders.append(upscale(settings)[0].parent.name)
-    assert folders == ["tiny_a_agent", "tiny_b_agent", "tiny_b_agent@0.5", "tiny_b", "tiny_b@0.50"]
+    assert folders == ["tiny_runs_a", "tiny_runs_b", "tiny_runs_b@0.5", "tiny_runs_b@0.50"]
+
+
+def test_a_generator_of_ones_own_is_told_from_the_shipped_one_whose_name_it_bears(tmp_path, photo, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    images.write(tmp_path / "a.png", photo(8, 9, 0))
+    for file in ("runs/mine/generator.safetensors", "runs/theirs/amnet_s.safetensors", "further.safetensors"):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        generators.save(file, generators.load("amnet_s"), {})
+        (picture,) = upscale(Upscale(images="a.png", width=1.0, generator=file, device="cpu"))
+        called = {"mine": "amnet_s_mine", "theirs": "amnet_s_theirs"}.get(Path(file).parent.name, "amnet_s_further")
+        assert picture.as_posix() == f"upscaled/{called}_width_1/a_x4.png"
+        assert f"{called} renders" in capsys.readouterr().out
 
 
 def test_a_policy_in_part_depends_on_the_predictor(photos, tmp_path, tiny_checkpoint, monkeypatch):
