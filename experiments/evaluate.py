@@ -14,7 +14,8 @@ from typing import Any
 import generators
 from agents import policies
 from agents.baselines import Random
-from agents.part import Part
+from agents.checkpoints import shipped_predictor_file
+from agents.part import Part, parted
 from blindsr_env import images, sharing
 from blindsr_env.env import BlindSREnv
 from experiments import digests, labels, recipes
@@ -132,6 +133,8 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     config = labels.short(asdict(settings))
     identity = {} if settings.output is None else _identity(settings, seeds, ways)
     output = ResultsFile(settings.output, config, settings.seed, identity)
+    if several := _predictors(settings, ways):
+        print(several)
     curves = {name: recipes.curves([*files.values()]) for name, files in seeds.items()}
     sheets: list[dict[str, Any]] = []
     compared: list[dict[str, Any]] = []
@@ -168,6 +171,17 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     if output.path is not None:
         print(f"written to {output.path}")
     return figures
+
+
+def _predictors(settings: Evaluate, ways: Iterable[_Way]) -> str:
+    """Say which predictor ships for which generator, where they are several and one is asked for; "" elsewhere."""
+    if settings.predictor is not None or not any(parted(name)[0] == "predictor" for name in settings.policies):
+        return ""
+    files = {way.env.core.generator.name: shipped_predictor_file(way.env.core.generator) for way in ways}
+    if len(set(files.values())) < 2:
+        return ""
+    named = (f"{file.stem if file else 'none'} for {generator}" for generator, file in files.items())
+    return f"predictor is {', '.join(named)}"
 
 
 def check(settings: Evaluate) -> None:

@@ -180,6 +180,14 @@ def test_a_metric_of_large_pictures_needs_large_photos_and_no_patches(tmp_path, 
     assert held_out.true_scores["wide"].shape == (1,)
 
 
+def test_generators_with_predictors_of_their_own_are_told(folder, capsys):
+    settings = dict(images=str(folder), widths=(1.0,), metrics=("psnr",), output=None, device="cpu")
+    evaluate(Evaluate(generators=["amnet_s", "amnet_s_open"], policies=("predictor",), **settings))
+    assert "predictor is predictor_s for amnet_s, predictor_s_open for amnet_s_open\n" in capsys.readouterr().out
+    evaluate(Evaluate(generators=["amnet_s", "amgan_s"], policies=("predictor",), **settings))
+    assert "predictor is" not in capsys.readouterr().out
+
+
 class Wide:
     name, lower_is_better, needs_reference, min_size = "wide", False, False, 300
 
