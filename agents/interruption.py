@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -48,8 +49,9 @@ class Interruption:
         self.requested = True
         Interruption.last = number
         self._restore()
-        # A signal may come within a print, which cannot be entered twice.
-        os.write(2, b"\nstopping after the step under way; a second time stops at once\n")
+        # A print may not be entered twice, and a signal may come within one. Ctrl-C may have ended who reads this.
+        with contextlib.suppress(OSError):
+            os.write(2, b"\nstopping as soon as what is under way is whole; once more stops at once\n")
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

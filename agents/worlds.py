@@ -97,7 +97,7 @@ class OneStepWorld:
         """
         different = self._native.mismatch(state) if state and self._native else None
         if different:
-            warnings.warn(f"the scenes begin anew: {different}", stacklevel=2)
+            warnings.warn(f"the scenes are others than before the agent was saved: {different}", stacklevel=2)
         if state and self._native and not different:
             observation, self.info = self._native.set_state(state)
             if any(state.get("ended", ())):  # what it was taken of stopped between a step and the reset after it

@@ -86,8 +86,8 @@ class BlindSREnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
 
     ## Forked processes
 
-    Processes that are forked once this package is imported, as `AsyncVectorEnv`'s, compute with PyTorch in one thread:
-    they lack their parent's others, and would wait for them for ever.
+    Processes that are forked once this class, a metric or `generators` is imported, as making an environment does,
+    compute with PyTorch in one thread: they lack their parent's others, and would wait for them for ever.
 
     Args:
         metric: M: a name of `blindsr_env.metrics`, a mixture such as `"niqe+0.1*psnr"`, or a metric.

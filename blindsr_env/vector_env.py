@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -337,7 +338,7 @@ class BlindSRVectorEnv(VectorEnv[Any, Any, Any]):
     def _identity(self) -> dict[str, Any]:
         """What scenes, and whose turn it is, depend on beside a state's streams: plain values, which JSON keeps."""
         sizes = {"num_envs": self.num_envs, "repeats": self.repeats, "scale": self._core.scale}
-        return {**sizes, "autoreset_mode": self.autoreset_mode.value, **self._core.sampler.description}
+        return {**sizes, "autoreset_mode": self.autoreset_mode.value, **copy.deepcopy(self._core.sampler.description)}
 
     def _seeds(self, seed: int | Sequence[int | None] | None, groups: int) -> list[int | None]:
         """Give each group's seed, as far as there are any; `np_random_seed` is group 0's."""

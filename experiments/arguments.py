@@ -33,6 +33,10 @@ def unknown_setting(name: str, known: Sequence[str]) -> str:
     return unknown("setting", name, known)
 
 
+PHOTOS = ("data", "images", "results")
+"""Settings that a word without an option probably belongs to: what a command works on."""
+
+
 def completed(settings: type, arguments: Sequence[str]) -> list[str]:
     """Expand shorthands: `--config amnet` to its file, `--data photos` to a list, `--amp` to `--amp true`.
 
@@ -88,14 +92,15 @@ def completed(settings: type, arguments: Sequence[str]) -> list[str]:
 def _as_option(settings: type, given: dict[str, str | None], hints: dict[str, Any], word: str) -> str:
     """Say how a word without an option may be written.
 
-    Into the list of the option before it, if that takes one, or as the one setting that has to be given and is not.
+    Into the list of the option before it, if that takes one, or as a setting that has to be given, or names photos or
+    results, and is not given yet.
     """
     key, value = next(reversed(given.items()), ("", None))
     if value is not None and not value.lstrip().startswith("[") and _takes_a_list(hints.get(key)):
         return f"--{key} '[{value}, {word}]'"
     missing = [each.name for each in fields(settings) if each.default is each.default_factory is MISSING]
-    missing = [name for name in missing if name not in given]
-    return f"--{missing[0] if len(missing) == 1 else 'KEY'} {word}"
+    evident = [name for name in (*missing, *(each for each in PHOTOS if each in hints)) if name not in given]
+    return f"--{evident[0] if evident else 'KEY'} {word}"
 
 
 def _takes_a_list(hint: Any) -> bool:

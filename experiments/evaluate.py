@@ -174,14 +174,14 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
 
 
 def _predictors(settings: Evaluate, ways: Iterable[_Way]) -> str:
-    """Say which predictor ships for which generator, where they are several and one is asked for; "" elsewhere."""
-    if settings.predictor is not None or not any(parted(name)[0] == "predictor" for name in settings.policies):
+    """Say which predictor ships for which generator, where they are several and one takes part; "" elsewhere."""
+    parts = [parted(name) for name in settings.policies]
+    if settings.predictor is not None or not any(name == "predictor" or share is not None for name, share in parts):
         return ""
     files = {way.env.core.generator.name: shipped_predictor_file(way.env.core.generator) for way in ways}
     if len(set(files.values())) < 2:
         return ""
-    named = (f"{file.stem if file else 'none'} for {generator}" for generator, file in files.items())
-    return f"predictor is {', '.join(named)}"
+    return f"predictor is {', '.join(f'{file.stem} for {generator}' for generator, file in files.items())}"
 
 
 def check(settings: Evaluate) -> None:

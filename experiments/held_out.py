@@ -109,8 +109,9 @@ def for_whole_photos(*, metric: MetricLike, report: Sequence[MetricLike] = (), *
         environment: generator, action, device, dtype, ...; where photos and patches are named, they are passed over.
     """
     device, dtype = sharing.device_of(environment.get("device", "cpu")), dtype_of(environment.get("dtype", "float32"))
-    scale = sharing.generator(environment.get("generator"), device, dtype).scale
-    known = [metrics.get(each, scale=scale, device=device) for each in (metric, *report)]  # kept: networks are shared
+    generator = sharing.generator(environment.get("generator"), device, dtype)  # kept, as networks of metrics are
+    scale = generator.scale
+    known = [metrics.get(each, scale=scale, device=device) for each in (metric, *report)]
     side = max(64, *(each.min_size for each in known))
     blank = {"images": [np.zeros((scale * side, scale * side, 3), np.uint8)], "patch_size": side}
     return BlindSREnv(metric=metric, report=report, **{**environment, **blank})

@@ -139,7 +139,8 @@ class _Loop:
         with Interruption() as stop, bar:
             bar.set_description(name)
             if settings.compile and ranks.first and trainer.done < settings.steps:
-                tqdm.write("the first step compiles the network, which takes a minute or two", file=sys.stderr)
+                told = "compiling the network: up to two minutes, seconds where it was done before"
+                tqdm.write(told, file=sys.stderr)
             stopped = False
             while trainer.done < settings.steps and not stopped:
                 self._step()

@@ -275,18 +275,24 @@ def _how(settings: Upscale, core: BlindSRCore) -> dict[str, Any]:
 
 
 def _renderer(source: str | None, name: str) -> str:
-    """Give a generator's name; of a file that bears a shipped one's, as trainings' do, with the file's or the run's."""
-    if source is None or name not in generators.names() or not generators.is_checkpoint(source) or source == name:
+    """Give a generator's name; of a file also the file's or the run's, where it is another one than the name."""
+    if source is None or source == name or not generators.is_checkpoint(source):
         return name
-    path = Path(source)
-    return f"{name}_{path.absolute().parent.name if path.stem in ('generator', name) else path.stem}"
+    path = Path(source).absolute()
+    own = path.parent.name if path.stem == "generator" else path.stem
+    ships = name in generators.names() and own == name  # another network of a shipped one's name
+    return f"{name}_{path.parent.name}" if ships else name if own == name else f"{name}_{own}"
 
 
 def _plain(name: str) -> str:
     """Give a policy's name as one that a folder can have; of a file or a run, after the folder that it is in, too."""
     whole = parted(name)[0]
-    path = Path(whole)
+    if whole in (*policies.NAMES, *policies.NAMED):
+        return name
+    path = Path(whole).resolve()
     path = path.parent if path.name == AGENT else path  # a run, however it is named
-    of_file = path.suffix == ".safetensors" or path.is_dir()
-    plain = f"{path.absolute().parent.name}_{path.stem}" if of_file else path.name
+    if path.is_dir() or path.suffix == ".safetensors":
+        plain = f"{path.parent.name}_{path.name if path.is_dir() else path.stem}"
+    else:
+        plain = Path(whole).name
     return (plain + name.removeprefix(whole)).replace(":", "_").replace(" ", "_")

@@ -197,12 +197,15 @@ def test_without_the_state_of_its_scenes_a_run_goes_on_in_new_ones(native, tmp_p
     seed = GroupPG.load(path).scenes_seed()
     assert torch.equal(first_scenes(metadata, native("group-pg")), expected)
     assert torch.equal(first_scenes(old, native("group-pg")), native("group-pg").reset(seed=seed)[0])
-    with pytest.warns(UserWarning, match="the scenes begin anew: the state is of num_envs=8, the environment's is 12"):
+    told = "the scenes are others than before the agent was saved: the state is of num_envs=8, the environment's is 12"
+    with pytest.warns(UserWarning, match=told):
         more = first_scenes(metadata, native("group-pg", num_envs=12))
     assert torch.equal(more, native("group-pg", num_envs=12).reset(seed=seed)[0])
-    paired = first_scenes(metadata, native("group-pg", repeats=2))
+    with pytest.warns(UserWarning, match="repeats="):
+        paired = first_scenes(metadata, native("group-pg", repeats=2))
     assert torch.equal(paired, native("group-pg", repeats=2).reset(seed=seed)[0])
-    noisy = first_scenes(metadata, native("group-pg", degradation={"noise": 9.0}))
+    with pytest.warns(UserWarning, match="degradation="):
+        noisy = first_scenes(metadata, native("group-pg", degradation={"noise": 9.0}))
     assert torch.equal(noisy, native("group-pg", degradation={"noise": 9.0}).reset(seed=seed)[0])
 
 
@@ -310,6 +313,25 @@ def test_the_actor_starts_as_a_copy_of_the_predictor():
     np.testing.assert_allclose(subject.predict(observation)[0], expected, atol=1e-6)
     subject.learn(BATCH * 2)
     assert all(torch.equal(a, b) for a, b in zip(before, predictor.parameters(), strict=True))
+
+
+def test_a_reader_that_ctrl_c_ended_too_does_not_hinder_the_stop():
+    """As `tee` behind a pipe is: nothing can be written any more, and the agent stops whole."""
+
+    def interrupt(_, figures):
+        if figures["timesteps"] == BATCH:
+            signal.raise_signal(signal.SIGINT)
+
+    kept, (reader, writer) = os.dup(2), os.pipe()
+    os.close(reader)
+    os.dup2(writer, 2)
+    try:
+        subject = agent("group-pg").learn(BATCH * 4, interrupt, log_interval=1)
+    finally:
+        os.dup2(kept, 2)
+        for descriptor in (kept, writer):
+            os.close(descriptor)
+    assert subject.interrupted and subject.num_timesteps == BATCH * 2
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -77,8 +77,10 @@ ELSEWHERE = {"*AMNet, the paper's figures*", "AMNet, the paper's figures", "bicu
 def tables(page):
     """Give the tables of a Markdown file, each as rows of cells, without the line below the heads."""
     text = (ROOT / page).read_text()
-    blocks = re.findall(r"(?:^\|.*\|$\n?)+", text, flags=re.MULTILINE)
-    rows = [[[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()] for block in blocks]
+    blocks = re.findall(r"(?:^ *\|.*\|$\n?)+", text, flags=re.MULTILINE)
+    rows = [
+        [[cell.strip() for cell in line.strip()[1:-1].split("|")] for line in block.splitlines()] for block in blocks
+    ]
     return [[head, *body] for head, _, *body in rows]
 
 
@@ -91,6 +93,7 @@ def table(page, *heads):
 (README,) = [body for head, *body in tables("README.md") if head[0] == "agent"]
 TRUE_CODE = [*table("README.md", "parameters", "NIQE, BSD100"), *table("docs/figures.md", "parameters", "BSD100")]
 PRICE = table("docs/figures.md", "policy", "NIQE", "LPIPS")
+(SMALL,) = [body for head, *body in tables("docs/figures.md") if "48x48" in head]
 GUARDS = table("docs/figures.md", "weight of PSNR")
 ROWS = [("amgan_s", row) for row in table("docs/figures.md", "agent", "PSNR on BSD100, dB")]
 ROWS += [("amgan", row) for row in table("docs/figures.md", "agent", "PSNR on Set5 / Set14 / BSD100, dB")]
@@ -206,3 +209,24 @@ def test_guards(found, row):
         if title == "BSD100":
             check_gain(row["NIQE on BSD100"], niqe)
             assert int(row["seeds"]) == seeds
+
+
+@pytest.mark.parametrize("row", table("docs/figures.md", "28,000 renders"), ids=lambda row: row["NIQE on BSD100"])
+def test_more_renders(found, row):
+    recipe = {"DDPG, Eq. 11": "ddpg eq11", "constant": "constant"}.get(row["NIQE on BSD100"], "group-pg")
+    place = ("BSD100", "amgan_s", "code")
+    check_gain(row["4,800 renders"], gains(found, place, f"{recipe} at 72x72, niqe")[1])
+    _, niqe, psnr = gains(found, place, f"{recipe} at 72x72, niqe, 28000 renders")
+    check_gain(row["28,000 renders"], niqe)
+    check(row["PSNR with 28,000, dB"], [psnr])
+
+
+@pytest.mark.parametrize("row", SMALL, ids=lambda row: row[0])
+def test_patches_of_48(found, row):
+    name, small, _, seeds_small, large, seeds_large, _ = row
+    recipe = {"DDPG, Eq. 11": "ddpg eq11", "pathwise": "pathwise"}.get(name, "group-pg")
+    recipe = f"sb3 {name.lower()}" if name in ("SAC", "PPO", "TD3") else recipe
+    for text, seeds, of in ((small, seeds_small, f"{recipe}, niqe"), (large, seeds_large, f"{recipe} at 72x72, niqe")):
+        count, niqe, _ = gains(found, ("BSD100", "amgan_s", "code"), of)
+        check_gain(text, niqe)
+        assert int(seeds) == count

@@ -437,14 +437,17 @@ def test_an_agent_brings_its_generator_and_names_its_folder(tmp_path, photo, mon
 def test_folders_tell_the_agents_of_two_runs_apart(tmp_path, photo, tiny_checkpoint, monkeypatch):
     monkeypatch.chdir(tmp_path)
     images.write(tmp_path / "a.png", photo(8, 9, 0))
-    for run in ("runs/a", "runs/b"):
+    for run in ("runs/lr_0.1", "runs/lr_0.2"):
         Path(run).mkdir(parents=True)
         DDPG(BlindSREnv(metric="psnr", generator=tiny_checkpoint)).save(f"{run}/agent.safetensors")
     folders = []
-    for policy in ("a", "b/agent.safetensors", "b/agent.safetensors@0.5", "b@0.50"):
+    for policy in ("lr_0.1", "lr_0.2/agent.safetensors", "lr_0.2/agent.safetensors@0.5", "lr_0.2@0.50"):
         settings = Upscale(images="a.png", policy=f"runs/{policy}", generator=tiny_checkpoint, device="cpu")
         folders.append(upscale(settings)[0].parent.name)
-    assert folders == ["tiny_runs_a", "tiny_runs_b", "tiny_runs_b@0.5", "tiny_runs_b@0.50"]
+    assert folders == ["tiny_runs_lr_0.1", *(f"tiny_runs_lr_0.2{share}" for share in ("", "@0.5", "@0.50"))]
+    monkeypatch.chdir("runs/lr_0.1")
+    settings = Upscale(images="../../a.png", policy=".", generator=tiny_checkpoint, device="cpu")
+    assert upscale(settings)[0].parent.name == "tiny_runs_lr_0.1"
 
 
 def test_a_generator_of_ones_own_is_told_from_the_shipped_one_whose_name_it_bears(tmp_path, photo, monkeypatch, capsys):
