@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Box
-from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Tensor
 
+from agents import wrapping
 from agents.networks import Actor, from_observation
 from agents.worlds import check_spaces
 
@@ -52,12 +53,7 @@ class Residual(VectorWrapper):
         _, actions = check_spaces(env.single_observation_space, env.single_action_space)
         if actor.settings["actions"] != actions:
             raise ValueError(f"the actor gives {actor.settings['actions']} components, the environment takes {actions}")
-        mode = env.metadata.get("autoreset_mode")
-        if mode is not AutoresetMode.SAME_STEP:
-            raise ValueError(
-                f"the environment's autoreset mode is {getattr(mode, 'value', mode)}: make it with "
-                'autoreset_mode="same step"'
-            )
+        wrapping.check_same_step(env)
         if not 0 < reach < math.inf:
             raise ValueError(f"reach must be above 0 and finite, got {reach}")
         self.device, self.reach = torch.device(device), reach

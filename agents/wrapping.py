@@ -1,4 +1,4 @@
-"""Gymnasium's wrappers around an environment, as far as they change actions, rewards or the form of infos."""
+"""Gymnasium's wrappers around an environment, as far as they change actions, rewards, infos or when rows are reset."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import gymnasium
 import gymnasium.wrappers as single
 import gymnasium.wrappers.vector as several
 import numpy as np
-from gymnasium.vector import SyncVectorEnv, VectorActionWrapper, VectorRewardWrapper, VectorWrapper
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorActionWrapper, VectorRewardWrapper, VectorWrapper
 
 WRAPPERS = (gymnasium.Wrapper, VectorWrapper)
 ACTIONS = (gymnasium.ActionWrapper, VectorActionWrapper)
@@ -49,6 +49,20 @@ def check_infos(env: Any) -> None:
     """Raise a ValueError where a wrapper makes a list of infos, one for each row, of Gymnasium's dict of arrays."""
     if any(isinstance(layer, several.DictInfoToList) for layer in _layers(env)):
         raise ValueError("the environment's infos are a list, one for each row: take the wrapper DictInfoToList off")
+
+
+def check_same_step(env: Any, whose: str = "the environment") -> None:
+    """Raise a ValueError where a vector environment does not reset its rows within the step that ends them.
+
+    Args:
+        env: the vector environment.
+        whose: autoreset mode it is, for the message.
+    """
+    mode = env.metadata.get("autoreset_mode")
+    if mode is not AutoresetMode.SAME_STEP:
+        raise ValueError(
+            f'{whose}\'s autoreset mode is {getattr(mode, "value", mode)}: make it with autoreset_mode="same step"'
+        )
 
 
 def innermost(env: Any) -> Any:

@@ -17,6 +17,12 @@ ACTIONS = ("code", "free-code", "width")
 """Action spaces by name."""
 
 
+def check_kind(kind: str) -> None:
+    """Raise a ValueError where no action space has this name; the nearest ones are listed."""
+    if kind not in ACTIONS:
+        raise ValueError(unknown("action space", kind, ACTIONS))
+
+
 class ActionSpace:
     """Translates between actions in [-1, 1]^d, blur kernels, and what the generator takes.
 
@@ -34,8 +40,7 @@ class ActionSpace:
     """
 
     def __init__(self, kind: str, codec: KernelCodec) -> None:
-        if kind not in ACTIONS:
-            raise ValueError(unknown("action space", kind, ACTIONS))
+        check_kind(kind)
         self.kind, self._codec = kind, codec
         self.box = gymnasium.spaces.Box(-1, 1, (1 if kind == "width" else codec.t,), np.float32)
 

@@ -15,6 +15,7 @@ import generators
 from blindsr_env import images as photos
 from blindsr_env.patch import fits
 from blindsr_env.pool import PhotoPool
+from generators import stamps
 from generators.compiled import Compiled
 from generators.entry_point import is_entry_point
 from generators.generator import Generator, lacking
@@ -55,12 +56,10 @@ def generator(
         own: Any = _own.setdefault((os.fspath(source or ""), device, made.fingerprint), made)
         return _fused(own) if compiled else own
     files = [file.resolve() for file in generators.files(source)]
-    # What was written anew is another generator.
-    states = [(file, file.stat()) for file in files if file.is_file()]
-    stamps = tuple((file, state.st_mtime_ns, state.st_size) for file, state in states)
     # A checkpoint is the same by whichever path.
     name = files[0] if generators.is_checkpoint(source) else os.fspath(source or "")
-    return (_load_compiled if compiled else _load_generator)(name, stamps, device, dtype)
+    # What was written anew is another generator.
+    return (_load_compiled if compiled else _load_generator)(name, stamps.of(files), device, dtype)
 
 
 def wrapped(
@@ -115,13 +114,13 @@ _own: weakref.WeakValueDictionary[tuple[Any, ...], torch.nn.Module] = weakref.We
 
 @functools.lru_cache(maxsize=8)
 @torch.inference_mode(False)  # the first caller's, whose tensors no later one could follow backwards
-def _load_generator(name: str | Path, stamps: object, device: torch.device, dtype: torch.dtype) -> Generator:
+def _load_generator(name: str | Path, written: stamps.Stamps, device: torch.device, dtype: torch.dtype) -> Generator:
     return generators.load(name, device=device, dtype=dtype)
 
 
 @functools.lru_cache(maxsize=8)
-def _load_compiled(name: str | Path, stamps: object, device: torch.device, dtype: torch.dtype) -> Generator:
-    return _fused(_load_generator(name, stamps, device, dtype))
+def _load_compiled(name: str | Path, written: stamps.Stamps, device: torch.device, dtype: torch.dtype) -> Generator:
+    return _fused(_load_generator(name, written, device, dtype))
 
 
 def _fused(module: Any) -> Generator:
@@ -154,9 +153,8 @@ def pool(source: photos.Source, split: str, device: torch.device, crop: tuple[in
     if not os.fspath(source):
         return _load_pool(source, split, device, crop)
     path = Path(source).resolve()
-    files = photos.find(path) if path.is_dir() else [path] if path.is_file() else []
-    stamps = [(file, status.st_mtime_ns, status.st_size) for file in files for status in [file.stat()]]
-    key = (path, tuple(stamps), device, crop)  # photos that were changed since are other photos
+    files = photos.find(path) if path.is_dir() else [path]
+    key = (path, stamps.of(files), device, crop)  # photos that were changed since are other photos
     shared = _pools.get(key)
     if shared is None:
         shared = _pools[key] = _load_pool(source, split, device, crop)

@@ -33,8 +33,8 @@ def unknown_setting(name: str, known: Sequence[str]) -> str:
     return unknown("setting", name, known)
 
 
-PHOTOS = ("data", "images", "results")
-"""Settings that a word without an option probably belongs to: what a command works on."""
+WORKED_ON = ("data", "images", "results")
+"""Settings that name what a command works on, to which a word without an option probably belongs."""
 
 
 def completed(settings: type, arguments: Sequence[str]) -> list[str]:
@@ -99,7 +99,7 @@ def _as_option(settings: type, given: dict[str, str | None], hints: dict[str, An
     if value is not None and not value.lstrip().startswith("[") and _takes_a_list(hints.get(key)):
         return f"--{key} '[{value}, {word}]'"
     missing = [each.name for each in fields(settings) if each.default is each.default_factory is MISSING]
-    evident = [name for name in (*missing, *(each for each in PHOTOS if each in hints)) if name not in given]
+    evident = [name for name in (*missing, *(each for each in WORKED_ON if each in hints)) if name not in given]
     return f"--{evident[0] if evident else 'KEY'} {word}"
 
 

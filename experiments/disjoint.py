@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from blindsr_env import images
 from blindsr_env.images import Photo
+from generators import stamps
 
 
 def refuse_common(training: Sequence[Photo], held_out: Sequence[Photo]) -> None:
@@ -40,8 +39,8 @@ def check_disjoint(training: str | None, held_out: str | None) -> None:
         ValueError: a photo is in both, pixel for pixel.
         ImageError: nothing usable there.
     """
-    learned = _of_source(training, "train", _stamps(training))
-    _refuse(learned, _of_source(held_out, "test", _stamps(held_out)))
+    learned = _of_source(training, "train", _written(training))
+    _refuse(learned, _of_source(held_out, "test", _written(held_out)))
 
 
 def _refuse(learned: Mapping[str, str], held_out: Mapping[str, str]) -> None:
@@ -56,17 +55,17 @@ def _named(photos: Iterable[Photo]) -> dict[str, str]:
 
 
 @functools.lru_cache(maxsize=16)
-def _of_source(source: str | None, split: str, stamps: tuple[Any, ...]) -> dict[str, str]:
+def _of_source(source: str | None, split: str, written: stamps.Stamps) -> dict[str, str]:
     """Give names by digest of a source's photos, whose files bear these stamps."""
     return _named(images.load(source, split))
 
 
-def _stamps(source: str | None) -> tuple[Any, ...]:
-    """Give path, time of the last change and size of each file of a source; of none where it has none."""
-    if not source or not Path(source).exists():  # `images.load` says what is wrong with it
+def _written(source: str | None) -> stamps.Stamps:
+    """Give the stamps of a source's files; of none where it has none, of which `images.load` says what is wrong."""
+    if not source:
         return ()
-    files = images.find(source) if Path(source).is_dir() else [Path(source)]
-    return tuple((os.fspath(file), (of := file.stat()).st_mtime_ns, of.st_size) for file in files)
+    path = Path(source)
+    return stamps.of(images.find(path) if path.is_dir() else [path])
 
 
 def digest(photo: Photo) -> str:

@@ -133,9 +133,10 @@ def draw(axes: Any, title: str, every: Sequence[Point], looks: Looks) -> None:
             bars = {"xerr": ends(point.psnr), "yerr": ends(point.niqe), "ecolor": colour, "elinewidth": 0.8}
             axes.errorbar(*point.at, fmt="none", capsize=0, alpha=0.35, zorder=1, **bars)
             fill = colour if point.seeds > 1 else "white"
-            label = (name if 0 < point.share < 1 else point.title) if point is own[-1] else None
+            in_part = 0 < point.share < 1
+            label = (name if in_part else point.title) if point is own[-1] else None
             axes.plot(*point.at, marker, color=colour, markerfacecolor=fill, markersize=6, zorder=3, label=label)
-            if 0 < point.share < 1:
+            if in_part:
                 beside = {"xytext": (5, 3), "textcoords": "offset points", "fontsize": 7}
                 axes.annotate(point.fraction, point.at, color=colour, **beside)
     axes.plot(0, 0, "k+", markersize=9, zorder=3, label=TRUE_CODE)

@@ -18,7 +18,7 @@ from agents.config import AgentConfig
 from agents.meaning import ActionMeaning, translated
 from agents.networks import PREDICTORS, UNTRAINED
 from blindsr_env import metrics
-from blindsr_env.actions import ACTIONS
+from blindsr_env.actions import check_kind
 from blindsr_env.core import dtype_of
 from blindsr_env.env import BlindSREnv
 from blindsr_env.patch import PatchSize, sides
@@ -33,7 +33,6 @@ from experiments.recipes import AGENT
 from experiments.results_file import commit
 from experiments.run_folder import RunFolder
 from generators import checkpoint
-from generators.nearest import unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +105,7 @@ class TrainAgent:
         sides(self.patch_size)
         check_seed(self)
         dtype_of(self.dtype)
-        if self.action not in ACTIONS:
-            raise ValueError(unknown("action space", self.action, ACTIONS))
+        check_kind(self.action)
         self.agent_config()
 
     def agent_config(self) -> AgentConfig:

@@ -280,8 +280,9 @@ def _renderer(source: str | None, name: str) -> str:
         return name
     path = Path(source).absolute()
     own = path.parent.name if path.stem == "generator" else path.stem
-    ships = name in generators.names() and own == name  # another network of a shipped one's name
-    return f"{name}_{path.parent.name}" if ships else name if own == name else f"{name}_{own}"
+    if own != name:
+        return f"{name}_{own}"
+    return f"{name}_{path.parent.name}" if name in generators.names() else name  # a shipped one's: another network
 
 
 def _plain(name: str) -> str:

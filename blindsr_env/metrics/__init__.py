@@ -31,6 +31,7 @@ from blindsr_env.metrics.lpips import FORM, Lpips
 from blindsr_env.metrics.metric import ATTRIBUTES, Metric, differentiable
 from blindsr_env.metrics.mixture import HINT, Mixture, Recipe, terms
 from blindsr_env.metrics.niqe import Niqe
+from generators import stamps
 from generators.nearest import unknown
 
 __all__ = [
@@ -163,9 +164,7 @@ def _shared(make: Callable[[], Metric], name: str, files: Sequence[Path], device
     """Give the network of these files that is in use on a device, or make one; always where no device is told."""
     if device is None:
         return make()
-    # What was written anew is another network.
-    states = [(file.resolve(), file.stat()) for file in files if file.is_file()]
-    key = (name, *((file, state.st_mtime_ns, state.st_size) for file, state in states), device)
+    key = (name, stamps.of(file.resolve() for file in files), device)  # what was written anew is another network
     shared = _networks.get(key)
     if shared is None:
         shared = _networks[key] = make()
